@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""What an agent can do.  `mesh.Mesh.handle` returns these; they are to be carried out in order.
+
+`SetPeers`, `ReadDevice`, `SendOpeners`, `RecordOwned`, `SaveState`, `TakeFreshPort` and
+`RestartClient` are finished before the next action starts.  `AskHub`, `GreetHub` and `Probe`
+run beside everything else, and their outcome comes back as an event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Mapping, Optional, Tuple, Union
+
+
+@dataclass(frozen=True)
+class AskHub:
+    """Ask the hub for all online peers; answer with `HubAnswered` or `HubSilent`."""
+
+
+@dataclass(frozen=True)
+class GreetHub:
+    """Send the hub any request, so that it sees this node's endpoint.  No event follows."""
+
+
+@dataclass(frozen=True)
+class ReadDevice:
+    """Read the WireGuard device; answer with `DeviceSeen`."""
+
+
+@dataclass(frozen=True)
+class SendOpeners:
+    """Send low-TTL packets from WireGuard's own port to these endpoints (DESIGN fact 2)."""
+
+    endpoints: Tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PeerChange:
+    """One change of one peer of the device; None leaves a setting as it is.
+
+    `fresh` removes the peer first, so that its handshake starts now (DESIGN fact 5).
+    """
+
+    peer: str
+    remove: bool = False
+    fresh: bool = False
+    endpoint: Optional[str] = None
+    persistent_keepalive_s: Optional[int] = None
+    allowed_ips: Optional[Tuple[str, ...]] = None
+
+
+@dataclass(frozen=True)
+class SetPeers:
+    """Change peers of the device, all in one call."""
+
+    changes: Tuple[PeerChange, ...]
+
+
+@dataclass(frozen=True)
+class RecordOwned:
+    """Write down which peers are the agent's: public key to VPN address.  Comes before a
+    peer is added and after it is removed, so that a crash leaves no peer without an owner."""
+
+    owned: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Ask the peer for `/statusz` at its VPN address, for `timeout_s` at most."""
+
+    peer: str
+    address: str
+    attempt: int
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class TakeFreshPort:
+    """Move WireGuard to a port it has not used; answer with `PortTaken`."""
+
+
+@dataclass(frozen=True)
+class RestartClient:
+    """Restart the VPN client (the unit of the interface, and with it this agent)."""
+
+
+@dataclass(frozen=True)
+class SaveState:
+    """Persist this across restarts (JSON types only)."""
+
+    state: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Say:
+    """A line for the log: `level` is one of `logging`'s names, `fields` are JSON types."""
+
+    level: str
+    message: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+Action = Union[
+    AskHub,
+    GreetHub,
+    ReadDevice,
+    SendOpeners,
+    SetPeers,
+    RecordOwned,
+    Probe,
+    TakeFreshPort,
+    RestartClient,
+    SaveState,
+    Say,
+]

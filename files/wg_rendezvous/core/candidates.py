@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""What is believed of what the hub says about a peer: which address may be moved to a direct
+peer, and which endpoints may be tried.
+
+Signals will bring host candidates (RFC 8445, section 5.1.1); until then the only candidate is the
+reflexive endpoint, the one that the hub sees.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Tuple, Union
+
+Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
+Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+Interface = Union[ipaddress.IPv4Interface, ipaddress.IPv6Interface]
+
+
+class Unacceptable(ValueError):
+    """A claim that is not acted on; the text says what and why."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this node is in the VPN: its own addresses with their networks, the hub's VPN
+    address, and what the hub peer's AllowedIPs cover."""
+
+    own: Tuple[Interface, ...]
+    hub: Address
+    relayed: Tuple[Network, ...]
+
+    def host_route(self, allowed_ips: str) -> str:
+        """The one host route in `allowed_ips` (`"address/bitmask"`) that may become a direct
+        peer's, as `"192.168.7.6/32"`.
+
+        It has to lie in a network of the interface, must be neither our own address nor the
+        hub's, and the hub peer has to cover it, so that traffic falls back to the relay.
+        Raises Unacceptable.
+        """
+        try:
+            claimed = ipaddress.ip_network(allowed_ips.strip())
+        except ValueError:
+            raise Unacceptable(f"the hub gives {allowed_ips!r} as its address, which is none") from None
+        if claimed.num_addresses != 1:
+            raise Unacceptable(f"the hub gives {claimed} as its address; only a host route can be direct")
+        address = claimed.network_address
+        if not any(address in interface.network for interface in self.own):
+            raise Unacceptable(f"{address} is outside the interface's network")
+        if address == self.hub:
+            raise Unacceptable(f"{address} is the hub's own address")
+        if any(address == interface.ip for interface in self.own):
+            raise Unacceptable(f"{address} is this node's own address")
+        if not any(address in network for network in self.relayed):
+            raise Unacceptable(f"{address} is not in the hub peer's AllowedIPs, so it could not fall back")
+        return str(claimed)
+
+    def endpoint(self, text: str) -> str:
+        """The endpoint `"ip:port"` or `"[ip]:port"`, if it may be sent to.  Raises Unacceptable."""
+        host, _, port = text.strip().rpartition(":")
+        try:
+            address = ipaddress.ip_address(host.strip("[]"))
+            number = int(port)
+        except ValueError:
+            raise Unacceptable(f"the hub gives {text!r} as its endpoint, which is not ip:port") from None
+        if not 0 < number < 65536:
+            raise Unacceptable(f"endpoint {text}: no such port")
+        if address.is_loopback or address.is_multicast or address.is_unspecified or address.is_link_local:
+            raise Unacceptable(f"endpoint {text}: not an address to send to")
+        if any(address in interface.network for interface in self.own):
+            raise Unacceptable(f"endpoint {text} lies inside the VPN")
+        return f"[{address}]:{number}" if address.version == 6 else f"{address}:{number}"

@@ -1,0 +1,539 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""All links of one agent: events and the time in, actions out.
+
+This is the loop of the origin (DESIGN section 5, "Without signals").  Once every `interval_s`
+there is a *pass*: the hub is asked who is online and where, and every peer gets its probe:
+
+- a link that is not promoted is opened and knocked at.  It fails if no handshake appears before
+  the next pass;
+- a promoted link is asked for `/statusz` through itself.  Two misses one second apart demote it.
+
+Between passes the device is read often enough that both ends move their AllowedIPs almost
+together (fact 14).  `refresh` counts what failed, and says when a fresh port is due.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+
+from .._wireguard.dump import Device
+from .._wireguard.keys import check_key
+from . import actions, events
+from .actions import Action, PeerChange
+from .candidates import Place, Unacceptable
+from .link import PROMOTED, Effect, Link, LinkEvent, State
+from .pacing import TokenBucket
+from .refresh import Budget, Policy, Refresh
+
+KEEPALIVE_S = 13
+PROBE_TIMEOUT_S = 1.0
+PROBE_AGAIN_S = 1.0
+WATCH_S = 15.0
+WATCH_EVERY_S = 0.05
+CHECK_EVERY_S = 1.0
+HUB_RETRY_S = 0.5
+RETRY_MAX_S = 3600.0
+OPENERS_PER_KNOCK = 3
+PACKETS_PER_KNOCK = OPENERS_PER_KNOCK + 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user chooses."""
+
+    interval_s: float = 13.0
+    refresh: Policy = Policy.REBIND
+    budget: Budget = field(default_factory=Budget)
+
+
+def _check_key(peer: str) -> None:
+    """Raises Unacceptable if `peer` is no public key."""
+    try:
+        check_key(peer)
+    except ValueError as error:
+        raise Unacceptable(f"the hub names it, but {error}") from None
+
+
+class Mesh:
+    """The links of the agent whose public key is `own_key`, at `place` in the VPN.
+
+    `handle` takes an event and returns the actions to carry out; `wakeup_at` says when it wants a
+    `Tick`.  `now_s` is the caller's clock in seconds, which never goes back (CLOCK_BOOTTIME).
+    """
+
+    def __init__(self, own_key: str, place: Place, settings: Settings) -> None:
+        self.own_key = own_key
+        self.place = place
+        self.settings = settings
+        self.links: Dict[str, Link] = {}
+        self.refresh = Refresh(own_key, settings.budget)
+        self.hub_silent: Optional[str] = "it was not asked yet"
+        self.fresh_ports = 0
+        self._device = Device(None, 0, 0, {})
+        self._owned: Dict[str, str] = {}
+        self._recorded: Dict[str, str] = {}
+        self._refused: Dict[str, str] = {}
+        self._saved: Tuple[Any, ...] = ()
+        self._queue: List[str] = []
+        self._bucket = TokenBucket()
+        self._asking = False
+        self._hub_misses = 0
+        self._pass_at = 0.0
+        self._round_at: Optional[float] = None
+        self._watch_until = 0.0
+        self._watch_at: Optional[float] = None
+        self._openers: List[str] = []
+        self._changes: List[PeerChange] = []
+        self._after: List[Action] = []
+        self._handlers: Dict[type, Callable[[Any, float], None]] = {
+            events.Started: self._on_started,
+            events.Tick: self._on_tick,
+            events.HubAnswered: self._on_hub_answered,
+            events.HubSilent: self._on_hub_silent,
+            events.DeviceSeen: self._on_device_seen,
+            events.ProbeAnswered: self._on_probe_answered,
+            events.ProbeMissed: self._on_probe_missed,
+            events.PortTaken: self._on_port_taken,
+            events.Stopping: self._on_stopping,
+        }
+
+    # -- the edge ---------------------------------------------------------------------------
+
+    def handle(self, event: events.Event, now_s: float) -> List[Action]:
+        """Take one event and return what to do about it, in order."""
+        self._handlers[type(event)](event, now_s)
+        self._knock_queued(now_s)
+        self._schedule_watch(now_s)
+        return self._flush()
+
+    def wakeup_at(self, now_s: float) -> float:
+        """The time at which the next `Tick` is wanted."""
+        times = [link.probe_due_at for link in self.links.values() if link.probe_due_at is not None]
+        if not self._asking:
+            times.append(self._pass_at)
+        if self._watch_at is not None:
+            times.append(self._watch_at)
+        if self._queue:
+            times.append(self._bucket.available_at(PACKETS_PER_KNOCK, now_s))
+        return min(times, default=now_s + self.settings.interval_s)
+
+    def status(self, now_s: float) -> List[Dict[str, Any]]:
+        """One JSON object for every peer that the hub named, with why its link is what it is."""
+        links = [
+            {
+                "peer": link.peer,
+                "address": link.address,
+                "state": link.state.value,
+                "online": link.online,
+                "endpoint": link.endpoint,
+                "strategy": "reflexive" if link.promoted else "relay",
+                "rtt_s": link.rtt_s if link.promoted else None,
+                "since_s": round(now_s - link.since_at, 3),
+                "why": self._why(link, now_s),
+            }
+            for link in self.links.values()
+        ]
+        refused = [
+            {
+                "peer": peer,
+                "address": None,
+                "state": State.RELAYED.value,
+                "online": True,
+                "endpoint": None,
+                "strategy": "relay",
+                "rtt_s": None,
+                "since_s": None,
+                "why": why,
+            }
+            for peer, why in self._refused.items()
+            if peer not in self.links
+        ]
+        return sorted(links + refused, key=lambda entry: str(entry["peer"]))
+
+    def restore(self, state: Mapping[str, Any], saved_at_s: float) -> None:
+        """Take over the `SaveState` of an earlier run, saved at `saved_at_s` on this clock.
+
+        Raises KeyError, TypeError or ValueError if it is none; nothing is changed then.
+        """
+        links = {
+            str(peer): Link(str(peer), str(known["address"]), str(known["endpoint"]), online=True)
+            for peer, known in state["links"].items()
+        }
+        self.refresh.restore(state["refresh"], saved_at_s)
+        self.links = links
+
+    # -- events -----------------------------------------------------------------------------
+
+    def _on_started(self, event: events.Started, now_s: float) -> None:
+        self._device = event.device
+        self._recorded = dict(event.owned)
+        self._pass_at = now_s
+        for peer, address in event.owned.items():
+            entry = event.device.peers.get(peer)
+            if entry is None:
+                continue
+            self._owned[peer] = address
+            link = self.links.setdefault(peer, Link(peer, address, entry.endpoint, online=True))
+            if link.address == address and address in entry.allowed_ips:
+                link.why = "taken over from the agent's last run"
+                self._feed(link, LinkEvent.ADOPTED, now_s)
+
+    def _on_tick(self, _event: events.Tick, now_s: float) -> None:
+        if now_s >= self._pass_at and not self._asking:
+            self._asking = True
+            self._pass_at = now_s + self.settings.interval_s
+            self._after += [actions.ReadDevice(), actions.AskHub()]
+        elif self._watch_at is not None and now_s >= self._watch_at:
+            self._watch_at = None
+            self._after.append(actions.ReadDevice())
+        for link in self.links.values():
+            if link.probe_due_at is not None and now_s >= link.probe_due_at:
+                self._probe(link)
+
+    def _on_hub_answered(self, event: events.HubAnswered, now_s: float) -> None:
+        self._asking, self._hub_misses = False, 0
+        if self.hub_silent is not None:
+            self.hub_silent = None
+            self._say("info", "the hub answers", peers=len(event.records))
+        for link in list(self.links.values()):
+            if link.peer not in event.records:
+                self._went_offline(link, now_s)
+        self._refused = {}
+        for peer, record in event.records.items():
+            if peer != self.own_key:
+                self._learn(peer, record, now_s)
+        peer_due = self.refresh.due(link.peer for link in self.links.values() if link.online and not link.promoted)
+        if peer_due and self._take_fresh_port(peer_due, now_s):
+            return
+        self._round(now_s)
+
+    def _on_hub_silent(self, event: events.HubSilent, now_s: float) -> None:
+        self._asking = False
+        if self.hub_silent is None or self._hub_misses == 0:
+            self._say("warning", "the hub does not answer; going on with what is known", reason=event.reason)
+        self.hub_silent = event.reason
+        backoff_s = min(self.settings.interval_s, HUB_RETRY_S * 2**self._hub_misses)
+        self._hub_misses = min(self._hub_misses + 1, 30)
+        self._pass_at = now_s + backoff_s
+        if self._round_at is None or now_s - self._round_at >= self.settings.interval_s:
+            self._round(now_s)
+
+    def _on_device_seen(self, event: events.DeviceSeen, now_s: float) -> None:
+        self._device = event.device
+        for link in list(self.links.values()):
+            entry = event.device.peers.get(link.peer)
+            if link.state is State.KNOCKING and entry is not None:
+                if entry.latest_handshake_at:
+                    link.why = f"handshake with {entry.endpoint}; no answer through the link yet"
+                    self._feed(link, LinkEvent.HANDSHAKE, now_s)
+            elif link.state is State.KNOCKING or (
+                link.promoted and (entry is None or link.address not in entry.allowed_ips)
+            ):
+                self._lost(link, now_s)
+
+    def _on_probe_answered(self, event: events.ProbeAnswered, now_s: float) -> None:
+        link = self.links.get(event.peer)
+        if link is None or link.attempt != event.attempt or not link.promoted:
+            return
+        link.probing = False
+        link.rtt_s = event.rtt_s
+        link.unproven, link.retry_at = 0, 0.0
+        link.why = "it answers through the link"
+        self.refresh.succeeded(link.peer)
+        self._feed(link, LinkEvent.ANSWERED, now_s)
+
+    def _on_probe_missed(self, event: events.ProbeMissed, now_s: float) -> None:
+        link = self.links.get(event.peer)
+        if link is None or link.attempt != event.attempt or not link.promoted:
+            return
+        link.probing = False
+        blind = self.hub_silent is not None
+        if link.state is State.PROVISIONAL:
+            self._not_proven(link, f"handshake, but nothing came back through the link: {event.reason}", now_s)
+        elif link.state is State.DIRECT or blind:
+            link.why = f"a probe through the link was not answered: {event.reason}"
+        else:
+            link.why = f"two probes in a row through the link were not answered: {event.reason}"
+            if link.online and link.endpoint:
+                self.refresh.seen(link.peer, link.endpoint)
+                self.refresh.failed(link.peer)
+        self._feed(link, LinkEvent.MISSED_BLIND if blind else LinkEvent.MISSED, now_s)
+
+    def _on_port_taken(self, event: events.PortTaken, now_s: float) -> None:
+        self.fresh_ports += 1
+        self._say("info", "listening on a fresh port", listen_port=event.listen_port)
+        self._round(now_s)
+        self._after.append(actions.GreetHub())
+
+    def _on_stopping(self, _event: events.Stopping, now_s: float) -> None:
+        if self.hub_silent is None:
+            for link in self.links.values():
+                if link.peer in self._owned:
+                    link.why = "the agent stops"
+                    self._feed(link, LinkEvent.WITHDRAW, now_s)
+        else:
+            self._say("warning", "the hub is silent: the links stay as they are")
+        self._save(now_s)
+
+    # -- a pass -----------------------------------------------------------------------------
+
+    def _learn(self, peer: str, record: events.PeerRecord, now_s: float) -> None:
+        """Believe what the hub says of `peer`, or say why not."""
+        try:
+            _check_key(peer)
+            address = self.place.host_route(record.allowed_ips)
+            endpoint = self.place.endpoint(record.endpoint)
+            self._check_unclaimed(peer, address)
+        except Unacceptable as refusal:
+            self._refuse(peer, str(refusal), now_s)
+            return
+        link = self.links.get(peer)
+        if link is not None and link.address != address:
+            link.why = f"its address changed from {link.address} to {address}"
+            self._feed(link, LinkEvent.WITHDRAW, now_s)
+            link.address = address
+        if link is None:
+            link = self.links[peer] = Link(peer, address, since_at=now_s)
+        link.online = True
+        self._count(link, endpoint, now_s)
+        if link.endpoint != endpoint:
+            link.endpoint, link.unproven, link.retry_at = endpoint, 0, 0.0
+
+    def _check_unclaimed(self, peer: str, address: str) -> None:
+        """Raises Unacceptable if `peer` is none of ours, or `address` is another online peer's."""
+        if peer in self._device.peers and peer not in self._owned:
+            raise Unacceptable("it is a peer of the interface's own configuration, which is not ours to change")
+        for other in self.links.values():
+            if other.address == address and other.peer != peer and other.online:
+                raise Unacceptable(f"{address} belongs to {other.peer}, which is online")
+
+    def _refuse(self, peer: str, why: str, now_s: float) -> None:
+        self._refused[peer] = why
+        self.refresh.counts.pop(peer, None)
+        link = self.links.pop(peer, None)
+        if link is not None:
+            link.why = why
+            self._feed(link, LinkEvent.WITHDRAW, now_s)
+            self._say("warning", "the link is given up", peer=peer, why=why)
+
+    def _count(self, link: Link, endpoint: str, now_s: float) -> None:
+        """Count the knock of the last pass as a failed probe, unless the endpoint is a new one."""
+        self.refresh.seen(link.peer, endpoint)
+        pending = link.state is State.KNOCKING and link.knocked_at is not None
+        if pending and endpoint == link.endpoint and now_s - (link.knocked_at or 0.0) >= self._counts_after_s:
+            failures = self.refresh.failed(link.peer)
+            self._say(
+                "info",
+                "no handshake since the last knock",
+                peer=link.peer,
+                endpoint=endpoint,
+                failures=failures,
+                limit=self.refresh.limit(link.peer),
+            )
+
+    @property
+    def _counts_after_s(self) -> float:
+        return self.settings.interval_s / 2
+
+    def _went_offline(self, link: Link, now_s: float) -> None:
+        """The hub does not name it: a link that answers stays, any other is given up."""
+        if link.online:
+            self._say("info", "the peer went offline", peer=link.peer, address=link.address)
+        link.online = False
+        self.refresh.interrupted(link.peer)
+        if not link.promoted:
+            link.why = "the hub says it is offline"
+            if link.peer in self._owned:
+                self._feed(link, LinkEvent.WITHDRAW, now_s)
+
+    def _round(self, now_s: float) -> None:
+        """Give every peer its probe."""
+        self._round_at = now_s
+        self._queue = []
+        for link in self.links.values():
+            if link.promoted:
+                if not link.probing:
+                    self._feed(link, LinkEvent.TRY, now_s)
+            elif link.online and link.endpoint and now_s >= link.retry_at:
+                self._queue.append(link.peer)
+        self._save(now_s)
+
+    def _knock_queued(self, now_s: float) -> None:
+        """Knock at the peers that wait for it, as fast as unproven addresses may be sent to."""
+        while self._queue and self._bucket.take(PACKETS_PER_KNOCK, now_s):
+            link = self.links.get(self._queue.pop(0))
+            if link is not None and not link.promoted and link.online:
+                self._feed(link, LinkEvent.TRY, now_s)
+
+    def _take_fresh_port(self, peer: str, now_s: float) -> bool:
+        """The restart condition holds for `peer`: take a fresh port, if that is allowed now."""
+        if self.settings.refresh is Policy.OFF or self.refresh.allowed_at(now_s) > now_s:
+            return False
+        count = self.refresh.counts[peer]
+        self._say(
+            "warning",
+            "restart condition: taking a fresh port",
+            peer=peer,
+            address=self.links[peer].address,
+            reason=f"the hub says that it is online, its endpoint {count.endpoint} has not changed, "
+            f"and {count.failures} probes in a row failed",
+            how=self.settings.refresh.value,
+        )
+        self.refresh.taken(now_s)
+        self._save(now_s)
+        restart = self.settings.refresh is Policy.RESTART
+        self._after.append(actions.RestartClient() if restart else actions.TakeFreshPort())
+        return True
+
+    def _lost(self, link: Link, now_s: float) -> None:
+        """Something else changed our peer: start over at once."""
+        if link.peer not in self._device.peers:
+            self._owned.pop(link.peer, None)
+        if link.state is State.PROVISIONAL:
+            self._not_proven(link, "", now_s)
+        self._feed(link, LinkEvent.LOST, now_s)
+        link.why = "something else removed the peer or its AllowedIPs from the interface"
+        self._say("warning", "the link was taken away", peer=link.peer, why=link.why)
+        if link.online and link.endpoint and now_s >= link.retry_at and link.peer not in self._queue:
+            self._queue.append(link.peer)
+
+    def _not_proven(self, link: Link, why: str, now_s: float) -> None:
+        """A promotion came to nothing.  Each of them costs a second of traffic: wait, longer every time."""
+        link.unproven += 1
+        link.retry_at = now_s + min(RETRY_MAX_S, self.settings.interval_s * 2 ** (link.unproven - 1))
+        link.why = why
+        self.refresh.interrupted(link.peer)
+
+    # -- effects ----------------------------------------------------------------------------
+
+    def _feed(self, link: Link, event: LinkEvent, now_s: float) -> None:
+        """Put an event into the link's machine and do what it asks for."""
+        before = link.state
+        for effect in link.on(event, now_s):
+            self._effect(link, effect, now_s)
+        if not link.promoted:
+            link.probing, link.probe_due_at = False, None
+        if link.state is not before:
+            self._say_state(link, before)
+
+    def _effect(self, link: Link, effect: Effect, now_s: float) -> None:
+        endpoint = link.endpoint
+        if effect is Effect.OPEN and endpoint:
+            self._openers.append(endpoint)
+        elif effect is Effect.KNOCK:
+            self._owned[link.peer] = link.address
+            link.knocked_at = now_s
+            self._watch_until = now_s + WATCH_S
+            self._change(link, fresh=True, endpoint=endpoint, persistent_keepalive_s=KEEPALIVE_S, allowed_ips=())
+        elif effect is Effect.PROMOTE:
+            self._change(link, allowed_ips=(link.address,))
+        elif effect is Effect.PROBE:
+            self._probe(link)
+        elif effect is Effect.PROBE_SOON:
+            link.probe_due_at = now_s + PROBE_AGAIN_S
+        elif effect is Effect.FOLLOW:
+            self._follow(link)
+        elif effect is Effect.DEMOTE:
+            self._change(link, allowed_ips=())
+        elif effect is Effect.REMOVE:
+            if self._owned.pop(link.peer, None):
+                self._change(link, remove=True)
+
+    def _change(self, link: Link, **settings: Any) -> None:
+        self._changes.append(PeerChange(link.peer, **settings))
+
+    def _follow(self, link: Link) -> None:
+        """The peer took a fresh port: our NAT has to be opened towards it before it can be heard."""
+        entry = self._device.peers.get(link.peer)
+        if link.endpoint and entry is not None and entry.endpoint != link.endpoint:
+            self._openers.append(link.endpoint)
+            self._change(link, endpoint=link.endpoint)
+
+    def _probe(self, link: Link) -> None:
+        link.probe_due_at = None
+        link.attempt += 1
+        link.probing = True
+        host = link.address.partition("/")[0]
+        self._after.append(actions.Probe(link.peer, host, link.attempt, PROBE_TIMEOUT_S))
+
+    def _schedule_watch(self, now_s: float) -> None:
+        """Read the device every 50 ms after a knock, every second while a link is promoted."""
+        knocking = any(link.state is State.KNOCKING for link in self.links.values())
+        if knocking and now_s < self._watch_until:
+            every_s = WATCH_EVERY_S
+        elif any(link.promoted for link in self.links.values()):
+            every_s = CHECK_EVERY_S
+        else:
+            self._watch_at = None
+            return
+        if self._watch_at is None or self._watch_at > now_s + every_s:
+            self._watch_at = now_s + every_s
+
+    def _flush(self) -> List[Action]:
+        """The collected actions in their order: owners first, openers before knocks, probes last."""
+        out: List[Action] = []
+        during = {**self._recorded, **self._owned} if self._changes else self._owned
+        if during != self._recorded:
+            out.append(actions.RecordOwned(dict(during)))
+        if self._openers:
+            out.append(actions.SendOpeners(tuple(self._openers)))
+        if self._changes:
+            out.append(actions.SetPeers(tuple(self._changes)))
+        if during != self._owned:
+            out.append(actions.RecordOwned(dict(self._owned)))
+        self._recorded = dict(self._owned)
+        out += self._after
+        self._openers, self._changes, self._after = [], [], []
+        return out
+
+    # -- words ------------------------------------------------------------------------------
+
+    def _say(self, level: str, message: str, **fields: Any) -> None:
+        self._after.append(actions.Say(level, message, fields))
+
+    def _say_state(self, link: Link, before: State) -> None:
+        moved = link.state is State.DIRECT or before in PROMOTED
+        level = "info" if moved else "debug"
+        self._say(
+            level,
+            f"link {before.value} -> {link.state.value}",
+            peer=link.peer,
+            address=link.address,
+            endpoint=link.endpoint,
+            why=link.why,
+        )
+
+    def _why(self, link: Link, now_s: float) -> str:
+        """One sentence: why the link is what it is, and what will be tried when."""
+        if link.state is State.KNOCKING:
+            return f"knocked at {link.endpoint}, no handshake yet; {self._refresh_outlook(link, now_s)}"
+        if link.state is State.RELAYED and link.retry_at > now_s:
+            return f"{link.why}; tried again in {link.retry_at - now_s:.0f} s"
+        return link.why
+
+    def _refresh_outlook(self, link: Link, now_s: float) -> str:
+        count = self.refresh.counts.get(link.peer)
+        failures = count.failures if count else 0
+        limit = self.refresh.limit(link.peer)
+        tried = f"{failures} probes in a row failed"
+        if self.settings.refresh is Policy.OFF:
+            return f"{tried}, and a fresh port is never taken (refresh: off)"
+        wait_s = self.refresh.allowed_at(now_s) - now_s
+        if failures >= limit and wait_s > 0:
+            return f"{tried}, the budget allows a fresh port in {wait_s:.0f} s"
+        return f"{tried}, a fresh port is taken at {limit}"
+
+    def _save(self, now_s: float) -> None:
+        """Ask for the state to be persisted, if it is another one than last time."""
+        links = {
+            link.peer: {"address": link.address, "endpoint": link.endpoint}
+            for link in self.links.values()
+            if link.endpoint
+        }
+        refresh = self.refresh.to_state(now_s)
+        essence = (links, refresh["counts"], tuple(self.refresh.taken_ats))
+        if essence != self._saved:
+            self._saved = essence
+            self._after.append(actions.SaveState({"links": links, "refresh": refresh}))

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""How fast an agent may send to addresses that have not proven anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+UNPROVEN_PACKETS_PER_S = 30.0
+
+
+@dataclass
+class TokenBucket:
+    """A token bucket: `rate_per_s` tokens come in a second, and at most a second's worth is kept."""
+
+    rate_per_s: float = UNPROVEN_PACKETS_PER_S
+    tokens: float = UNPROVEN_PACKETS_PER_S
+    filled_at: float = 0.0
+
+    def take(self, count: int, now_s: float) -> bool:
+        """Take `count` tokens if they are there."""
+        self.tokens = min(self.rate_per_s, self.tokens + (now_s - self.filled_at) * self.rate_per_s)
+        self.filled_at = now_s
+        if self.tokens < count:
+            return False
+        self.tokens -= count
+        return True
+
+    def available_at(self, count: int, now_s: float) -> float:
+        """The time at which `count` tokens will be there."""
+        self.take(0, now_s)
+        return now_s + max(0.0, count - self.tokens) / self.rate_per_s
