@@ -9,8 +9,9 @@ run beside everything else, and their outcome comes back as an event.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Mapping, Optional, Tuple, Union
+from typing import Any, Union
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class ReadDevice:
 class SendOpeners:
     """Send low-TTL packets from WireGuard's own port to these endpoints (DESIGN fact 2)."""
 
-    endpoints: Tuple[str, ...]
+    endpoints: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -45,16 +46,16 @@ class PeerChange:
     peer: str
     remove: bool = False
     fresh: bool = False
-    endpoint: Optional[str] = None
-    persistent_keepalive_s: Optional[int] = None
-    allowed_ips: Optional[Tuple[str, ...]] = None
+    endpoint: str | None = None
+    persistent_keepalive_s: int | None = None
+    allowed_ips: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
 class SetPeers:
     """Change peers of the device, all in one call."""
 
-    changes: Tuple[PeerChange, ...]
+    changes: tuple[PeerChange, ...]
 
 
 @dataclass(frozen=True)

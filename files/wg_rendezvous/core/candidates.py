@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
-from typing import Tuple, Union
+from typing import Union
 
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
@@ -27,9 +27,9 @@ class Place:
     """Where this node is in the VPN: its own addresses with their networks, the hub's VPN
     address, and what the hub peer's AllowedIPs cover."""
 
-    own: Tuple[Interface, ...]
+    own: tuple[Interface, ...]
     hub: Address
-    relayed: Tuple[Network, ...]
+    relayed: tuple[Network, ...]
 
     def host_route(self, allowed_ips: str) -> str:
         """The one host route in `allowed_ips` (`"address/bitmask"`) that may become a direct

@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Mapping, Union
+from typing import Union
 
 from .._wireguard.dump import Device
 
@@ -86,4 +87,3 @@ class Stopping:
 Event = Union[
     Started, Tick, HubAnswered, HubSilent, DeviceSeen, ProbeAnswered, ProbeMissed, PortTaken, Stopping
 ]
-

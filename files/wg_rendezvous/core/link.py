@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Dict, Optional, Tuple
 
 
 class State(enum.Enum):
@@ -66,7 +65,7 @@ class Effect(enum.Enum):
     REMOVE = "remove"  # take the entry out of the device
 
 
-TRANSITIONS: Dict[Tuple[State, LinkEvent], Tuple[State, Tuple[Effect, ...]]] = {
+TRANSITIONS: dict[tuple[State, LinkEvent], tuple[State, tuple[Effect, ...]]] = {
     (State.RELAYED, LinkEvent.TRY): (State.KNOCKING, (Effect.OPEN, Effect.KNOCK)),
     (State.RELAYED, LinkEvent.WITHDRAW): (State.RELAYED, (Effect.REMOVE,)),
     (State.RELAYED, LinkEvent.ADOPTED): (State.DIRECT, (Effect.PROBE,)),
@@ -106,16 +105,16 @@ class Link:
 
     peer: str
     address: str
-    endpoint: Optional[str] = None
+    endpoint: str | None = None
     state: State = State.RELAYED
     since_at: float = 0.0
     online: bool = False
     why: str = "not tried yet"
-    knocked_at: Optional[float] = None
+    knocked_at: float | None = None
     attempt: int = 0
     probing: bool = False
-    probe_due_at: Optional[float] = None
-    rtt_s: Optional[float] = None
+    probe_due_at: float | None = None
+    rtt_s: float | None = None
     unproven: int = 0
     retry_at: float = 0.0
 
@@ -124,7 +123,7 @@ class Link:
         """Whether this end sends the peer's traffic over the direct path."""
         return self.state in PROMOTED
 
-    def on(self, event: LinkEvent, now_s: float) -> Tuple[Effect, ...]:
+    def on(self, event: LinkEvent, now_s: float) -> tuple[Effect, ...]:
         """Take one event: move to the next state, and return what has to be done for it."""
         state, effects = TRANSITIONS.get((self.state, event), (self.state, ()))
         if state is not self.state:

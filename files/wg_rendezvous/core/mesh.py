@@ -15,8 +15,9 @@ together (fact 14).  `refresh` counts what failed, and says when a fresh port is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable
 
 from .._wireguard.dump import Device
 from .._wireguard.keys import check_key
@@ -67,27 +68,27 @@ class Mesh:
         self.own_key = own_key
         self.place = place
         self.settings = settings
-        self.links: Dict[str, Link] = {}
+        self.links: dict[str, Link] = {}
         self.refresh = Refresh(own_key, settings.budget)
-        self.hub_silent: Optional[str] = "it was not asked yet"
+        self.hub_silent: str | None = "it was not asked yet"
         self.fresh_ports = 0
         self._device = Device(None, 0, 0, {})
-        self._owned: Dict[str, str] = {}
-        self._recorded: Dict[str, str] = {}
-        self._refused: Dict[str, str] = {}
-        self._saved: Tuple[Any, ...] = ()
-        self._queue: List[str] = []
+        self._owned: dict[str, str] = {}
+        self._recorded: dict[str, str] = {}
+        self._refused: dict[str, str] = {}
+        self._saved: tuple[Any, ...] = ()
+        self._queue: list[str] = []
         self._bucket = TokenBucket()
         self._asking = False
         self._hub_misses = 0
         self._pass_at = 0.0
-        self._round_at: Optional[float] = None
+        self._round_at: float | None = None
         self._watch_until = 0.0
-        self._watch_at: Optional[float] = None
-        self._openers: List[str] = []
-        self._changes: List[PeerChange] = []
-        self._after: List[Action] = []
-        self._handlers: Dict[type, Callable[[Any, float], None]] = {
+        self._watch_at: float | None = None
+        self._openers: list[str] = []
+        self._changes: list[PeerChange] = []
+        self._after: list[Action] = []
+        self._handlers: dict[type, Callable[[Any, float], None]] = {
             events.Started: self._on_started,
             events.Tick: self._on_tick,
             events.HubAnswered: self._on_hub_answered,
@@ -101,7 +102,7 @@ class Mesh:
 
     # -- the edge ---------------------------------------------------------------------------
 
-    def handle(self, event: events.Event, now_s: float) -> List[Action]:
+    def handle(self, event: events.Event, now_s: float) -> list[Action]:
         """Take one event and return what to do about it, in order."""
         self._handlers[type(event)](event, now_s)
         self._knock_queued(now_s)
@@ -119,7 +120,7 @@ class Mesh:
             times.append(self._bucket.available_at(PACKETS_PER_KNOCK, now_s))
         return min(times, default=now_s + self.settings.interval_s)
 
-    def status(self, now_s: float) -> List[Dict[str, Any]]:
+    def status(self, now_s: float) -> list[dict[str, Any]]:
         """One JSON object for every peer that the hub named, with why its link is what it is."""
         links = [
             {
@@ -204,7 +205,9 @@ class Mesh:
         for peer, record in event.records.items():
             if peer != self.own_key:
                 self._learn(peer, record, now_s)
-        peer_due = self.refresh.due(link.peer for link in self.links.values() if link.online and not link.promoted)
+        peer_due = self.refresh.due(
+            link.peer for link in self.links.values() if link.online and not link.promoted
+        )
         if peer_due and self._take_fresh_port(peer_due, now_s):
             return
         self._round(now_s)
@@ -251,7 +254,9 @@ class Mesh:
         link.probing = False
         blind = self.hub_silent is not None
         if link.state is State.PROVISIONAL:
-            self._not_proven(link, f"handshake, but nothing came back through the link: {event.reason}", now_s)
+            self._not_proven(
+                link, f"handshake, but nothing came back through the link: {event.reason}", now_s
+            )
         elif link.state is State.DIRECT or blind:
             link.why = f"a probe through the link was not answered: {event.reason}"
         else:
@@ -304,7 +309,9 @@ class Mesh:
     def _check_unclaimed(self, peer: str, address: str) -> None:
         """Raises Unacceptable if `peer` is none of ours, or `address` is another online peer's."""
         if peer in self._device.peers and peer not in self._owned:
-            raise Unacceptable("it is a peer of the interface's own configuration, which is not ours to change")
+            raise Unacceptable(
+                "it is a peer of the interface's own configuration, which is not ours to change"
+            )
         for other in self.links.values():
             if other.address == address and other.peer != peer and other.online:
                 raise Unacceptable(f"{address} belongs to {other.peer}, which is online")
@@ -426,7 +433,9 @@ class Mesh:
             self._owned[link.peer] = link.address
             link.knocked_at = now_s
             self._watch_until = now_s + WATCH_S
-            self._change(link, fresh=True, endpoint=endpoint, persistent_keepalive_s=KEEPALIVE_S, allowed_ips=())
+            self._change(
+                link, fresh=True, endpoint=endpoint, persistent_keepalive_s=KEEPALIVE_S, allowed_ips=()
+            )
         elif effect is Effect.PROMOTE:
             self._change(link, allowed_ips=(link.address,))
         elif effect is Effect.PROBE:
@@ -437,9 +446,8 @@ class Mesh:
             self._follow(link)
         elif effect is Effect.DEMOTE:
             self._change(link, allowed_ips=())
-        elif effect is Effect.REMOVE:
-            if self._owned.pop(link.peer, None):
-                self._change(link, remove=True)
+        elif effect is Effect.REMOVE and self._owned.pop(link.peer, None):
+            self._change(link, remove=True)
 
     def _change(self, link: Link, **settings: Any) -> None:
         self._changes.append(PeerChange(link.peer, **settings))
@@ -471,9 +479,9 @@ class Mesh:
         if self._watch_at is None or self._watch_at > now_s + every_s:
             self._watch_at = now_s + every_s
 
-    def _flush(self) -> List[Action]:
+    def _flush(self) -> list[Action]:
         """The collected actions in their order: owners first, openers before knocks, probes last."""
-        out: List[Action] = []
+        out: list[Action] = []
         during = {**self._recorded, **self._owned} if self._changes else self._owned
         if during != self._recorded:
             out.append(actions.RecordOwned(dict(during)))

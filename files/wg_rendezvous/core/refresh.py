@@ -20,8 +20,9 @@ from __future__ import annotations
 
 import base64
 import enum
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterable, List, Mapping, Optional
+from typing import Any
 
 FAILURES_LARGER_KEY = 3
 FAILURES_SMALLER_KEY = 5
@@ -64,8 +65,8 @@ class Refresh:
 
     own_key: str
     budget: Budget = field(default_factory=Budget)
-    counts: Dict[str, Count] = field(default_factory=dict)
-    taken_ats: List[float] = field(default_factory=list)
+    counts: dict[str, Count] = field(default_factory=dict)
+    taken_ats: list[float] = field(default_factory=list)
 
     def limit(self, peer: str) -> int:
         """The number of probes of `peer` that have to fail in a row (the tie-break, see above)."""
@@ -98,7 +99,7 @@ class Refresh:
         if count:
             count.failures = 0
 
-    def due(self, peers: Iterable[str]) -> Optional[str]:
+    def due(self, peers: Iterable[str]) -> str | None:
         """The first of `peers` for which the restart condition holds, or None."""
         for peer in peers:
             count = self.counts.get(peer)
@@ -123,7 +124,7 @@ class Refresh:
                 count.factor = FIRST_FACTOR if count.factor == 1 else count.factor * 2
                 count.failures = 0
 
-    def to_state(self, now_s: float) -> Dict[str, Any]:
+    def to_state(self, now_s: float) -> dict[str, Any]:
         """What has to survive a restart, in JSON types; times as ages in seconds."""
         return {
             "taken_ages_s": [round(now_s - at, 3) for at in self.taken_ats],

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""The I/O around `core`: hub client, WireGuard device, openers, probes, files, the local API."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from .. import web
+from ..config import AgentOptions
+from ..wg.device import DeviceError
+from .runner import Agent, StartError
+
+logger = logging.getLogger(__name__)
+
+
+def run(options: AgentOptions) -> int:
+    """Run the agent until it is asked to end.  Returns the exit code: 0, or 1 after a logged reason."""
+    try:
+        asyncio.run(Agent(options).run())
+    except (StartError, DeviceError, web.ListenError) as error:
+        logger.error(str(error))
+        return 1
+    return 0

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""The origin's API, from the agent's side: `GET /online-peers`, then `GET /peer/{key}` for each."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, Callable
+from urllib.parse import quote
+
+import aiohttp
+from yarl import URL
+
+from ..core.events import PeerRecord
+
+TIMEOUT_S = 5.0
+AT_ONCE = 8
+"""Requests under way at the same time."""
+
+
+class HubError(Exception):
+    """The hub could not be asked, or its answer makes no sense; the text says which and why."""
+
+
+def _percent_encoded(key: str) -> str:
+    return quote(key, safe="")
+
+
+def _raw(key: str) -> str:
+    return key
+
+
+SPELLINGS: list[Callable[[str], str]] = [_percent_encoded, _raw]
+"""How a key can stand in a path.  Hubs of the origin understand one or the other."""
+
+
+class HubClient:
+    """Asks the hub at `base` (`"http://192.168.7.1:8080"`)."""
+
+    def __init__(self, base: str) -> None:
+        self.base = base.rstrip("/")
+        self._session: aiohttp.ClientSession | None = None
+        self._spellings = list(SPELLINGS)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def greet(self) -> None:
+        """Let the hub see a request from our endpoint as it is now.  Raises HubError."""
+        await self._get("/statusz")
+
+    async def peers(self, own_key: str) -> dict[str, PeerRecord]:
+        """What the hub says of every online peer but ourselves, by public key.
+
+        A peer that has gone in between, or whose record is not understood, is left out.  Raises HubError.
+        """
+        keys = self._json(await self._get("/online-peers"), "/online-peers")
+        if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+            raise HubError(f"{self.base}/online-peers is not a list of keys")
+        others = [key for key in dict.fromkeys(keys) if key != own_key]
+        gate = asyncio.Semaphore(AT_ONCE)
+        records = await asyncio.gather(*(self._peer(key, gate) for key in others))
+        return {key: record for key, record in zip(others, records) if record is not None}
+
+    async def _peer(self, key: str, gate: asyncio.Semaphore) -> PeerRecord | None:
+        async with gate:
+            for spelling in list(self._spellings):
+                text = await self._get(f"/peer/{spelling(key)}", missing_ok=True)
+                if text is None:
+                    continue
+                if spelling is not self._spellings[0]:
+                    self._spellings.remove(spelling)
+                    self._spellings.insert(0, spelling)
+                return self._record(text)
+        return None
+
+    def _record(self, text: str) -> PeerRecord | None:
+        answer = self._json(text, "/peer/")
+        if not isinstance(answer, dict):
+            return None
+        endpoint, allowed_ips = answer.get("endpoint"), answer.get("allowed_ips")
+        if isinstance(endpoint, str) and isinstance(allowed_ips, str) and endpoint:
+            return PeerRecord(endpoint, allowed_ips)
+        return None
+
+    def _json(self, text: str | None, path: str) -> Any:
+        try:
+            return json.loads(text or "")
+        except ValueError:
+            raise HubError(f"{self.base}{path} did not answer with JSON") from None
+
+    async def _get(self, path: str, missing_ok: bool = False) -> str | None:
+        """The body of the answer; None for a 4xx if `missing_ok`.  Raises HubError."""
+        if self._session is None:
+            timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+            self._session = aiohttp.ClientSession(timeout=timeout)
+        url = URL(self.base + path, encoded=True)
+        try:
+            async with self._session.get(url, allow_redirects=False) as response:
+                if missing_ok and 400 <= response.status < 500:
+                    return None
+                if response.status != 200:
+                    raise HubError(
+                        f"{url} answered {response.status}: {(await response.text())[:200].strip()}"
+                    )
+                return await response.text()
+        except (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError) as error:
+            raise HubError(f"{url}: {str(error) or type(error).__name__}") from None

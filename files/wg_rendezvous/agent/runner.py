@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""The agent's loop: events go to `core.mesh.Mesh` one at a time, and what it answers is carried out."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import re
+import signal
+import time
+from collections.abc import Awaitable, Coroutine
+from pathlib import Path
+from typing import Any, Callable
+from urllib.parse import urlsplit
+
+from .. import notify
+from .._wireguard import dump
+from ..config import AgentOptions
+from ..core import actions, events
+from ..core.candidates import Address, Place
+from ..core.mesh import Mesh, Settings
+from ..core.refresh import Budget, Policy
+from ..wg.device import Device, IPInterface, PeerCommand
+from .hub_client import HubClient, HubError
+from .local_api import LocalApi
+from .opener import send_openers
+from .probe import Unanswered, probe
+from .storage import Storage
+
+logger = logging.getLogger(__name__)
+
+CONF_DIRECTORY = Path("/etc/wireguard")
+STOP_S = 5.0
+STALL_S = 30.0
+"""The loop is stuck if it handled nothing for so long: then the watchdog is not fed."""
+
+
+class StartError(Exception):
+    """The agent cannot work here; the text says what is missing and what to do."""
+
+
+def now_s() -> float:
+    """Seconds on a clock that goes on during suspend and that nobody sets."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Agent:
+    """One agent, for one interface.  `run` returns when it was asked to end."""
+
+    def __init__(self, options: AgentOptions) -> None:
+        self.options = options
+        self.device = Device(options.interface)
+        self.hub = HubClient(options.hub)
+        self.storage = Storage(options.interface)
+        self.mesh: Mesh
+        self.started_at = time.time()
+        self._port = 0
+        self._fwmark = 0
+        self._events: asyncio.Queue[events.Event] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._alive_s = now_s()
+        self._doers: dict[type, Callable[[Any], Awaitable[events.Event | None]]] = {
+            actions.ReadDevice: self._read_device,
+            actions.SetPeers: self._set_peers,
+            actions.SendOpeners: self._send_openers,
+            actions.RecordOwned: self._record_owned,
+            actions.SaveState: self._save_state,
+            actions.TakeFreshPort: self._take_fresh_port,
+            actions.RestartClient: self._restart_client,
+            actions.Say: self._say,
+            actions.AskHub: self._ask_hub,
+            actions.GreetHub: self._greet_hub,
+            actions.Probe: self._probe,
+        }
+
+    async def run(self) -> None:
+        """Start, loop, and withdraw.  Raises StartError, DeviceError, web.ListenError."""
+        device = await self.device.read()
+        addresses = await self.device.addresses()
+        self.mesh = self._mesh(device, addresses)
+        api = LocalApi(self)
+        await api.start(listen_host(self.options, addresses))
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        keep_alive = asyncio.ensure_future(notify.keep_alive(self._healthy))
+        try:
+            logger.info(
+                "agent started",
+                extra={"fields": {"interface": self.options.interface, "public_key": self.mesh.own_key}},
+            )
+            await self._handle(events.Started(device, self._owned()))
+            notify.ready()
+            await self._loop(stop)
+            notify.stopping()
+            await asyncio.wait_for(self._handle(events.Stopping()), STOP_S)
+            logger.info("agent stopped")
+        finally:
+            keep_alive.cancel()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(keep_alive, *self._tasks, return_exceptions=True)
+            await self.hub.close()
+            await api.stop()
+
+    def _mesh(self, device: dump.Device, addresses: list[IPInterface]) -> Mesh:
+        if device.public_key is None:
+            raise StartError(f"{self.options.interface} has no private key: set one, e.g. with wg-quick up")
+        policy = Policy(self.options.refresh)
+        pinned = pinned_port(self.options.interface)
+        if pinned is not None and policy is not Policy.OFF:
+            logger.info(
+                "no fresh ports: the listen port is pinned",
+                extra={"fields": {"listen_port": pinned, "file": str(conf_path(self.options.interface))}},
+            )
+            policy = Policy.OFF
+        budget = Budget(self.options.refresh_per_minute, self.options.refresh_per_hour)
+        settings = Settings(self.options.interval_s, policy, budget)
+        mesh = Mesh(device.public_key, find_place(self.options.hub, device, addresses), settings)
+        try:
+            saved = self.storage.read_state()
+            if saved is not None:
+                state, age_s = saved
+                mesh.restore(state, now_s() - age_s)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            logger.warning(
+                "the saved state is of no use; starting without it", extra={"fields": {"error": str(error)}}
+            )
+        return mesh
+
+    def _owned(self) -> dict[str, str]:
+        try:
+            return self.storage.read_owned()
+        except ValueError as error:
+            raise StartError(str(error)) from None
+
+    def _healthy(self) -> bool:
+        return now_s() - self._alive_s < STALL_S
+
+    # -- the loop ---------------------------------------------------------------------------
+
+    async def _loop(self, stop: asyncio.Event) -> None:
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            while not stop.is_set():
+                wait_s = max(0.0, self.mesh.wakeup_at(now_s()) - now_s())
+                arrival = asyncio.ensure_future(self._events.get())
+                await asyncio.wait({arrival, stopping}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+                if arrival.done():
+                    await self._handle(arrival.result())
+                else:
+                    arrival.cancel()
+                    if not stop.is_set():
+                        await self._handle(events.Tick())
+        finally:
+            stopping.cancel()
+
+    async def _handle(self, event: events.Event) -> None:
+        """Give the event to the core and carry out what it answers, and what follows from that."""
+        pending = [event]
+        while pending:
+            self._alive_s = now_s()
+            for action in self.mesh.handle(pending.pop(0), now_s()):
+                outcome = await self._doers[type(action)](action)
+                if outcome is not None:
+                    pending.append(outcome)
+
+    def _beside(self, work: Coroutine[Any, Any, events.Event | None]) -> None:
+        """Let `work` run beside the loop; its event comes back through the queue."""
+
+        async def deliver() -> None:
+            event = await work
+            if event is not None:
+                self._events.put_nowait(event)
+
+        task = asyncio.ensure_future(deliver())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- actions ----------------------------------------------------------------------------
+
+    async def _read_device(self, _action: actions.ReadDevice) -> events.Event:
+        device = await self.device.read()
+        self._port, self._fwmark = device.listen_port, device.fwmark
+        return events.DeviceSeen(device)
+
+    async def _set_peers(self, action: actions.SetPeers) -> None:
+        await self.device.set(*(command for change in action.changes for command in commands(change)))
+
+    async def _send_openers(self, action: actions.SendOpeners) -> None:
+        send_openers(self._port, self._fwmark, action.endpoints, self.options.opener_ttls)
+
+    async def _record_owned(self, action: actions.RecordOwned) -> None:
+        self.storage.write_owned(action.owned)
+
+    async def _save_state(self, action: actions.SaveState) -> None:
+        self.storage.write_state(action.state)
+
+    async def _take_fresh_port(self, _action: actions.TakeFreshPort) -> events.Event:
+        await self.device.set_listen_port(0)  # WireGuard takes a free one, which it has not had
+        device = await self.device.read()
+        self._port = device.listen_port
+        return events.PortTaken(device.listen_port)
+
+    async def _restart_client(self, _action: actions.RestartClient) -> None:
+        unit = f"wg-quick@{self.options.interface}.service"
+        process = await asyncio.create_subprocess_exec("systemctl", "--no-block", "restart", unit)
+        if await process.wait() != 0:
+            logger.error("the VPN client could not be restarted", extra={"fields": {"unit": unit}})
+
+    async def _say(self, action: actions.Say) -> None:
+        logger.log(
+            logging.getLevelName(action.level.upper()), action.message, extra={"fields": dict(action.fields)}
+        )
+
+    async def _ask_hub(self, _action: actions.AskHub) -> None:
+        async def ask() -> events.Event:
+            try:
+                return events.HubAnswered(await self.hub.peers(self.mesh.own_key))
+            except HubError as error:
+                return events.HubSilent(str(error))
+
+        self._beside(ask())
+
+    async def _greet_hub(self, _action: actions.GreetHub) -> None:
+        async def greet() -> None:
+            try:
+                await self.hub.greet()
+            except HubError as error:
+                logger.info("the hub did not see the fresh port", extra={"fields": {"error": str(error)}})
+
+        self._beside(greet())
+
+    async def _probe(self, action: actions.Probe) -> None:
+        async def ask() -> events.Event:
+            interface, port = self.options.interface, self.options.listen_port
+            try:
+                rtt_s = await probe(interface, action.address, port, action.timeout_s)
+            except Unanswered as error:
+                return events.ProbeMissed(action.peer, action.attempt, str(error))
+            return events.ProbeAnswered(action.peer, action.attempt, rtt_s)
+
+        self._beside(ask())
+
+
+def commands(change: actions.PeerChange) -> list[PeerCommand]:
+    """The clauses of `wg set` for one change of the core."""
+    if change.remove:
+        return [PeerCommand(change.peer, remove=True)]
+    setting = PeerCommand(
+        change.peer,
+        endpoint=change.endpoint,
+        persistent_keepalive_s=change.persistent_keepalive_s,
+        allowed_ips=change.allowed_ips,
+    )
+    return [PeerCommand(change.peer, remove=True), setting] if change.fresh else [setting]
+
+
+def find_place(hub_url: str, device: dump.Device, addresses: list[IPInterface]) -> Place:
+    """Where this node is in the VPN.  The hub peer is the one whose AllowedIPs cover the hub's address.
+
+    Raises StartError.
+    """
+    host = urlsplit(hub_url).hostname or ""
+    try:
+        hub = ipaddress.ip_address(host)
+    except ValueError:
+        raise StartError(f"--hub {hub_url}: write the hub's address inside the VPN, not a name") from None
+    if not addresses:
+        raise StartError("the interface has no address: bring it up, e.g. with wg-quick up")
+    for peer in device.peers.values():
+        relayed = tuple(ipaddress.ip_network(network) for network in peer.allowed_ips)
+        if _covers(relayed, hub):
+            return Place(tuple(addresses), hub, relayed)
+    raise StartError(f"--hub {hub_url}: no peer of the interface has {hub} in its AllowedIPs")
+
+
+def _covers(networks: Any, address: Address) -> bool:
+    return any(address in network for network in networks)
+
+
+def conf_path(interface: str) -> Path:
+    """Where wg-quick(8) has the configuration of `interface`."""
+    return CONF_DIRECTORY / f"{interface}.conf"
+
+
+def pinned_port(interface: str) -> int | None:
+    """The ListenPort that the configuration of the interface names, None without one."""
+    try:
+        text = conf_path(interface).read_text()
+    except OSError:
+        return None
+    match = re.search(r"^\s*ListenPort\s*=\s*([0-9]+)", text, re.MULTILINE | re.IGNORECASE)
+    return int(match.group(1)) if match else None
+
+
+def listen_host(options: AgentOptions, addresses: list[IPInterface]) -> str:
+    """The address to listen on: the option's, or the interface's own first one."""
+    return options.listen_host or str(addresses[0].ip)
