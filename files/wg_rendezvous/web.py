@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""HTTP as hub and agent both serve it: listeners inside the VPN only, and errors as JSON that help."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Callable
+
+from aiohttp import web
+
+logger = logging.getLogger("wg_rendezvous.web")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+# Bodies of requests, DESIGN §5 "Limits".
+MAX_BODY_BYTES = 16 * 1024
+SHUTDOWN_S = 1.0
+
+# socket.SO_BINDTODEVICE is missing in some builds of Python 3.9; the number is Linux's (socket(7)).
+SO_BINDTODEVICE: int = getattr(socket, "SO_BINDTODEVICE", 25)
+
+
+class ListenError(Exception):
+    """A listening socket cannot be made; the text says why and what to do."""
+
+
+# --- listeners ---
+
+
+def listeners(host: str, port: int, interface: str) -> list[socket.socket]:
+    """Two listening sockets on `host`:`port`: one hears `interface` only, the other `lo` only.
+
+    So the peers and the node itself are heard, and a neighbour on the LAN who routes to `host` is not, since
+    Linux accepts packets for any own address on any interface (DESIGN fact 17). Raises ListenError.
+    """
+    heard = _listener(host, port, interface)
+    try:
+        return [heard, _listener(host, port, "lo")]
+    except ListenError:
+        heard.close()
+        raise
+
+
+def _listener(host: str, port: int, device: str) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Before bind: two sockets may share address and port only if they are bound to different devices.
+        listener.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, device.encode())
+        if listener.family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((host, port))
+        listener.listen(128)
+        listener.setblocking(False)
+        return listener
+    except OSError as error:
+        listener.close()
+        remedy = {
+            errno.EADDRNOTAVAIL: f"give --listen an address that the interface has",
+            errno.EADDRINUSE: "something else listens there: stop it, or choose another port with --listen",
+            errno.EPERM: "run as root",
+            errno.EACCES: "run as root",
+            errno.ENODEV: f"bring {device} up",
+        }.get(error.errno or 0, "see --listen")
+        raise ListenError(f"cannot listen on {host} port {port}: {error.strerror}: {remedy}") from None
+
+
+def unix_listener(path: str) -> socket.socket:
+    """A listening socket at `path`, for root only (0600); the directory is made if it is missing (0755).
+
+    A file that a dead process left is replaced. Raises ListenError, also if a living process listens there.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        make_directory(os.path.dirname(path), 0o755)
+        if _is_alive(path):
+            raise ListenError(f"another wg-rendezvous serves {path}: stop that one first")
+        Path(path).unlink(missing_ok=True)
+        umask = os.umask(0o177)
+        try:
+            listener.bind(path)
+        finally:
+            os.umask(umask)
+        listener.listen(16)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise ListenError(f"cannot listen on {path}: {error.strerror or error}: run as root") from None
+    except ListenError:
+        listener.close()
+        raise
+    return listener
+
+
+def _is_alive(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(1.0)
+        try:
+            connection.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+    return True
+
+
+def make_directory(path: str, mode: int) -> None:
+    """Make the directory `path` with exactly `mode` unless it exists. Raises OSError."""
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.mkdir(path)
+    except FileExistsError:
+        return
+    os.chmod(path, mode)
+
+
+def is_local(request: web.Request) -> bool:
+    """Whether the node itself asks: over the unix socket, or over the listener that hears `lo` only."""
+    if request.transport is None:  # gone already
+        return False
+    connection: socket.socket = request.transport.get_extra_info("socket")
+    if connection.family == socket.AF_UNIX:
+        return True
+    # An accepted connection inherits the device of its listener.
+    device = connection.getsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, 16)
+    return device.rstrip(b"\0") == b"lo"
+
+
+# --- applications ---
+
+
+def application(routes: Mapping[str, Handler], middlewares: Sequence[Any] = ()) -> web.Application:
+    """An application with these GET `routes` (path -> handler), whose every error is JSON."""
+    known = sorted(routes)
+
+    @web.middleware
+    async def json_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except web.HTTPMethodNotAllowed as error:
+            allowed = ", ".join(sorted(error.allowed_methods))
+            answer = error_response(405, f"{request.method} is not allowed here: use {allowed}")
+            answer.headers["Allow"] = allowed
+            return answer
+        except web.HTTPNotFound:
+            return error_response(404, f"there is nothing at {request.path}: ask for {', '.join(known)}")
+        except web.HTTPException as error:
+            if error.status < 400:
+                raise
+            return error_response(error.status, error.text or error.reason)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            logger.exception(
+                "a request failed", extra={"fields": {"method": request.method, "path": request.path}}
+            )
+            return error_response(500, "this program has a defect: its log says more")
+
+    app = web.Application(middlewares=[json_errors, *middlewares], client_max_size=MAX_BODY_BYTES)
+    for path, handler in routes.items():
+        app.router.add_get(path, handler)
+    return app
+
+
+def error_response(status: int, sentence: str) -> web.Response:
+    """`{"error": sentence}`."""
+    return web.json_response({"error": sentence}, status=status)
+
+
+async def start(app: web.Application, sockets: Iterable[socket.socket]) -> web.AppRunner:
+    """Serve `app` on `sockets`; `await stop(runner)` ends it and closes them."""
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    for listener in sockets:
+        await web.SockSite(runner, listener).start()
+    return runner
+
+
+async def stop(runner: web.AppRunner) -> None:
+    """Stop serving; requests that are under way get up to SHUTDOWN_S."""
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(runner.cleanup(), SHUTDOWN_S)

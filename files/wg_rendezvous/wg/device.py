@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""One WireGuard interface, read and changed by wg(8) and ip(8) as subprocesses.
+
+Every argument that gets here is public: keys of peers, endpoints, addresses, port numbers. Private and
+preshared keys are printed by `wg show IF dump`; its parser drops them, and its output is never logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import os
+import socket
+from dataclasses import dataclass
+from typing import Union
+
+from .._wireguard import dump
+
+IPInterface = Union[ipaddress.IPv4Interface, ipaddress.IPv6Interface]
+
+# wg answers in milliseconds; a user-space WireGuard that hangs must not take this program with it.
+TIMEOUT_S = 5.0
+
+
+class DeviceError(Exception):
+    """`wg` or `ip` refused or could not run; the text says what it said."""
+
+
+class DeviceGone(DeviceError):  # noqa: N818 - what happened, not another kind of failure
+    """The interface does not exist, or not any more."""
+
+
+@dataclass(frozen=True)
+class PeerCommand:
+    """One `peer` clause of `wg set`. None leaves a setting as it is; an empty `allowed_ips` takes all away.
+
+    `remove=True` removes the peer and nothing else; a following command for the same key adds it anew
+    (DESIGN fact 5). `persistent_keepalive_s` 0 turns keepalives off.
+    """
+
+    public_key: str
+    remove: bool = False
+    endpoint: str | None = None
+    persistent_keepalive_s: int | None = None
+    allowed_ips: tuple[str, ...] | None = None
+
+    def arguments(self) -> list[str]:
+        """The words of this clause, as `wg set` (wg(8)) takes them."""
+        words = ["peer", self.public_key]
+        if self.remove:
+            return [*words, "remove"]
+        if self.endpoint is not None:
+            words += ["endpoint", self.endpoint]
+        if self.persistent_keepalive_s is not None:
+            words += ["persistent-keepalive", str(self.persistent_keepalive_s)]
+        if self.allowed_ips is not None:
+            words += ["allowed-ips", ",".join(self.allowed_ips)]
+        return words
+
+
+class Device:
+    """The WireGuard interface `interface` of this network namespace."""
+
+    def __init__(self, interface: str) -> None:
+        self.interface = interface
+        self._index: int | None = None
+
+    async def read(self) -> dump.Device:
+        """The device and its peers now, without secrets.
+
+        Raises DeviceGone when the interface vanished or another one has taken its name (sockets bound to
+        the old one would stay deaf), DeviceError when `wg` fails, ValueError when its output is not
+        understood.
+        """
+        self._check_index()
+        return dump.parse_dump(await self._run("wg", "show", self.interface, "dump"))
+
+    async def set(self, *commands: PeerCommand) -> None:
+        """Apply `commands` in their order by one `wg set`. Raises DeviceGone, DeviceError."""
+        if commands:
+            words = [word for command in commands for word in command.arguments()]
+            await self._run("wg", "set", self.interface, *words)
+
+    async def set_listen_port(self, port: int) -> None:
+        """Move the socket to `port` without taking the interface down (DESIGN fact 5)."""
+        await self._run("wg", "set", self.interface, "listen-port", str(port))
+
+    async def addresses(self) -> list[IPInterface]:
+        """The addresses of the interface with their networks, in the kernel's order."""
+        return parse_addresses(await self._run("ip", "-j", "addr", "show", "dev", self.interface))
+
+    def _check_index(self) -> None:
+        try:
+            index = socket.if_nametoindex(self.interface)
+        except OSError:
+            raise DeviceGone(
+                f"interface {self.interface} does not exist: bring it up, e.g. wg-quick up {self.interface}"
+            ) from None
+        if self._index is None:
+            self._index = index
+        elif self._index != index:
+            raise DeviceGone(
+                f"interface {self.interface} was replaced by a new one of that name: start again"
+            )
+
+    async def _run(self, *argv: str) -> str:
+        """Standard output of `argv`. Raises DeviceGone, DeviceError."""
+        # Without retries: wg would otherwise sit for a minute on an endpoint that is a name.
+        environment = {**os.environ, "LC_ALL": "C", "WG_ENDPOINT_RESOLUTION_RETRIES": "0"}
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=environment,
+            )
+        except FileNotFoundError:
+            package = {"wg": "wireguard-tools", "ip": "iproute2"}[argv[0]]
+            raise DeviceError(f"the program '{argv[0]}' is not installed: install {package}") from None
+        try:
+            out, err = await asyncio.wait_for(process.communicate(), TIMEOUT_S)
+        except asyncio.TimeoutError:
+            raise DeviceError(f"'{' '.join(argv[:3])}' did not end within {TIMEOUT_S:g} s") from None
+        finally:
+            # Also when this task is cancelled: leave no child behind.
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        if process.returncode != 0:
+            self._check_index()
+            reason = " ".join(err.decode(errors="replace").split()) or f"exit code {process.returncode}"
+            raise DeviceError(f"'{' '.join(argv[:3])}' failed: {reason}")
+        return out.decode()
+
+
+def parse_addresses(text: str) -> list[IPInterface]:
+    """Addresses from the output of `ip -j addr show dev IF` (ip-address(8)). Raises ValueError."""
+    # A point-to-point address has its prefix at the other end; "local" is always our own.
+    return [
+        ipaddress.ip_interface(f"{entry['local']}/{entry['prefixlen']}")
+        for link in json.loads(text or "[]")
+        for entry in link.get("addr_info", ())
+    ]
