@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: the rendezvous.wireguard authors
+"""`make test`: every stage in its order, some side by side, one log each.
+
+Stops at the first failure and prints that stage's log. SIGINT and SIGTERM reach the stages, which clean up after
+themselves. The last line counts the tests of all stages: `N passed, N failed`. A stage without pytest is one test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+LOGS = CHECKOUT / "build/logs"
+HEARTBEAT_S = 30.0
+CLEAN_UP_S = 120.0  # for a stage to remove its containers after SIGINT
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+SUMMARY = re.compile(r"^(?:=+ )?((?:\d+ \w+,? ?)+)in [\d.]+s", re.MULTILINE)
+COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped)\b")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One target of the Makefile, with its variables."""
+
+    name: str
+    target: str
+    variables: tuple[str, ...] = ()
+
+    @property
+    def log(self) -> Path:
+        """Where its output goes."""
+        return LOGS / f"{self.name}.log"
+
+
+@dataclass
+class Counts:
+    """Tests that passed, failed and were skipped."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def add(self, other: Counts) -> None:
+        """Add the other's counts to these."""
+        self.passed += other.passed
+        self.failed += other.failed
+        self.skipped += other.skipped
+
+    def __str__(self) -> str:
+        return f"{self.passed} passed, {self.failed} failed" + (
+            f", {self.skipped} skipped" if self.skipped else ""
+        )
+
+
+def plan() -> list[list[list[Stage]]]:
+    """Phases, one after the other; a phase has lanes that run side by side; a lane has stages in sequence.
+
+    What is quick comes first. The lab measures times, so it has the machine to itself.
+    """
+    scenarios = sorted(path.parent.name for path in CHECKOUT.glob("extensions/molecule/*/molecule.yml"))
+    return [
+        [[Stage("collection", "installed")]],
+        [
+            [Stage("lint", "lint")],
+            [Stage("types", "types"), Stage("unit", "unit"), Stage("unit-2.18", "unit", ("CORE=2.18",))],
+        ],
+        [
+            [
+                Stage("sanity", "sanity"),
+                Stage("sanity-2.18", "sanity", ("CORE=2.18",)),
+                Stage("simulation", "simulation"),
+            ],
+            [Stage(f"molecule-{name}", "molecule", (f"SCENARIOS={name}",)) for name in scenarios],
+        ],
+        [[Stage("lab", "lab")]],
+    ]
+
+
+def count(output: str, succeeded: bool) -> Counts:
+    """Count what pytest's closing lines in a stage's output say; without any, the stage itself is the test."""
+    counts = Counts()
+    for summary in SUMMARY.finditer(COLOUR.sub("", output)):
+        for number, outcome in COUNT.findall(summary[1]):
+            if outcome == "passed":
+                counts.passed += int(number)
+            elif outcome == "skipped":
+                counts.skipped += int(number)
+            else:
+                counts.failed += int(number)
+    if succeeded and not counts.passed:
+        counts.passed = 1
+    if not succeeded and not counts.failed:
+        counts.failed = 1
+    return counts
+
+
+def minutes(seconds: float) -> str:
+    """Write 83.2 s as 1:23."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+class Run:
+    """One run of the plan: its clock, its counts, what is running now."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.counts = Counts()
+        self.running: dict[Stage, float] = {}
+
+    def say(self, text: str) -> None:
+        """Print a line of progress after the time since the start."""
+        print(f"[{minutes(time.monotonic() - self.started):>5}] {text}", flush=True)
+
+    async def stage(self, stage: Stage) -> bool:
+        """Run one stage to its end and say whether it passed; on cancellation it gets SIGINT and time to clean up."""
+        began = self.running[stage] = time.monotonic()
+        self.say(f"==> {stage.name}")
+        with stage.log.open("wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                "make",
+                stage.target,
+                *stage.variables,
+                cwd=CHECKOUT,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+            try:
+                succeeded = await process.wait() == 0
+            except asyncio.CancelledError:
+                await self.interrupt(stage, process)
+                raise
+            finally:
+                del self.running[stage]
+        counts = count(stage.log.read_text(errors="replace"), succeeded)
+        self.counts.add(counts)
+        took = minutes(time.monotonic() - began)
+        self.say(f"    {stage.name} {'ok' if succeeded else 'FAILED'} after {took}: {counts}")
+        if not succeeded:
+            print(stage.log.read_text(errors="replace"), flush=True)
+            self.say(f"    the above is {stage.log.relative_to(CHECKOUT)} of the stage that failed: {stage.name}")
+        return succeeded
+
+    async def interrupt(self, stage: Stage, process: asyncio.subprocess.Process) -> None:
+        """Let a stage clean up, as after Ctrl-C; kill what is left of it when that takes too long."""
+        self.say(f"    {stage.name} stops and cleans up")
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            os.killpg(process.pid, number)
+            try:
+                await asyncio.wait_for(process.wait(), CLEAN_UP_S)
+            except TimeoutError:
+                continue
+            return
+
+    async def lane(self, stages: list[Stage]) -> bool:
+        """Run stages one after the other up to the first that fails."""
+        for stage in stages:
+            if not await self.stage(stage):
+                return False
+        return True
+
+    async def phase(self, lanes: list[list[Stage]]) -> bool:
+        """Run lanes side by side; the first that fails stops the others."""
+        tasks = [asyncio.create_task(self.lane(stages)) for stages in lanes]
+        try:
+            for task in asyncio.as_completed(tasks):
+                if not await task:
+                    return False
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return True
+
+    async def heartbeat(self) -> None:
+        """Show now and then what is running, so that a long stage is seen to be alive."""
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            now = time.monotonic()
+            self.say(
+                "    ... "
+                + ", ".join(f"{stage.name} {minutes(now - began)}" for stage, began in self.running.items())
+            )
+
+    async def all(self) -> bool:
+        """Run all phases up to the first that fails."""
+        beat = asyncio.create_task(self.heartbeat())
+        try:
+            for lanes in plan():
+                if not await self.phase(lanes):
+                    return False
+        finally:
+            beat.cancel()
+        return True
+
+
+async def main() -> int:
+    """Run the plan, say how it went, and return the exit code."""
+    LOGS.mkdir(parents=True, exist_ok=True)
+    run = Run()
+    work = asyncio.create_task(run.all())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, work.cancel)
+    try:
+        succeeded = await work
+    except asyncio.CancelledError:
+        run.say("interrupted")
+        return 130
+    run.say(f"all stages passed; logs in {LOGS.relative_to(CHECKOUT)}" if succeeded else "stopped at the first failure")
+    print(run.counts, flush=True)
+    return 0 if succeeded else 1
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: the rendezvous.wireguard authors
+#
+# The one place that says how anything is built, checked and shown. `make help` lists the targets.
+# CORE=2.18 runs unit or sanity with that ansible-core instead of the newest supported one.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+CORE ?= 2.19
+VENV := $(CURDIR)/$(if $(filter 2.18,$(CORE)),.venv-2.18,.venv)
+VERSION := $(shell sed -n 's/^version: //p' galaxy.yml)
+SOURCES := galaxy.yml README.md CHANGELOG.md COPYING LICENSES changelogs docs extensions files meta playbooks plugins roles tests
+TARBALL := build/rendezvous-wireguard-$(VERSION).tar.gz
+COLLECTION := ansible_collections/rendezvous/wireguard
+# The checkout as a collection, for development; the unpacked tarball, for whatever proves deployment.
+DEVELOPED := build/collections
+INSTALLED := build/collections-installed
+# ansible-test wants a copy to itself and a home for its caches.
+SANITY := build/sanity-$(CORE)
+
+export PATH := $(VENV)/bin:$(PATH)
+export ANSIBLE_HOME := $(CURDIR)/build/ansible
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(DEVELOPED)
+
+# Network namespaces and containers are root's.
+AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env env PATH="$$PATH")
+
+.PHONY: help setup program collections collection installed lint types sanity unit simulation lab integration \
+    molecule demo demo-down test clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
+
+setup: ## Debian packages (with sudo unless root) and .venv, .venv-2.18 with everything else
+	@.ci/setup
+
+program: ## build/wg-rendezvous.pyz, the program that runs on the nodes
+	@mkdir -p build
+	@python3 plugins/plugin_utils/_program.py build/wg-rendezvous.pyz
+
+collections: ## build/collections, where the checkout is found as the collection
+	@mkdir -p $(DEVELOPED)/$(dir $(COLLECTION))
+	@test -L $(DEVELOPED)/$(COLLECTION) || ln -s ../../../.. $(DEVELOPED)/$(COLLECTION)
+
+collection: $(TARBALL) ## the collection's tarball in build/
+
+$(TARBALL): $(shell find $(wildcard $(SOURCES)) -type f -not -name '*.pyc' -not -path '*/output/*')
+	@mkdir -p build
+	@ansible-galaxy collection build --force --output-path build >build/collection.log 2>&1 || { cat build/collection.log; false; }
+	@echo $@
+
+installed: $(INSTALLED)/$(COLLECTION)/MANIFEST.json ## build/collections-installed, the tarball installed into an empty path
+
+# What `ansible-galaxy collection install` needs to know to leave the network and the user's collections alone
+UNPACK = rm -rf $(1)/ansible_collections && ANSIBLE_COLLECTIONS_PATH=$(CURDIR)/$(1) \
+    ansible-galaxy collection install --offline --force -p $(1) $(TARBALL) >build/install.log 2>&1 || { cat build/install.log; false; }
+
+$(INSTALLED)/$(COLLECTION)/MANIFEST.json: $(TARBALL)
+	@$(call UNPACK,$(INSTALLED))
+	@touch $@
+
+lint: collections ## ruff, ansible-lint, yamllint, licences, changelog, docs, Python 3.9 on nodes, nothing private
+	ruff check .
+	ruff format --check .
+	yamllint --strict .
+	reuse --no-multiprocessing lint --quiet || reuse lint
+	vermin --quiet --no-tips --violations --target=3.9- --backport argparse --eval-annotations files plugins
+	antsibull-changelog lint
+	antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
+	ansible-lint
+	.ci/private
+
+types: collections ## mypy --strict: the node program, the plugins, the tests
+	MYPYPATH=files mypy -p wg_rendezvous
+	MYPYPATH=$(DEVELOPED) mypy -p ansible_collections.rendezvous.wireguard.plugins
+	MYPYPATH=files:$(DEVELOPED) mypy tests .ci noxfile.py
+
+sanity: $(TARBALL) ## ansible-test sanity, in the installed tarball
+	@$(call UNPACK,$(SANITY))
+	@mkdir -p $(SANITY)/home/.ansible/test/cache
+	@for version in 24_0 24_2; do cp .ci/get_pip.py $(SANITY)/home/.ansible/test/cache/get_pip_$$version.py; done
+	cd $(SANITY)/$(COLLECTION) && HOME=$(CURDIR)/$(SANITY)/home ansible-test sanity --color no --requirements \
+	    --python $$(python -c 'import sys; print("%d.%d" % sys.version_info[:2])') $(TESTS)
+
+unit: collections ## unit tests
+	python -m pytest tests/unit $(ARGS)
+
+simulation: ## many agents, models of WireGuard and NATs, a simulated clock
+	python -m pytest tests/simulation $(ARGS)
+
+lab: program ## the built program under real WireGuard and NATs in network namespaces
+	$(AS_ROOT) python -m pytest tests/lab $(ARGS)
+
+integration: installed ## modules against a real interface in a container
+	ANSIBLE_COLLECTIONS_PATH=$(CURDIR)/$(INSTALLED) $(AS_ROOT) python -m pytest tests/integration $(ARGS)
+
+SCENARIOS ?= $(notdir $(patsubst %/molecule.yml,%,$(wildcard extensions/molecule/*/molecule.yml)))
+molecule: installed ## deployment in systemd containers; SCENARIOS=default for one of them
+	for scenario in $(SCENARIOS); do \
+	    (cd $(INSTALLED)/$(COLLECTION)/extensions && \
+	     ANSIBLE_COLLECTIONS_PATH=$(CURDIR)/$(INSTALLED) $(AS_ROOT) molecule test --scenario-name "$$scenario"); \
+	done
+
+demo: setup ## a network of containers, a hub and peers behind NATs in it, deployed and shown
+	@$(MAKE) installed
+	@ANSIBLE_COLLECTIONS_PATH=$(CURDIR)/$(INSTALLED) $(AS_ROOT) demo/up
+
+demo-down: ## removes what `make demo` made
+	@$(AS_ROOT) demo/down
+
+test: setup ## everything: lint, types, sanity, unit, simulation, lab, molecule
+	@$(VENV)/bin/python .ci/stages.py
+
+clean: ## removes what was built; the environments stay
+	rm -rf build .mypy_cache .ruff_cache .hypothesis .ansible tests/output

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: the rendezvous.wireguard authors
+"""What all tests share: the checkout reachable as the collection that it is.
+
+pyproject.toml puts files/ (for wg_rendezvous) and build/collections (for ansible_collections) on the path.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def link_collection() -> None:
+    """Make build/collections/ansible_collections/rendezvous/wireguard a link to the checkout, as `make collections`."""
+    link = CHECKOUT / "build/collections/ansible_collections/rendezvous/wireguard"
+    if not link.is_symlink():
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to("../../../..")
+
+
+link_collection()
