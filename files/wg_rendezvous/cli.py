@@ -13,8 +13,8 @@ from . import __version__, log
 from .config import (
     OPTIONS,
     AgentOptions,
-    OptionError,
     HubOptions,
+    OptionError,
     StatusOptions,
     check_interface,
     read_options,

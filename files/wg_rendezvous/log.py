@@ -19,7 +19,7 @@ LEVELS = ("debug", "info", "warning", "error")
 
 
 def configure(log_format: str, level: str) -> None:
-    """Send everything below the logger `wg_rendezvous` to stderr. `log_format` of FORMATS, `level` of LEVELS."""
+    """Send what `wg_rendezvous` logs to stderr. `log_format` is one of FORMATS, `level` one of LEVELS."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     for name in ("wg_rendezvous", "aiohttp", "asyncio"):

@@ -54,7 +54,7 @@ def _send(message: str) -> None:
         return
     if path.startswith("@"):
         path = "\0" + path[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
-        # A manager that cannot be told is no reason to fail the service.
-        with contextlib.suppress(OSError):
-            connection.sendto(message.encode(), path)
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    # A manager that cannot be told is no reason to fail the service.
+    with manager, contextlib.suppress(OSError):
+        manager.sendto(message.encode(), path)

@@ -9,12 +9,15 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import socket
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable
 
 from aiohttp import web
+
+from .wg import IPInterface
 
 logger = logging.getLogger("wg_rendezvous.web")
 
@@ -33,6 +36,21 @@ class ListenError(Exception):
 
 
 # --- listeners ---
+
+
+def listen_host(wanted: str | None, addresses: Sequence[IPInterface], interface: str) -> str:
+    """The address to listen on: `wanted`, or the first of the interface's own `addresses`, IPv4 before IPv6.
+
+    Raises ListenError if the interface does not have it.
+    """
+    own = [str(address.ip) for address in sorted(addresses, key=lambda address: address.version)]
+    if not own:
+        raise ListenError(
+            f"{interface} has no address: give it one, e.g. ip addr add 192.168.7.1/24 dev {interface}"
+        )
+    if wanted is not None and wanted not in own:
+        raise ListenError(f"option --listen: {wanted} is no address of {interface}: use {' or '.join(own)}")
+    return wanted or own[0]
 
 
 def listeners(host: str, port: int, interface: str) -> list[socket.socket]:
@@ -64,7 +82,7 @@ def _listener(host: str, port: int, device: str) -> socket.socket:
     except OSError as error:
         listener.close()
         remedy = {
-            errno.EADDRNOTAVAIL: f"give --listen an address that the interface has",
+            errno.EADDRNOTAVAIL: "give --listen an address that the interface has",
             errno.EADDRINUSE: "something else listens there: stop it, or choose another port with --listen",
             errno.EPERM: "run as root",
             errno.EACCES: "run as root",
@@ -137,7 +155,7 @@ def is_local(request: web.Request) -> bool:
 
 def application(routes: Mapping[str, Handler], middlewares: Sequence[Any] = ()) -> web.Application:
     """An application with these GET `routes` (path -> handler), whose every error is JSON."""
-    known = sorted(routes)
+    known = sorted(readable_path(path) for path in routes)
 
     @web.middleware
     async def json_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -166,6 +184,11 @@ def application(routes: Mapping[str, Handler], middlewares: Sequence[Any] = ()) 
     for path, handler in routes.items():
         app.router.add_get(path, handler)
     return app
+
+
+def readable_path(route: str) -> str:
+    """`/peer/{key}` for the route `/peer/{key:.*}`."""
+    return re.sub(r":[^}]*}", "}", route)
 
 
 def error_response(status: int, sentence: str) -> web.Response:

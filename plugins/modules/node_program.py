@@ -11,8 +11,8 @@ module: node_program
 short_description: Ship the program wg-rendezvous to a node
 version_added: 0.1.0
 description:
-  - Packs the program that this collection carries into one file (a Python zipapp) on the controller, and copies
-    it to the node if the node has another one or none.
+  - Packs the program that this collection carries into one file (a Python zipapp) on the controller, and
+    copies it to the node if the node has another one or none.
   - The same sources always give the same bytes, so nothing changes until the collection does.
 author:
   - The rendezvous.wireguard authors (!UNKNOWN)

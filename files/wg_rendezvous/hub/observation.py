@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""Reading the device for the registry: once a second, sooner when somebody asks, at most 4 times a second.
+
+Answers come from memory, so their cost does not grow with the number of peers or of questions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+
+from .._wireguard import dump
+from ..wg import Device, DeviceError, DeviceGone
+from .registry import Registry
+
+logger = logging.getLogger("wg_rendezvous.hub")
+
+MIN_INTERVAL_S = 0.25
+IDLE_INTERVAL_S = 1.0
+# The interface's own addresses change when an admin changes them.
+ADDRESSES_INTERVAL_S = 30.0
+HEALTHY_S = 5.0
+
+
+def boottime_s() -> float:
+    """Seconds since boot, suspended time included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Observation:
+    """Keeps `registry` as fresh as it has to be. To be made inside a running event loop."""
+
+    def __init__(self, device: Device, registry: Registry, clock: Callable[[], float] = boottime_s) -> None:
+        self.registry = registry
+        self.clock = clock
+        self.reads = 0
+        self.read_s = 0.0
+        """How long the latest read took."""
+        self._device = device
+        self._started_at_s = float("-inf")
+        self._succeeded_at_s = float("-inf")
+        self._addresses_at_s = float("-inf")
+        self._wanted = asyncio.Event()
+        self._done = asyncio.Event()
+
+    async def read(self) -> None:
+        """Read the device now. Raises DeviceGone, DeviceError."""
+        self._wanted.clear()
+        self._started_at_s = started_at_s = self.clock()
+        try:
+            if started_at_s - self._addresses_at_s >= ADDRESSES_INTERVAL_S:
+                self.registry.set_addresses(await self._device.addresses())
+                self._addresses_at_s = started_at_s
+            self._take_in(await self._device.read(), started_at_s)
+        except ValueError as error:  # output of wg or ip that is not understood
+            raise DeviceError(str(error)) from None
+        finally:
+            self.reads += 1
+            self.read_s = self.clock() - started_at_s
+            self._done.set()
+            self._done = asyncio.Event()
+
+    def _take_in(self, device: dump.Device, started_at_s: float) -> None:
+        self._succeeded_at_s = started_at_s
+        for event in self.registry.observe(device, started_at_s, time.time()):
+            logger.info(event.message, extra={"fields": dict(event.fields)})
+
+    async def run(self) -> None:
+        """Read for ever. Raises DeviceGone; other failures are logged, and tried again."""
+        while True:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._wanted.wait(), IDLE_INTERVAL_S)
+            pause_s = self._started_at_s + MIN_INTERVAL_S - self.clock()
+            if pause_s > 0:
+                await asyncio.sleep(pause_s)
+            try:
+                await self.read()
+            except DeviceGone:
+                raise
+            except DeviceError as error:
+                logger.warning("the device could not be read", extra={"fields": {"reason": str(error)}})
+
+    async def current(self) -> None:
+        """Return when memory is young enough to answer from; another read is on its way."""
+        self._wanted.set()
+        if self.clock() - self._started_at_s >= MIN_INTERVAL_S:
+            await self._done.wait()
+
+    async def newer(self) -> None:
+        """Return when a read that started after this call is done (at most about MIN_INTERVAL_S)."""
+        asked_at_s = self.clock()
+        while self._started_at_s < asked_at_s:
+            self._wanted.set()
+            await self._done.wait()
+
+    def is_healthy(self) -> bool:
+        """Whether the device answered lately."""
+        return self.clock() - self._succeeded_at_s < HEALTHY_S
