@@ -25,6 +25,11 @@ DESCRIPTIONS = {
     "agent": "Open direct WireGuard paths to the other peers.",
     "status": "Show who is reached how.",
 }
+# What a node needs besides Python, and how to get it.
+PACKAGES = {
+    name: f"install the distribution's python3-{name.replace('_', '-')}, or pip install {name}"
+    for name in ("aiohttp", "prometheus_client")
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -68,6 +73,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OptionError as error:
         print(f"wg-rendezvous: {error}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        if error.name not in PACKAGES:
+            raise
+        print(f"wg-rendezvous: {error.name} is not installed: {PACKAGES[error.name]}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # e.g. `status | head`

@@ -53,42 +53,38 @@ def listen_host(wanted: str | None, addresses: Sequence[IPInterface], interface:
     return wanted or own[0]
 
 
-def listeners(host: str, port: int, interface: str) -> list[socket.socket]:
-    """Two listening sockets on `host`:`port`: one hears `interface` only, the other `lo` only.
+def listener(host: str, port: int, interface: str) -> socket.socket:
+    """A listening socket on `host`:`port` that hears `interface` only. Raises ListenError.
 
-    So the peers and the node itself are heard, and a neighbour on the LAN who routes to `host` is not, since
-    Linux accepts packets for any own address on any interface (DESIGN fact 17). Raises ListenError.
+    So a neighbour on the LAN who routes to `host` is not heard: without SO_BINDTODEVICE Linux accepts packets
+    for any own address on any interface (DESIGN fact 17). The node itself is heard: what it sends to `host`
+    counts as received on the interface that has this address, though it passes `lo`.
     """
-    heard = _listener(host, port, interface)
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
-        return [heard, _listener(host, port, "lo")]
-    except ListenError:
-        heard.close()
-        raise
-
-
-def _listener(host: str, port: int, device: str) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Before bind: two sockets may share address and port only if they are bound to different devices.
-        listener.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, device.encode())
-        if listener.family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.bind((host, port))
-        listener.listen(128)
-        listener.setblocking(False)
-        return listener
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, interface.encode())
+        if made.family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind((host, port))
+        made.listen(128)
+        made.setblocking(False)
+        return made
     except OSError as error:
-        listener.close()
+        made.close()
         remedy = {
             errno.EADDRNOTAVAIL: "give --listen an address that the interface has",
             errno.EADDRINUSE: "something else listens there: stop it, or choose another port with --listen",
             errno.EPERM: "run as root",
             errno.EACCES: "run as root",
-            errno.ENODEV: f"bring {device} up",
+            errno.ENODEV: f"bring {interface} up",
         }.get(error.errno or 0, "see --listen")
         raise ListenError(f"cannot listen on {host} port {port}: {error.strerror}: {remedy}") from None
+
+
+def listeners(host: str, port: int, interface: str) -> list[socket.socket]:
+    """`listener` as a list, as `start` takes it."""
+    return [listener(host, port, interface)]
 
 
 def unix_listener(path: str) -> socket.socket:
@@ -139,15 +135,17 @@ def make_directory(path: str, mode: int) -> None:
 
 
 def is_local(request: web.Request) -> bool:
-    """Whether the node itself asks: over the unix socket, or over the listener that hears `lo` only."""
+    """Whether the node itself asks: over the unix socket, or from the very address that it asks.
+
+    No peer can do the latter: the kernel drops packets that come in from one of its own addresses.
+    """
     if request.transport is None:  # gone already
         return False
     connection: socket.socket = request.transport.get_extra_info("socket")
     if connection.family == socket.AF_UNIX:
         return True
-    # An accepted connection inherits the device of its listener.
-    device = connection.getsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, 16)
-    return device.rstrip(b"\0") == b"lo"
+    peer_name, own_name = connection.getpeername(), connection.getsockname()
+    return bool(peer_name[0] == own_name[0])
 
 
 # --- applications ---
@@ -206,6 +204,9 @@ async def start(app: web.Application, sockets: Iterable[socket.socket]) -> web.A
 
 
 async def stop(runner: web.AppRunner) -> None:
-    """Stop serving; requests that are under way get up to SHUTDOWN_S."""
+    """Stop serving; requests that are under way get up to SHUTDOWN_S. Removes the files of unix sockets."""
+    files = [address for address in runner.addresses if isinstance(address, str)]
     with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(runner.cleanup(), SHUTDOWN_S)
+    for path in files:
+        Path(path).unlink(missing_ok=True)

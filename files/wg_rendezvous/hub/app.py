@@ -42,8 +42,8 @@ async def _serve(options: HubOptions) -> None:
     api = SeedApi(observation, options.interface)
     web.make_directory(STATE_DIRECTORY, 0o700)
     async with contextlib.AsyncExitStack() as ending:
-        inside = web.listeners(host, options.listen_port, options.interface)
-        ending.push_async_callback(web.stop, await web.start(api.application(), inside))
+        inside = web.listener(host, options.listen_port, options.interface)
+        ending.push_async_callback(web.stop, await web.start(api.application(), [inside]))
         own = web.unix_listener(f"{RUN_DIRECTORY}/{options.interface}.sock")
         ending.push_async_callback(web.stop, await web.start(api.local_application(), [own]))
 

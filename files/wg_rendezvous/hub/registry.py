@@ -251,10 +251,8 @@ def _believe(peer: _Peer, at_s: float) -> list[Event]:
     shaken = latest.latest_handshake_at > peer.handshake_before_at
     heard = peer.heard_at_s is not None and peer.changed_after_s < peer.heard_at_s <= at_s
     if latest.endpoint is not None and latest.endpoint != peer.believed and (shaken or heard):
-        fields = {"peer": latest.public_key, "endpoint": latest.endpoint, "before": peer.believed}
-        events.append(
-            Event("peer has an endpoint" if peer.believed is None else "peer has a new endpoint", fields)
-        )
+        message = "peer has an endpoint" if peer.believed is None else "peer has a new endpoint"
+        events.append(Event(message, {"peer": latest.public_key, "endpoint": latest.endpoint}))
         peer.believed = latest.endpoint
     online = _is_online(peer, at_s)
     if online != peer.online:
