@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""Traffic of the users of the VPN, and which way it takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+
+from tests.lab.network import HUB_ADDRESS, Network, Site
+from tests.lab.wireguard import Node, wait_until
+
+PING_INTERVAL_S = 0.055
+PAYLOAD_BYTES = 400
+"""Enough to be counted among the large packets at the core."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PingResult:
+    """What became of the pings. A gap is (Unix time of the last answer before it, pings lost in a row)."""
+
+    sent: int
+    lost: int
+    gaps: tuple[tuple[float, int], ...]
+
+
+class Pinger:
+    """18 pings a second from one node to another while the context lasts; `result` afterwards."""
+
+    result: PingResult
+
+    def __init__(self, node: Node, address: str) -> None:
+        self._node = node
+        self._address = address
+
+    def __enter__(self) -> Pinger:
+        self._process = self._node.start(
+            "ping",
+            "-D",
+            "-n",
+            "-i",
+            str(PING_INTERVAL_S),
+            "-s",
+            str(PAYLOAD_BYTES),
+            self._address,
+            stdout=subprocess.PIPE,
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # nsenter and setpriv exec, so this pid is ping's.
+        self._process.send_signal(signal.SIGINT)
+        output, _ = self._process.communicate(timeout=10)
+        self._node.forget(self._process)
+        self.result = _parse_pings(output)
+
+
+def _parse_pings(output: str) -> PingResult:
+    """The result of ping(8) -D. The very last ping does not count when unanswered: it was still under way."""
+    answered = [
+        (float(at), int(seq))
+        for at, seq in re.findall(r"^\[([\d.]+)\] .*icmp_seq=(\d+) ", output, re.MULTILINE)
+    ]
+    transmitted = re.search(r"^(\d+) packets transmitted", output, re.MULTILINE)
+    if transmitted is None:
+        raise AssertionError(f"ping said no summary: {output[-300:]!r}")
+    sent = int(transmitted[1])
+    sequences = {sequence for _, sequence in answered}
+    if sent not in sequences:
+        sent -= 1
+    gaps = [
+        (at, following - sequence - 1)
+        for (at, sequence), (_, following) in zip(answered, [*answered[1:], (0.0, sent + 1)], strict=True)
+        if following - sequence > 1
+    ]
+    if answered and answered[0][1] > 1:
+        gaps.insert(0, (0.0, answered[0][1] - 1))
+    return PingResult(sent, sent - len(sequences & set(range(1, sent + 1))), tuple(gaps))
+
+
+class Transfer:
+    """A TCP stream from one node to another while the context lasts: slow, and checked byte for byte.
+
+    `received_bytes()` grows as long as it flows; `finish()` closes it, compares both checksums, and
+    returns what arrived.
+    """
+
+    def __init__(self, sender: Node, receiver: Node, directory: Path, port: int = 5001) -> None:
+        self._sender, self._receiver, self._port = sender, receiver, port
+        directory.mkdir(parents=True, exist_ok=True)
+        self._progress = directory / "received"
+        self._progress.write_text("0")
+
+    def __enter__(self) -> Transfer:
+        script = str(Path(__file__).with_name("stream.py"))
+        at = [self._receiver.address, str(self._port)]
+        self._receiving = self._receiver.start(
+            sys.executable, script, "receive", *at, str(self._progress), stdout=subprocess.PIPE
+        )
+        assert self._receiving.stdout is not None
+        assert self._receiving.stdout.readline() == "listening\n"
+        self._sending = self._sender.start(sys.executable, script, "send", *at, stdout=subprocess.PIPE)
+        return self
+
+    def received_bytes(self) -> int:
+        return int(self._progress.read_text() or 0)
+
+    def flows_for(self, bytes_more: int = 20_000, timeout_s: float = 20) -> float:
+        """Seconds until so many more bytes have arrived; AssertionError when the stream stands still."""
+        wanted = self.received_bytes() + bytes_more
+        return wait_until(
+            lambda: self.received_bytes() >= wanted, timeout_s, f"{bytes_more} more bytes by TCP"
+        )
+
+    def finish(self) -> tuple[int, float]:
+        """Bytes that arrived, and the longest time in seconds without one."""
+        self._sending.send_signal(signal.SIGTERM)
+        sent = json.loads(self._sending.communicate(timeout=30)[0])
+        received = json.loads(self._receiving.communicate(timeout=30)[0])
+        assert sent["sha256"] == received["sha256"], f"the stream was damaged: {sent}, {received}"
+        return received["bytes"], received["longest_pause_s"]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for node, process in ((self._sender, self._sending), (self._receiver, self._receiving)):
+            process.kill()
+            process.communicate()
+            node.forget(process)
+
+
+def path_of_pings(network: Network, a: Site, b: Site) -> str:
+    """ "direct", "relay" or "none" for traffic now, as the core counts it; otherwise the counts, in words."""
+    before = network.counted()
+    count = 8
+    answered = a.node.run(
+        "ping",
+        "-n",
+        "-q",
+        "-i",
+        "0.03",
+        "-W",
+        "1",
+        "-c",
+        str(count),
+        "-s",
+        str(PAYLOAD_BYTES),
+        b.node.address,
+        check=False,
+    )
+    after = network.counted()
+    passed = {
+        pair: packets - before.get(pair, 0)
+        for pair, packets in after.items()
+        if packets > before.get(pair, 0)
+    }
+    direct = min(passed.get((a.nat_address, b.nat_address), 0), passed.get((b.nat_address, a.nat_address), 0))
+    relayed = min(passed.get((site.nat_address, HUB_ADDRESS), 0) for site in (a, b))
+    if " 0% packet loss" not in answered:
+        return "none" if " 100% packet loss" in answered else f"lossy: {answered.splitlines()[-2:]}"
+    if direct >= count:
+        return "direct"
+    return "relay" if relayed >= count else f"mixed: {passed}"
+
+
+def wait_for_path(network: Network, a: Site, b: Site, path: str, timeout_s: float) -> float:
+    """Seconds until the pings between two sites take this path."""
+    last = [""]
+
+    def taken() -> bool:
+        last[0] = path_of_pings(network, a, b)
+        return last[0] == path
+
+    try:
+        return wait_until(taken, timeout_s, f"the path between {a.node.name} and {b.node.name} is {path}")
+    except AssertionError as error:
+        raise AssertionError(f"{error}; it is {last[0]}") from None

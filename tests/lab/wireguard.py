@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""A machine of the lab with a real WireGuard interface, wg0, run by wireguard-go."""
+
+from __future__ import annotations
+
+import base64
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.lab.namespaces import CommandFailedError, Namespace
+
+INTERFACE = "wg0"
+KEEPALIVE_S = 13
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float, what: str, every_s: float = 0.05) -> float:
+    """Seconds until the condition held; AssertionError naming `what` if it did not within timeout_s."""
+    start = time.monotonic()
+    while not condition():
+        if time.monotonic() - start > timeout_s:
+            raise AssertionError(f"not within {timeout_s} s: {what}")
+        time.sleep(every_s)
+    return time.monotonic() - start
+
+
+def new_private_key() -> str:
+    return subprocess.run(["wg", "genkey"], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def public_key_of(private_key: str) -> str:
+    return subprocess.run(
+        ["wg", "pubkey"], input=private_key, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def ordered_keys(count: int = 2) -> list[str]:
+    """Private keys, those with the smaller public key (raw bytes) first."""
+    return sorted(
+        (new_private_key() for _ in range(count)), key=lambda key: base64.b64decode(public_key_of(key))
+    )
+
+
+class Node(Namespace):
+    """A namespace with files of its own and wg0."""
+
+    def __init__(self, name: str, directory: Path) -> None:
+        super().__init__(name, private_files=True)
+        self.directory = directory
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.public_key = ""
+        self.address = ""
+
+    def up(self, address: str, private_key: str | None = None, listen_port: int | None = None) -> None:
+        """Start wireguard-go; set the key, also in /etc/wireguard/wg0.key, and the address/prefix."""
+        private_key = private_key or new_private_key()
+        self.public_key = public_key_of(private_key)
+        self.address = address.partition("/")[0]
+        with (self.directory / "wireguard-go.log").open("w") as log:
+            self.start(
+                "wireguard-go",
+                "--foreground",
+                INTERFACE,
+                stdout=log,
+                stderr=log,
+                environment={"LOG_LEVEL": "error"},
+            )
+        wait_until(
+            lambda: self.run("ls", f"/run/wireguard/{INTERFACE}.sock", check=False) != "",
+            10,
+            f"{self.name}: the socket of wireguard-go; see {log.name}",
+        )
+        self.run("sh", "-c", f"umask 077; cat > /etc/wireguard/{INTERFACE}.key", stdin=private_key + "\n")
+        port = ["listen-port", str(listen_port)] if listen_port else []
+        self.run("wg", "set", INTERFACE, "private-key", f"/etc/wireguard/{INTERFACE}.key", *port)
+        self.run("ip", "address", "add", address, "dev", INTERFACE)
+        self.run("ip", "link", "set", INTERFACE, "up")
+
+    def join(self, hub_key: str, endpoint: str) -> None:
+        """Add the hub as the peer for the whole VPN, by a file such as Ansible writes."""
+        private_key = self.run("cat", f"/etc/wireguard/{INTERFACE}.key").strip()
+        self.run(
+            "sh",
+            "-c",
+            f"umask 077; cat > /etc/wireguard/{INTERFACE}.conf",
+            stdin=f"[Interface]\nPrivateKey = {private_key}\n\n[Peer]\nPublicKey = {hub_key}\n"
+            f"Endpoint = {endpoint}\nAllowedIPs = 192.168.7.0/24\nPersistentKeepalive = {KEEPALIVE_S}\n",
+        )
+        self.sync_file()
+
+    def sync_file(self) -> None:
+        """`wg syncconf` with the node's file: what `systemctl reload wg-quick@wg0` does (DESIGN fact 8)."""
+        self.run("wg", "syncconf", INTERFACE, f"/etc/wireguard/{INTERFACE}.conf")
+
+    def wg_set_peer(
+        self,
+        key: str,
+        endpoint: str | None = None,
+        allowed_ips: str | None = None,
+        keepalive_s: int | None = None,
+    ) -> None:
+        """`wg set wg0 peer KEY ...` with what is given."""
+        options: list[str] = []
+        if endpoint is not None:
+            options += ["endpoint", endpoint]
+        if keepalive_s is not None:
+            options += ["persistent-keepalive", str(keepalive_s)]
+        if allowed_ips is not None:
+            options += ["allowed-ips", allowed_ips]
+        self.run("wg", "set", INTERFACE, "peer", key, *options)
+
+    def knock(self, key: str, endpoint: str, allowed_ips: str = "") -> None:
+        """Start a handshake now: the peer is removed and added again (DESIGN fact 5)."""
+        self.run(
+            "wg",
+            "set",
+            INTERFACE,
+            "peer",
+            key,
+            "remove",
+            "peer",
+            key,
+            "endpoint",
+            endpoint,
+            "persistent-keepalive",
+            str(KEEPALIVE_S),
+            "allowed-ips",
+            allowed_ips,
+        )
+
+    def fresh_port(self) -> int:
+        """Take a fresh listen port without taking the interface down; the port."""
+        port = random.randrange(20000, 60000)
+        self.run("wg", "set", INTERFACE, "listen-port", str(port))
+        return port
+
+    def send_openers(self, endpoint: str) -> None:
+        """Low-TTL openers from WireGuard's own port (DESIGN fact 2)."""
+        script = str(Path(__file__).with_name("opener.py"))
+        self.run(sys.executable, script, str(self.listen_port), endpoint, "2", "3", "4")
+
+    @property
+    def listen_port(self) -> int:
+        return int(self.run("wg", "show", INTERFACE, "listen-port"))
+
+    def _show(self, what: str) -> dict[str, str]:
+        """`wg show wg0 WHAT`: a value for each key."""
+        lines = self.run("wg", "show", INTERFACE, what).splitlines()
+        return dict(line.split("\t", 1) for line in lines)
+
+    def peers(self) -> dict[str, str]:
+        """AllowedIPs by key; "(none)" for none."""
+        return self._show("allowed-ips")
+
+    def endpoints(self) -> dict[str, str]:
+        return self._show("endpoints")
+
+    def handshakes(self) -> dict[str, int]:
+        """When the last handshake was completed, by key; 0 for never."""
+        return {key: int(at) for key, at in self._show("latest-handshakes").items()}
+
+    def has_handshake(self, key: str) -> bool:
+        return self.handshakes().get(key, 0) > 0
+
+    def wait_for_handshake(self, key: str, timeout_s: float = 10) -> float:
+        """Seconds until there was a handshake."""
+        return wait_until(lambda: self.has_handshake(key), timeout_s, f"{self.name}: a handshake with {key}")
+
+    def ping(self, address: str, count: int = 3) -> bool:
+        """Is every one of some pings answered?"""
+        try:
+            self.run("ping", "-q", "-i", "0.05", "-W", "1", "-c", str(count), address)
+        except CommandFailedError:
+            return False
+        return True
