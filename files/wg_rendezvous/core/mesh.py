@@ -407,9 +407,10 @@ class Mesh:
             self._queue.append(link.peer)
 
     def _not_proven(self, link: Link, why: str, now_s: float) -> None:
-        """A promotion came to nothing.  Each of them costs a second of traffic: wait, longer every time."""
+        """A promotion came to nothing.  Each of them costs a second of traffic: the first is
+        tried again with the next pass, any other waits longer every time."""
         link.unproven += 1
-        link.retry_at = now_s + min(RETRY_MAX_S, self.settings.interval_s * 2 ** (link.unproven - 1))
+        link.retry_at = now_s + min(RETRY_MAX_S, self.settings.interval_s * (2 ** (link.unproven - 1) - 1))
         link.why = why
         self.refresh.interrupted(link.peer)
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 UNPROVEN_PACKETS_PER_S = 30.0
+ROUNDING = 1e-6
+"""What `available_at` may be early by, in tokens."""
 
 
 @dataclass
@@ -21,7 +23,7 @@ class TokenBucket:
         """Take `count` tokens if they are there."""
         self.tokens = min(self.rate_per_s, self.tokens + (now_s - self.filled_at) * self.rate_per_s)
         self.filled_at = now_s
-        if self.tokens < count:
+        if self.tokens < count - ROUNDING:
             return False
         self.tokens -= count
         return True

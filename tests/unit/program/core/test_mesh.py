@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""The passes of an agent: what it does to the device, and when."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+from wg_rendezvous.core import actions, events
+from wg_rendezvous.core.link import State
+from wg_rendezvous.core.mesh import Settings
+from wg_rendezvous.core.refresh import Policy
+
+from .driven import ADDRESS, ENDPOINT, HUB, HUB_PEER, OTHER, OWN, PEER, Driven, key
+
+
+def direct(**settings: object) -> Driven:
+    driven = Driven(Settings(**settings))  # type: ignore[arg-type]  # the tests name fields of Settings
+    driven.shaking, driven.answering = {PEER}, {PEER}
+    driven.start().run(2)
+    assert driven.state() is State.DIRECT
+    return driven
+
+
+def test_the_first_pass_is_at_start_and_knocks_without_allowed_ips() -> None:
+    driven = Driven().start().run(0.5)
+    assert [a.endpoints for a in driven.all_done(actions.SendOpeners)] == [(ENDPOINT,)]
+    [knock] = driven.changes()
+    assert (knock.fresh, knock.endpoint, knock.persistent_keepalive_s, knock.allowed_ips) == (
+        True,
+        ENDPOINT,
+        13,
+        (),
+    )
+
+
+def test_openers_go_out_before_the_knock_and_the_owner_is_recorded_before_the_peer_is_added() -> None:
+    kinds = [type(action) for _, action in Driven().start().run(0.5).done]
+    first = [kinds.index(kind) for kind in (actions.RecordOwned, actions.SendOpeners, actions.SetPeers)]
+    assert first == sorted(first)
+
+
+def test_it_knocks_once_a_pass() -> None:
+    assert len(Driven().start().run(13 * 2 + 1).changes()) == 3
+
+
+def test_after_a_knock_the_device_is_read_every_50_ms() -> None:
+    driven = Driven().start().run(5)
+    assert 80 <= len(driven.all_done(actions.ReadDevice)) <= 110
+
+
+def test_a_handshake_promotes_and_an_answer_makes_it_direct() -> None:
+    driven = direct()
+    assert driven.peers[PEER].allowed_ips == (ADDRESS,)
+    assert driven.mesh.status(driven.now_s)[0]["state"] == "direct"
+
+
+def test_a_promotion_without_an_answer_is_taken_back_after_a_second_and_tried_ever_more_seldom() -> None:
+    driven = Driven()
+    driven.shaking = {PEER}
+    driven.start().run(0.5)
+    assert driven.state() is State.PROVISIONAL
+    driven.run(1)
+    assert driven.state() is State.RELAYED
+    assert PEER not in driven.peers
+    driven.run(600)
+    assert len([change for change in driven.changes() if change.allowed_ips == (ADDRESS,)]) <= 7
+
+
+def test_a_late_answer_of_an_earlier_promotion_proves_nothing() -> None:
+    driven = Driven()
+    driven.shaking = {PEER}
+    driven.start().run(0.5)
+    old = driven.all_done(actions.Probe)[-1].attempt
+    driven.run(13)
+    assert driven.state() is State.PROVISIONAL
+    driven.give(events.ProbeAnswered(PEER, old, 0.01))
+    assert driven.state() is State.PROVISIONAL
+
+
+def test_a_direct_link_is_probed_once_a_pass_and_never_knocked_at() -> None:
+    driven = direct()
+    knocks, probes = len(driven.changes()), len(driven.all_done(actions.Probe))
+    driven.run(13 * 4)
+    assert len(driven.changes()) == knocks
+    assert len(driven.all_done(actions.Probe)) == probes + 4
+
+
+def test_two_misses_a_second_apart_demote_within_a_pass() -> None:
+    driven = direct()
+    driven.answering, driven.shaking = set(), set()
+    driven.run(13 + 3.5)
+    assert not driven.mesh.links[PEER].promoted
+    assert driven.peers[PEER].allowed_ips == ()
+
+
+def test_misses_do_not_demote_when_the_interval_is_as_short_as_a_probe() -> None:
+    driven = direct(interval_s=1.0)
+    driven.answering, driven.shaking = set(), set()
+    driven.run(1 + 3.5)
+    assert not driven.mesh.links[PEER].promoted
+
+
+def test_a_link_is_not_demoted_while_the_hub_is_silent_as_well() -> None:
+    driven = direct()
+    driven.answering, driven.records = set(), None
+    driven.run(120)
+    assert driven.mesh.links[PEER].promoted
+
+
+def test_a_silent_hub_is_asked_again_soon_and_then_ever_more_seldom() -> None:
+    driven = Driven()
+    driven.records = None
+    driven.start().run(130)
+    assert 10 <= len(driven.all_done(actions.AskHub)) <= 15
+
+
+def test_a_removed_peer_is_noticed_within_a_second_and_knocked_at_again() -> None:
+    driven = direct()
+    del driven.peers[PEER]
+    driven.run(2)
+    assert driven.state() is State.DIRECT
+    assert driven.peers[PEER].allowed_ips == (ADDRESS,)
+    assert driven.said("taken away")
+
+
+def test_a_peer_of_the_configuration_is_never_touched() -> None:
+    driven = Driven()
+    driven.peers[PEER] = dataclasses.replace(HUB_PEER, public_key=PEER, allowed_ips=(ADDRESS,))
+    driven.start().run(60)
+    assert driven.changes() == []
+    assert "configuration" in driven.mesh.status(driven.now_s)[0]["why"]
+
+
+def test_the_restart_condition_takes_a_fresh_port_and_knocks_at_once() -> None:
+    driven = Driven(own=key(0x80)).start().run(13 * 3 + 0.5)  # the larger key: 3 failures
+    [taken_at] = [at for at, action in driven.done if isinstance(action, actions.TakeFreshPort)]
+    assert 39 <= taken_at - 1000 <= 39.5
+    knocks = [at for at, action in driven.done if isinstance(action, actions.SetPeers)]
+    assert knocks[-1] == taken_at
+    assert driven.said("restart condition")[0].fields["reason"].endswith("3 probes in a row failed")
+
+
+def test_the_hub_is_shown_the_fresh_port() -> None:
+    driven = Driven().start().run(13 * 3 + 0.5)
+    assert len(driven.all_done(actions.GreetHub)) == 1
+
+
+def test_a_new_endpoint_of_the_peer_puts_the_restart_off() -> None:
+    driven = Driven().start().run(30)
+    driven.records = {PEER: events.PeerRecord("203.0.113.7:40000", ADDRESS)}
+    driven.run(13 * 2 + 5)
+    assert driven.all_done(actions.TakeFreshPort) == []
+
+
+def test_an_offline_peer_causes_no_restart_and_leaves_no_entry() -> None:
+    driven = Driven().start().run(30)
+    driven.records = {}
+    driven.run(200)
+    assert driven.all_done(actions.TakeFreshPort) == []
+    assert PEER not in driven.peers
+
+
+def test_refresh_off_never_takes_a_fresh_port_and_says_so() -> None:
+    driven = Driven(Settings(refresh=Policy.OFF)).start().run(300)
+    assert driven.all_done(actions.TakeFreshPort) == []
+    assert "refresh: off" in driven.mesh.status(driven.now_s)[0]["why"]
+
+
+def test_refresh_restart_restarts_the_client_after_its_count_is_saved() -> None:
+    driven = Driven(Settings(refresh=Policy.RESTART)).start().run(13 * 3 + 0.5)
+    kinds = [type(action) for _, action in driven.done]
+    assert kinds.index(actions.RestartClient) > kinds.index(actions.SaveState)
+    assert driven.all_done(actions.SaveState)[-1].state["refresh"]["counts"][PEER]["factor"] == 4
+
+
+def test_a_hopeless_peer_gets_fresh_ports_ever_more_seldom() -> None:
+    driven = Driven().start().run(3 * 3600)
+    assert 6 <= len(driven.all_done(actions.TakeFreshPort)) <= 7
+
+
+def test_an_agent_that_died_takes_its_links_over_without_touching_them() -> None:
+    driven = Driven()
+    driven.peers[PEER] = dataclasses.replace(
+        HUB_PEER, public_key=PEER, allowed_ips=(ADDRESS,), endpoint=ENDPOINT
+    )
+    driven.answering = {PEER}
+    driven.start({PEER: ADDRESS}).run(5)
+    assert driven.state() is State.DIRECT
+    assert driven.changes() == []
+
+
+def test_what_it_takes_over_but_does_not_answer_goes_back_to_the_relay() -> None:
+    driven = Driven()
+    driven.peers[PEER] = dataclasses.replace(
+        HUB_PEER, public_key=PEER, allowed_ips=(ADDRESS,), endpoint=ENDPOINT
+    )
+    driven.start({PEER: ADDRESS}).run(4)
+    assert driven.peers[PEER].allowed_ips == ()
+
+
+def test_stopping_removes_its_own_peers_and_only_these() -> None:
+    driven = direct()
+    driven.give(events.Stopping())
+    assert set(driven.peers) == {HUB}
+    assert driven.all_done(actions.RecordOwned)[-1].owned == {}
+
+
+def test_stopping_while_the_hub_is_silent_leaves_the_links() -> None:
+    driven = direct()
+    driven.records = None
+    driven.run(20)
+    driven.give(events.Stopping())
+    assert driven.peers[PEER].allowed_ips == (ADDRESS,)
+
+
+def test_an_address_of_an_online_peer_cannot_be_taken_by_another() -> None:
+    driven = direct()
+    driven.records = {**(driven.records or {}), OTHER: events.PeerRecord("203.0.113.9:1", ADDRESS)}
+    driven.run(30)
+    assert driven.changes(OTHER) == []
+    assert f"belongs to {PEER}" in {e["peer"]: e for e in driven.mesh.status(driven.now_s)}[OTHER]["why"]
+
+
+def test_a_changed_address_moves_the_link() -> None:
+    driven = direct()
+    driven.records = {PEER: events.PeerRecord(ENDPOINT, "192.168.7.66/32")}
+    driven.run(16)
+    assert driven.peers[PEER].allowed_ips == ("192.168.7.66/32",)
+
+
+def test_garbage_from_the_hub_moves_nothing() -> None:
+    driven = direct()
+    driven.records = {
+        **(driven.records or {}),
+        "not a key": events.PeerRecord(ENDPOINT, ADDRESS),
+        OWN: events.PeerRecord(ENDPOINT, "192.168.7.5/32"),
+        OTHER: events.PeerRecord("127.0.0.1:51820", "0.0.0.0/0"),
+    }
+    driven.run(30)
+    assert set(driven.peers) == {HUB, PEER}
+    assert driven.state() is State.DIRECT
+
+
+def test_unproven_addresses_get_at_most_30_packets_a_second() -> None:
+    driven = Driven()
+    driven.records = {
+        key(number): events.PeerRecord(f"203.0.113.{number}:51820", f"192.168.7.{number}/32")
+        for number in range(10, 60)
+    }
+    driven.start().run(13)
+    sent: list[float] = []
+    for at, action in driven.done:
+        if isinstance(action, actions.SendOpeners):
+            sent += [at] * (4 * len(action.endpoints))
+    assert len(sent) == 200
+    assert all(sum(at <= other < at + 1 for other in sent) <= 60 for at in sent)
+    assert sent[-1] - sent[0] >= (len(sent) - 30) / 30 - 0.5
+
+
+def test_the_state_is_saved_when_it_changes_and_is_taken_over() -> None:
+    driven = Driven().start().run(30)
+    saved = json.loads(json.dumps(driven.all_done(actions.SaveState)[-1].state))
+    again = Driven()
+    again.records = None
+    again.mesh.restore(saved, again.now_s)
+    again.shaking = again.answering = {PEER}
+    again.start().run(2)
+    assert again.state() is State.DIRECT  # known endpoints are tried even though the hub is silent
+    count = len(driven.all_done(actions.SaveState))
+    assert count <= 4
