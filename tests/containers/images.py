@@ -4,7 +4,7 @@
 """Container images of plain Debian machines, made from Debian packages: no registry is needed.
 
 `images.py 12 13` makes what is missing and prints one image name a line. An image is named after a hash of
-what goes into it, so that a second run makes nothing. `MOLECULE_IMAGE`, where set, is pulled and used instead.
+what goes into it, so that a second run makes nothing. `MOLECULE_IMAGE` is pulled and used instead.
 
 A machine has systemd and what Ansible needs. What the roles install is not installed, but lies with its
 dependencies in an apt repository of the image (`/srv/apt`), its only source: the roles' `apt` tasks really

@@ -7,8 +7,8 @@
                                          |
                                         hub
 
-`network.py up FILE` makes the network that the YAML file describes, `down FILE` removes it, `logs FILE` prints
-what its machines and NATs know:
+`network.py up FILE` makes the network that the YAML file describes, `down FILE` removes it, `logs FILE`
+prints what its machines and NATs know:
 
     name: demo                              # containers are called rwc-demo-hub, rwc-demo-alice, ...
     hub: {debian: 13}
@@ -16,8 +16,8 @@ what its machines and NATs know:
       alice: {debian: 12, nat: cone drop}   # the name of a profile of tests/nat_profiles.py
 
 A packet that leaves a machine with TTL 2, 3 or 4 passes its own NAT and dies at one of the three routers. The
-core counts what it forwards by outer addresses, so which path packets take is seen from outside. The cables are
-veth pairs between the containers: nothing of it touches the host's network, and there is no way out.
+core counts what it forwards by outer addresses, so which path packets take is seen from outside. The cables
+are veth pairs between the containers: nothing of it touches the host's network, and there is no way out.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from pathlib import Path
 import yaml
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE.parent.parent))
 
-import nat_profiles  # noqa: E402  (found by the path above)
-from containers import images  # noqa: E402
+from tests import nat_profiles  # noqa: E402  (found by the path above)
+from tests.containers import images  # noqa: E402
 
 HUB_ADDRESS = "203.0.113.2"
 INOTIFY_INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")

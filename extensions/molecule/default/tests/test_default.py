@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: the rendezvous.wireguard authors
+"""What `site.yml` has deployed works, goes on working while it is touched, and grows by a peer.
+
+The tests run in this order on one deployed network; each leaves alice and bob directly connected.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from tests.containers.fixtures import Report, RunSite
+from tests.containers.mesh import Machine, Mesh, Pinger, Transfer, wait_until
+
+AGENT = "wg-rendezvous-agent@wg0"
+PASS_S = 3.0
+"""wg_peer_interval_s of the inventory."""
+TO_RELAY_S = 2 * PASS_S + 5
+TO_DIRECT_S = 10 * PASS_S
+
+DROPS_INVALID = (
+    "table ip hub_admin { chain forward { type filter hook forward priority 0; ct state invalid drop; }; }"
+)
+DROP_POLICY = """
+table inet admin {{
+    chain input {{
+        type filter hook input priority 0; policy drop;
+        ct state established,related accept
+        iifname "lo" accept
+        {accept}
+        iifname "wg0" accept
+    }}
+    chain forward {{
+        type filter hook forward priority 0; policy drop;
+        iifname "wg0" oifname "wg0" accept
+    }}
+}}
+"""
+
+
+@pytest.fixture(scope="module")
+def hub(mesh: Mesh) -> Machine:
+    """The hub."""
+    return mesh["hub"]
+
+
+@pytest.fixture(scope="module")
+def alice(mesh: Mesh) -> Machine:
+    """A peer on Debian 12."""
+    return mesh["alice"]
+
+
+@pytest.fixture(scope="module")
+def bob(mesh: Mesh) -> Machine:
+    """A peer on Debian 13."""
+    return mesh["bob"]
+
+
+def load_rules(machine: Machine, rules: str) -> None:
+    """Load nftables rules, as the machine's admin."""
+    machine.run(f"nft '{rules}'")
+
+
+def stop_agents(*machines: Machine) -> None:
+    """Stop the agents; the tunnels to the hub stay."""
+    for machine in machines:
+        machine.run(f"systemctl stop {AGENT}")
+
+
+def start_agents(*machines: Machine) -> None:
+    """Start the agents again, about at once."""
+    for machine in machines:
+        machine.run(f"systemctl start {AGENT}")
+
+
+def test_roles_installed_packages_and_units(mesh: Mesh) -> None:
+    for name in ("hub", "alice", "bob"):
+        host = mesh[name].host
+        assert host.package("wireguard-tools").is_installed
+        assert host.package("python3-aiohttp").is_installed
+        assert host.service("wg-quick@wg0").is_enabled
+        unit = host.service("wg-rendezvous-hub@wg0" if name == "hub" else AGENT)
+        assert unit.is_running
+        assert unit.is_enabled
+        for file in ("/etc/wireguard/wg0.conf", "/etc/wireguard/wg0.key"):
+            assert host.file(file).mode == 0o600
+
+
+def test_both_debian_releases_run(hub: Machine, alice: Machine) -> None:
+    assert alice.host.system_info.release.startswith("12")
+    assert hub.host.system_info.release.startswith("13")
+
+
+def test_relay_works_without_agents_and_direct_with_them(
+    mesh: Mesh, alice: Machine, bob: Machine, report: Report
+) -> None:
+    mesh.wait_for_path(alice, bob, "direct", TO_DIRECT_S)
+    stop_agents(alice, bob)
+    mesh.wait_for_path(alice, bob, "relay", TO_RELAY_S)
+    with Pinger(alice, bob) as pinger:
+        start_agents(alice, bob)
+        to_direct_s = mesh.wait_for_path(alice, bob, "direct", TO_DIRECT_S)
+    report(
+        f"default: direct {to_direct_s:.1f} s after the agents' start, {pinger.lost} of {pinger.sent} pings lost"
+    )
+    assert pinger.lost <= 2
+
+
+def test_tcp_survives_relay_direct_relay_direct_while_the_hub_drops_invalid(
+    mesh: Mesh, hub: Machine, alice: Machine, bob: Machine, tmp_path: Path, report: Report
+) -> None:
+    load_rules(hub, DROPS_INVALID)
+    stop_agents(alice, bob)
+    mesh.wait_for_path(alice, bob, "relay", TO_RELAY_S)
+    with Transfer(alice, bob, tmp_path) as transfer:
+        transfer.flows()
+        start_agents(alice, bob)
+        mesh.wait_for_path(alice, bob, "direct", TO_DIRECT_S)
+        transfer.flows()
+        stop_agents(alice, bob)
+        mesh.wait_for_path(alice, bob, "relay", TO_RELAY_S)
+        transfer.flows()
+        start_agents(alice, bob)
+        mesh.wait_for_path(alice, bob, "direct", TO_DIRECT_S)
+        transfer.flows()
+        longest_s = transfer.finish()
+    report(f"default: TCP over relay, direct, relay, direct: longest pause {longest_s:.1f} s")
+    hub.run("nft delete table ip hub_admin")
+
+
+def test_second_run_changes_nothing_and_loses_nothing_while_direct_and_after_a_fresh_port(
+    mesh: Mesh, alice: Machine, bob: Machine, run_site: RunSite
+) -> None:
+    port = int(alice.run("wg show wg0 listen-port"))
+    alice.run(f"wg set wg0 listen-port {port - 1 if port > 50000 else port + 1}")
+    mesh.wait_for_path(alice, bob, "direct", 2 * TO_DIRECT_S)
+    with Pinger(alice, bob) as pinger:
+        second = run_site()
+    assert second.exit_code == 0, second.output
+    assert second.changed_hosts == {}, second.output
+    assert pinger.lost == 0
+    assert mesh.path(alice, bob) == "direct"
+
+
+def test_restart_of_the_tunnel_brings_handshake_agent_and_direct_path_back(
+    mesh: Mesh, hub: Machine, alice: Machine, bob: Machine
+) -> None:
+    alice.run("systemctl restart wg-quick@wg0")
+
+    def shaken_hands() -> bool:
+        return re.search(r"\t[1-9]\d*$", alice.run("wg show wg0 latest-handshakes"), re.MULTILINE) is not None
+
+    # 1 s for the handshake, and what looking at it through podman takes
+    assert wait_until(shaken_hands, 5, lambda: "a first handshake") < 1.5
+    assert alice.pings(hub, 5) == 5
+    wait_until(lambda: alice.host.service(AGENT).is_running, 10, lambda: "the agent runs again")
+    mesh.wait_for_path(alice, bob, "direct", 2 * TO_DIRECT_S)
+
+
+def test_reload_of_the_tunnel_keeps_the_key_and_the_link_comes_back(
+    mesh: Mesh, alice: Machine, bob: Machine
+) -> None:
+    key = alice.run("wg show wg0 public-key")
+    alice.run("systemctl reload wg-quick@wg0")
+    assert alice.run("wg show wg0 public-key") == key
+    wait_until(lambda: alice.pings(bob, 4) == 4, TO_RELAY_S, lambda: "pings over any path after the reload")
+    mesh.wait_for_path(alice, bob, "direct", TO_DIRECT_S)
+
+
+def test_drop_policies_of_hub_and_peer_that_accept_what_is_needed_still_work(
+    mesh: Mesh, hub: Machine, alice: Machine, bob: Machine, run_site: RunSite
+) -> None:
+    load_rules(hub, DROP_POLICY.format(accept="udp dport 51820 accept"))
+    load_rules(alice, DROP_POLICY.format(accept=""))
+    try:
+        run = run_site()
+        assert run.exit_code == 0, run.output
+        stop_agents(alice, bob)
+        mesh.wait_for_path(alice, bob, "relay", TO_RELAY_S)
+        start_agents(alice, bob)
+        mesh.wait_for_path(alice, bob, "direct", TO_DIRECT_S)
+    finally:
+        for machine in (hub, alice):
+            machine.run("nft delete table inet admin")
+
+
+def test_check_mode_on_a_fresh_host_runs_to_its_end_and_changes_nothing(
+    mesh: Mesh, run_site: RunSite
+) -> None:
+    fresh = mesh["carol"]
+    assert not fresh.host.exists("wg")
+    inventories = ("inventory.yml", "carol.yml")
+    run = run_site("--limit=carol", "--check", "--diff", inventories=inventories)
+    assert run.exit_code == 0, run.output
+    assert run.changed_hosts.keys() == {"carol"}
+    assert not fresh.host.exists("wg")
+    assert not fresh.host.file("/etc/wireguard/wg0.conf").exists
+
+
+def test_a_peer_is_added_by_the_inventory_and_limit_and_nobody_else_changes(
+    mesh: Mesh, hub: Machine, alice: Machine, bob: Machine, run_site: RunSite
+) -> None:
+    carol = mesh["carol"]
+    watched = {hub: "wg-rendezvous-hub@wg0", alice: AGENT, bob: AGENT}
+
+    def state() -> list[str]:
+        return [
+            machine.run(f"systemctl show -P ActiveEnterTimestampMonotonic wg-quick@wg0 {unit}")
+            for machine, unit in watched.items()
+        ]
+
+    before = state()
+    with Pinger(alice, bob) as pinger:
+        run = run_site("--limit=carol", inventories=("inventory.yml", "carol.yml"))
+    assert run.exit_code == 0, run.output
+    assert run.recap.keys() == {"carol"}
+    assert pinger.lost == 0
+    assert state() == before
+    for other in (alice, bob):
+        mesh.wait_for_path(carol, other, "direct", 2 * TO_DIRECT_S)
+    assert mesh.path(alice, bob) == "direct"

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: the rendezvous.wireguard authors
+"""The running containers of a network as tests see them: machines, their traffic, and the way it takes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import testinfra
+from tests.containers import network
+
+PINGS_PER_SECOND = 18
+PAYLOAD_BYTES = 400
+"""Enough to be counted among the large packets at the core."""
+STREAM = Path(__file__).resolve().parent.parent / "lab/stream.py"
+
+
+class Machine:
+    """One Debian machine: `host` is testinfra's view of it."""
+
+    def __init__(self, name: str, container: str, outer_address: str) -> None:
+        self.name = name
+        self.container = container
+        self.outer_address = outer_address
+        self.host: Any = testinfra.get_host(f"podman://{container}")
+
+    @cached_property
+    def _enter(self) -> list[str]:
+        pid = network.podman("inspect", "--format={{.State.Pid}}", self.container).strip()
+        return ["nsenter", f"--target={pid}", "--net"]
+
+    @cached_property
+    def vpn_address(self) -> str:
+        """Its IPv4 address in the VPN, without prefix."""
+        entries = json.loads(self.run("ip -json -4 address show dev wg0"))
+        return str(entries[0]["addr_info"][0]["local"])
+
+    @cached_property
+    def public_key(self) -> str:
+        """Its WireGuard public key."""
+        return self.run("wg show wg0 public-key").strip()
+
+    def run(self, command: str) -> str:
+        """Standard output of a command inside; AssertionError with everything it said when it fails."""
+        result = self.host.run(command)
+        assert result.rc == 0, (
+            f"{self.name}: {command}: exit code {result.rc}: {result.stdout}{result.stderr}"
+        )
+        return str(result.stdout)
+
+    def start(self, *argv: str, stdout: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
+        """Start one of the controller's programs in the machine's network namespace; the pid is its own."""
+        return subprocess.Popen([*self._enter, *argv], stdin=subprocess.DEVNULL, stdout=stdout, text=True)
+
+    def pings(self, other: Machine, count: int) -> int:
+        """How many of so many quick pings to the other's VPN address were answered."""
+        options = f"-n -q -i 0.03 -W 1 -c {count} -s {PAYLOAD_BYTES}"
+        output = self.host.run(f"ping {options} {other.vpn_address}").stdout
+        return int(output.partition(" received")[0].rpartition(" ")[2])
+
+    def journal(self, unit: str, since: str = "") -> list[str]:
+        """The messages of a unit since boot, or since a cursor that `journal_cursor` gave."""
+        after = f"--after-cursor='{since}'" if since else ""
+        return self.run(f"journalctl --no-pager --boot --output=cat --unit={unit} {after}").splitlines()
+
+    def journal_cursor(self) -> str:
+        """The place where the journal ends now."""
+        return self.run("journalctl --no-pager -n 0 --show-cursor").strip().removeprefix("-- cursor: ")
+
+
+class Mesh:
+    """All machines of a network by name, and what its core counts."""
+
+    def __init__(self, file: Path) -> None:
+        self.network = network.load(file)
+        addresses = {"hub": network.HUB_ADDRESS}
+        addresses |= {name: site.nat_address for name, site in self.network.sites.items()}
+        self.machines = {
+            name: Machine(name, self.network.container(name), address) for name, address in addresses.items()
+        }
+
+    def __getitem__(self, name: str) -> Machine:
+        return self.machines[name]
+
+    def router(self, role: str, *command: str) -> str:
+        """Standard output of a command in a NAT ("nat-a") or router ("core")."""
+        return network.podman("exec", self.network.container(role), *command)
+
+    def counted(self) -> dict[tuple[str, str], int]:
+        """Large UDP packets that the core has forwarded so far, by outer (source, destination) address."""
+        listing = json.loads(self.router("core", "nft", "--json", "list", "set", "ip", "core", "large"))
+        elements = next(entry["set"] for entry in listing["nftables"] if "set" in entry).get("elem", [])
+        return {
+            tuple(element["elem"]["val"]["concat"]): element["elem"]["counter"]["packets"]
+            for element in elements
+        }
+
+    def path(self, a: Machine, b: Machine, count: int = 8) -> str:
+        """The way pings take, as the core counts it: "direct", "relay", "none", or what it is, in words."""
+        before = self.counted()
+        answered = a.pings(b, count)
+        after = self.counted()
+
+        def passed(source: str, destination: str) -> int:
+            pair = (source, destination)
+            return after.get(pair, 0) - before.get(pair, 0)
+
+        direct = min(passed(a.outer_address, b.outer_address), passed(b.outer_address, a.outer_address))
+        relayed = min(passed(machine.outer_address, network.HUB_ADDRESS) for machine in (a, b))
+        if answered < count:
+            return "none" if answered == 0 else f"{answered} of {count} pings answered"
+        if direct >= count:
+            return "direct"
+        return "relay" if relayed >= count else f"both ways: {direct} direct, {relayed} over the hub"
+
+    def wait_for_path(self, a: Machine, b: Machine, path: str, timeout_s: float) -> float:
+        """Seconds until pings take this path. AssertionError with the path they do take."""
+        seen = ""
+
+        def taken() -> bool:
+            nonlocal seen
+            seen = self.path(a, b)
+            return seen == path
+
+        what = f"the path between {a.name} and {b.name} is {path}"
+        return wait_until(taken, timeout_s, lambda: f"{what}; it is {seen}")
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float, what: Callable[[], str]) -> float:
+    """Seconds until the condition held. AssertionError that says what was waited for."""
+    start = time.monotonic()
+    for _ in network.attempts(timeout_s):
+        if condition():
+            return time.monotonic() - start
+    raise AssertionError(f"not within {timeout_s:.0f} s: {what()}")
+
+
+class Pinger:
+    """18 pings a second from one machine to another while the context lasts; afterwards `sent` and `lost`.
+
+    The last ping may still have been under way and is not counted.
+    """
+
+    sent = lost = 0
+
+    def __init__(self, source: Machine, destination: Machine) -> None:
+        self._source, self._destination = source, destination
+
+    def __enter__(self) -> Pinger:
+        self._answers = tempfile.TemporaryFile("w+")
+        options = ("-n", "-i", f"{1 / PINGS_PER_SECOND:.3f}", "-s", str(PAYLOAD_BYTES))
+        self._process = self._source.start(
+            "ping", *options, self._destination.vpn_address, stdout=self._answers
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(timeout=10)
+        with self._answers:
+            self._answers.seek(0)
+            output = self._answers.read()
+        answered = {int(sequence) for sequence in re.findall(r"icmp_seq=(\d+) ttl", output)}
+        self.sent = int(output.rpartition(" packets transmitted")[0].rpartition("\n")[2]) - 1
+        self.lost = len(set(range(1, self.sent + 1)) - answered)
+
+
+class Transfer:
+    """A slow TCP stream from one machine to another while the context lasts, checked byte for byte."""
+
+    def __init__(self, sender: Machine, receiver: Machine, directory: Path, port: int = 5001) -> None:
+        self._sender, self._receiver = sender, receiver
+        self._at = [receiver.vpn_address, str(port)]
+        self._progress = directory / "received"
+        self._progress.write_text("0")
+
+    def __enter__(self) -> Transfer:
+        self._receiving = self._receiver.start(
+            sys.executable, str(STREAM), "receive", *self._at, str(self._progress)
+        )
+        assert self._receiving.stdout is not None
+        assert self._receiving.stdout.readline() == "listening\n"
+        self._sending = self._sender.start(sys.executable, str(STREAM), "send", *self._at)
+        return self
+
+    def flows(self, more_bytes: int = 50_000, timeout_s: float = 20) -> float:
+        """Seconds until so many more bytes have arrived. AssertionError when the stream stands still."""
+        wanted = self._received() + more_bytes
+        return wait_until(
+            lambda: self._received() >= wanted, timeout_s, lambda: f"{more_bytes} more bytes by TCP"
+        )
+
+    def _received(self) -> int:
+        return int(self._progress.read_text() or 0)
+
+    def finish(self) -> float:
+        """Close the stream; the longest time in seconds without a byte. AssertionError if it was damaged."""
+        self._sending.send_signal(signal.SIGTERM)
+        sent = json.loads(self._sending.communicate(timeout=30)[0])
+        received = json.loads(self._receiving.communicate(timeout=30)[0])
+        assert sent["sha256"] == received["sha256"], f"the stream was damaged: {sent}, {received}"
+        return float(received["longest_pause_s"])
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for process in (self._sending, self._receiving):
+            process.kill()
+            process.communicate()
+
+
+@dataclass(frozen=True)
+class Recap:
+    """What one host's line in Ansible's PLAY RECAP says."""
+
+    ok: int
+    changed: int
+    unreachable: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class PlaybookRun:
+    """A finished run of ansible-playbook: exit code, everything it printed, the recap by host."""
+
+    exit_code: int
+    output: str
+    recap: dict[str, Recap]
+
+    @property
+    def changed_hosts(self) -> dict[str, int]:
+        """Number of changes of every host that has any."""
+        return {host: recap.changed for host, recap in self.recap.items() if recap.changed}
+
+
+def ansible_playbook(playbook: str, inventories: list[Path], *arguments: str) -> PlaybookRun:
+    """Run a playbook with these inventory files and further arguments."""
+    environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_FORCE_COLOR"}
+    environment |= {"ANSIBLE_NOCOLOR": "1"}
+    command = ["ansible-playbook", playbook, *(f"--inventory={file}" for file in inventories), *arguments]
+    done = subprocess.run(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    counts = re.findall(
+        r"^(\S+) +: ok=(\d+) +changed=(\d+) +unreachable=(\d+) +failed=(\d+)", done.stdout, re.MULTILINE
+    )
+    recap = {host: Recap(*(int(number) for number in numbers)) for host, *numbers in counts}
+    return PlaybookRun(done.returncode, done.stdout, recap)
