@@ -30,7 +30,7 @@ def public_key(private_key: str) -> str:
 
 
 def check_key(text: str) -> str:
-    """Return `text` if it is a key exactly as WireGuard writes it (32 bytes, standard base64), else ValueError."""
+    """Return `text` if it is a key as WireGuard writes it: 32 bytes, standard base64. Else ValueError."""
     canonical = parse_key(text)
     if text != canonical:
         raise ValueError("not standard base64 with padding: WireGuard's keys use + and /, and end in =")
@@ -38,13 +38,13 @@ def check_key(text: str) -> str:
 
 
 def parse_key(text: str) -> str:
-    """Read a key in standard or URL-safe base64 (RFC 4648 §4, §5), with or without padding; return it as standard.
+    """Return a key as standard base64; it may be URL-safe and without padding (RFC 4648 §4, §5).
 
     ValueError, which says what is wrong but not the text, if it is not 32 bytes of canonical base64.
     """
     unpadded = text.translate(_TO_STANDARD).removesuffix("=")
     if len(unpadded) != 43:
-        raise ValueError(f"a key is 32 bytes in base64: 44 characters that end in =, not {len(text)} characters")
+        raise ValueError(f"a key is 32 bytes in base64: 44 characters that end in =, not {len(text)}")
     try:
         raw = base64.b64decode(unpadded + "=", validate=True)
     except (binascii.Error, ValueError):

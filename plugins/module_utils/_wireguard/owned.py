@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
-"""The peers that the agent of this node added to an interface: /run/wg-rendezvous/IF.json (DESIGN §4, Who owns what).
+"""The peers that the agent of this node added: /run/wg-rendezvous/IF.json (DESIGN §4, Who owns what).
 
 The agent writes the record; the modules read it and leave those peers alone.
 """
@@ -27,7 +27,7 @@ def path(interface: str, directory: str = DIRECTORY) -> str:
 
 
 def read(interface: str, directory: str = DIRECTORY) -> OwnedPeers:
-    """The agent's peers by public key; none if there is no record. ValueError names a record that is damaged."""
+    """The agent's peers by public key; none if there is no record. ValueError names a damaged record."""
     record = path(interface, directory)
     try:
         with open(record, encoding="utf-8") as file:
