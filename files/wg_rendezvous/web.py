@@ -12,7 +12,6 @@ import os
 import re
 import socket
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Callable
 
 from aiohttp import web
@@ -97,7 +96,8 @@ def unix_listener(path: str) -> socket.socket:
         make_directory(os.path.dirname(path), 0o755)
         if _is_alive(path):
             raise ListenError(f"another wg-rendezvous serves {path}: stop that one first")
-        Path(path).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
         umask = os.umask(0o177)
         try:
             listener.bind(path)
@@ -209,4 +209,5 @@ async def stop(runner: web.AppRunner) -> None:
     with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(runner.cleanup(), SHUTDOWN_S)
     for path in files:
-        Path(path).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)

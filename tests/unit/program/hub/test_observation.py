@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""When the hub reads the device."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from wg_rendezvous.hub.observation import MIN_INTERVAL_S, Observation, boottime_s
+from wg_rendezvous.hub.registry import Registry
+from wg_rendezvous.wg import DeviceError, DeviceGone
+
+from .fake import FakeDevice, key, peer
+
+
+@pytest.fixture
+def fake() -> FakeDevice:
+    return FakeDevice(peer(5))
+
+
+@pytest.fixture
+async def observation(fake: FakeDevice) -> AsyncIterator[Observation]:
+    made = Observation(fake, Registry())
+    await made.read()
+    task = asyncio.ensure_future(made.run())
+    yield made
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_however_many_ask_the_device_is_read_at_most_four_times_a_second(
+    fake: FakeDevice, observation: Observation
+) -> None:
+    started_at_s = boottime_s()
+    while boottime_s() - started_at_s < 0.6:
+        await asyncio.gather(*(observation.current() for _ in range(20)))
+        await asyncio.sleep(0)
+    assert 2 <= fake.reads <= 1 + (boottime_s() - started_at_s) / MIN_INTERVAL_S + 1
+
+
+async def test_who_asks_after_a_pause_gets_a_new_look_at_once(
+    fake: FakeDevice, observation: Observation
+) -> None:
+    await asyncio.sleep(MIN_INTERVAL_S)
+    fake.change(5, allowed_ips=("127.7.0.55/32",))
+    asked_at_s = boottime_s()
+    await observation.current()
+
+    assert observation.registry.peer_at("127.7.0.55") == key(5)
+    assert boottime_s() - asked_at_s < MIN_INTERVAL_S
+
+
+async def test_who_asks_soon_is_answered_from_memory_and_a_look_follows(
+    fake: FakeDevice, observation: Observation
+) -> None:
+    await observation.newer()
+    reads = fake.reads
+    await observation.current()
+    assert fake.reads == reads
+
+    await asyncio.wait_for(observation.newer(), 2 * MIN_INTERVAL_S)
+    assert fake.reads > reads
+
+
+async def test_nobody_asks_and_the_device_is_read_about_once_a_second(
+    fake: FakeDevice, observation: Observation
+) -> None:
+    assert observation.is_healthy()
+    await asyncio.sleep(0.5)
+    assert fake.reads == 1
+
+
+async def test_a_failure_is_survived_and_makes_the_hub_unhealthy_in_time(fake: FakeDevice) -> None:
+    now_s = 0.0
+    made = Observation(fake, Registry(), clock=lambda: now_s)
+    await made.read()
+    fake.failure = DeviceError("no answer")
+    task = asyncio.ensure_future(made.run())
+    now_s = 4.9
+    await made.current()
+    assert made.is_healthy()
+    now_s = 5.1
+    await made.current()
+    assert not made.is_healthy()
+
+    fake.failure = None
+    now_s = 5.4
+    await made.current()
+    assert made.is_healthy()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_an_interface_that_is_gone_ends_it_and_whoever_waits(fake: FakeDevice) -> None:
+    made = Observation(fake, Registry())
+    task = asyncio.ensure_future(made.run())
+    fake.failure = DeviceGone("interface wg0 does not exist")
+    await asyncio.wait_for(made.current(), 2)
+    with pytest.raises(DeviceGone):
+        await task
