@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""An interface in its file and running, without dropping a session (DESIGN §4)."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import replace
+from typing import Any
+
+from ._keypair import read_private_key
+from ._node import Node, NodeError, change_of_steps, changed, write_private
+from ._wireguard import check, conf, diff, keys
+
+
+def check_interface(wanted: conf.Interface) -> conf.Interface:
+    """The settings in canonical form. ValueError names the first that cannot be."""
+    addresses = tuple(check.interface_address(address) for address in wanted.addresses)
+    hosts = [ipaddress.ip_interface(address).ip for address in addresses]
+    twice = next((address for index, address in enumerate(hosts) if address in hosts[:index]), None)
+    if twice is not None:
+        raise ValueError(f"address {twice} is given twice: write it once")
+    for what, value, lowest, highest in (
+        ("listen_port", wanted.listen_port, 1, 65535),
+        ("mtu", wanted.mtu, 576, 65535),
+        ("fwmark", wanted.fwmark, 0, 2**32 - 1),
+    ):
+        if value is not None:
+            check.number(value, what, lowest, highest)
+    return replace(
+        wanted,
+        addresses=addresses,
+        table=None if wanted.table is None else check.conf_text(wanted.table, "table"),
+        pre_up=_check_hooks(wanted.pre_up, "pre_up"),
+        post_up=_check_hooks(wanted.post_up, "post_up"),
+        pre_down=_check_hooks(wanted.pre_down, "pre_down"),
+        post_down=_check_hooks(wanted.post_down, "post_down"),
+    )
+
+
+def _check_hooks(hooks: tuple[str, ...], what: str) -> tuple[str, ...]:
+    return tuple(check.conf_text(hook, what) for hook in hooks)
+
+
+def ensure_interface(node: Node, wanted: conf.Interface, private_key_path: str) -> dict[str, Any]:
+    """Write the interface's part of IF.conf and bring the running interface, if it is up, to the same state.
+
+    `wanted` comes without its private key. Whatever fails, file and interface are put back as they were.
+    """
+    check.interface_name(node.name)
+    wanted = check_interface(wanted)
+    with node.locked():
+        key_on_disk = read_private_key(private_key_path)
+        if key_on_disk is None and not node.module.check_mode:
+            raise NodeError(f"{private_key_path} does not exist: run the module keypair first")
+        # In check mode on a fresh node: a stand-in for the key that keypair would make.
+        private_key = key_on_disk or keys.generate_private_key()
+        node.hide([private_key])
+        update = _Update(node, replace(wanted, private_key=private_key))
+        if not node.module.check_mode:
+            update.commit()
+        return update.result()
+
+
+class _Update:
+    """From the state that is found to the wanted one, and back if it cannot be reached."""
+
+    def __init__(self, node: Node, wanted: conf.Interface) -> None:
+        self.node = node
+        self.wanted = wanted
+        self.text = node.read_conf()
+        self.before = node.parse_conf(self.text or "")
+        self.after = self.before.with_interface(wanted)
+        self.previous = self.before.interface()
+        self.runtime = node.runtime()
+        self.peers = list(self.before.peers().values())
+        self.fwmark_routes = any(set(diff.DEFAULT_ROUTES) & set(peer.allowed_ips) for peer in self.peers)
+        self.steps = self._steps(wanted, self.previous)
+        self.changes = [*node.conf_changes(self.before, self.after), change_of_steps(node.name, self.steps)]
+
+    def result(self) -> dict[str, Any]:
+        """What the module returns."""
+        restart: list[str] = []
+        port = self.wanted.listen_port
+        if self.runtime:
+            restart = diff.restart_required(self.wanted, self.previous, self.runtime, self.fwmark_routes)
+            port = port or self.runtime.device.listen_port
+        return {
+            "public_key": keys.public_key(self.wanted.private_key or ""),
+            "listen_port": port,
+            "restart_required": restart,
+            **changed(self.changes),
+        }
+
+    def commit(self) -> None:
+        """Write the file and take the steps, or leave everything as it was."""
+        if not changed(self.changes)["changed"]:
+            return
+        self._warn_of_another_key()
+        changes_key = any(step.thing == "public key" for step in self.steps)
+        running_key = self.node.private_key() if changes_key else None
+        try:
+            write_private(self.node.conf_path, self.after.render())
+            if self.runtime:
+                self.node.apply(self.steps)
+                self._verify()
+        except BaseException as error:
+            problem = self._restore(running_key)
+            if isinstance(error, (NodeError, OSError)):
+                raise NodeError(f"{error}; {problem or 'file and interface are as they were'}") from None
+            raise
+
+    def _steps(self, wanted: conf.Interface, previous: conf.Interface) -> list[diff.Step]:
+        """What is left to do on the running interface; `previous` says which addresses and routes may go."""
+        runtime = self.node.runtime()
+        if runtime is None:
+            return []
+        name = self.node.name
+        steps = diff.interface_steps(name, wanted, previous, runtime, self.fwmark_routes)
+        if self.wanted.table == self.previous.table:
+            routes, stale = diff.routes(wanted, self.peers), diff.routes(previous, self.peers)
+            running = self.node.routes(wanted.table, routes | stale)
+            steps += diff.route_steps(name, wanted.table, routes, stale, running)
+        return steps
+
+    def _verify(self) -> None:
+        """Asked again, nothing may be left. Removing an address may take others of its network along."""
+        steps = self._steps(self.wanted, self.wanted)
+        self.node.apply(step for step in steps if step.argv[0] == "ip")
+        left = self._steps(self.wanted, self.wanted)
+        if left:
+            things = ", ".join(f"{step.thing} is {step.before} instead of {step.after}" for step in left)
+            raise NodeError(f"{self.node.name} did not become what was asked for: {things}")
+
+    def _restore(self, running_key: str | None) -> str:
+        """Put file and interface back; what could not be is returned as a sentence."""
+        problems = []
+        try:
+            self.node.restore_conf(self.text)
+        except OSError as error:
+            problems.append(f"{self.node.conf_path} could not be restored: {error.strerror}")
+        if self.runtime:
+            old = conf.Interface(
+                addresses=self.runtime.addresses,
+                private_key=running_key,
+                listen_port=self.runtime.device.listen_port,
+                mtu=self.runtime.mtu,
+                fwmark=self.runtime.device.fwmark,
+                table=self.previous.table,
+            )
+            self.node.try_apply(self._steps(old, self.wanted))
+            # Again, since the removal of an address may have taken others of its network along.
+            problems += self.node.try_apply(self._steps(old, self.wanted))
+        return "; ".join(problems)
+
+    def _warn_of_another_key(self) -> None:
+        old, new = self.previous.private_key, self.wanted.private_key
+        if not old or not new or old == new:
+            return
+        try:
+            was = keys.public_key(old)
+        except ValueError:
+            return
+        self.node.module.warn(
+            f"{self.node.conf_path} had the key of public key {was}; now it is that of "
+            f"{keys.public_key(new)}: the other peers have to be told"
+        )

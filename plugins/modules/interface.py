@@ -1,0 +1,180 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A WireGuard interface, in its file and running."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: interface
+short_description: Configure a WireGuard interface, in its file and while it runs
+version_added: 0.1.0
+description:
+  - Writes the C([Interface]) section of C(/etc/wireguard/IF.conf) and brings the running interface to the
+    same state without dropping a session. C(wg-quick) is never called.
+  - The private key comes from its own file on the node and is written into the configuration, since C(wg)
+    forgets the key when it reloads a configuration without one.
+  - After a change the public key that runs is compared with that of the key file. If it is another one, or
+    anything fails, file and running interface are put back as they were.
+  - The options say all that there is to be. One that is left out is removed from the file; lines for which
+    there is no option, such as C(DNS), are kept. Peers are the business of M(rendezvous.wireguard.peers).
+extends_documentation_fragment:
+  - rendezvous.wireguard.attributes
+  - rendezvous.wireguard.interface
+options:
+  name:
+    description:
+      - The interface.
+    type: str
+    default: wg0
+  address:
+    description:
+      - The addresses of the interface, each with the prefix of its network.
+      - While the interface runs, new ones are added before those that the file named so far are removed.
+        Addresses that the file has never named are left alone.
+    type: list
+    elements: str
+    required: true
+  listen_port:
+    description:
+      - The UDP port. Left out, WireGuard takes any free one, and the one that runs is left alone.
+    type: int
+  mtu:
+    description:
+      - The MTU. Left out, C(wg-quick) finds it.
+    type: int
+  fwmark:
+    description:
+      - The mark of outgoing packets, V(0) for none.
+    type: int
+  table:
+    description:
+      - The routing table, V(auto), or V(off) for no routes.
+    type: str
+  pre_up:
+    description:
+      - Commands that C(wg-quick) runs before it brings the interface up.
+    type: list
+    elements: str
+    default: []
+  post_up:
+    description:
+      - Commands that C(wg-quick) runs after it has brought the interface up.
+    type: list
+    elements: str
+    default: []
+  pre_down:
+    description:
+      - Commands that C(wg-quick) runs before it takes the interface down.
+    type: list
+    elements: str
+    default: []
+  post_down:
+    description:
+      - Commands that C(wg-quick) runs after it has taken the interface down.
+    type: list
+    elements: str
+    default: []
+  private_key_path:
+    description:
+      - The file with the private key, as M(rendezvous.wireguard.keypair) makes it.
+      - The default is O(name) with C(.key) in O(directory).
+    type: path
+  state:
+    description:
+      - The interface is configured.
+    type: str
+    default: present
+    choices: [present]
+seealso:
+  - module: rendezvous.wireguard.keypair
+  - module: rendezvous.wireguard.peers
+"""
+
+EXAMPLES = r"""
+- name: A hub
+  rendezvous.wireguard.interface:
+    name: wg0
+    address: 192.168.7.1/24
+    listen_port: 51820
+
+- name: A peer, on any free port
+  rendezvous.wireguard.interface:
+    name: wg0
+    address:
+      - 192.168.7.5/24
+      - fd00:7::5/64
+    mtu: 1420
+  register: wireguard_interface
+
+- name: What cannot be changed while it runs
+  ansible.builtin.systemd_service:
+    name: wg-quick@wg0
+    state: restarted
+  when: wireguard_interface.restart_required | length > 0
+"""
+
+RETURN = r"""
+public_key:
+  description: The public key of the interface.
+  type: str
+  returned: success
+  sample: zcUx7+vGCSLBVH8K1UPjOVAb+KvyzgGFzLFsDLBqVCM=
+listen_port:
+  description: The UDP port, V(null) if none is asked for and the interface is down.
+  type: int
+  returned: success
+  sample: 51820
+restart_required:
+  description: Options whose change waits for a restart of C(wg-quick@IF), while the interface is up.
+  type: list
+  elements: str
+  returned: success
+  sample: [table]
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._interface import ensure_interface
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import DIRECTORY, Node, run_module
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard.conf import Interface
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "default": "wg0"},
+            "address": {"type": "list", "elements": "str", "required": True},
+            "listen_port": {"type": "int"},
+            "mtu": {"type": "int"},
+            "fwmark": {"type": "int"},
+            "table": {"type": "str"},
+            "pre_up": {"type": "list", "elements": "str", "default": []},
+            "post_up": {"type": "list", "elements": "str", "default": []},
+            "pre_down": {"type": "list", "elements": "str", "default": []},
+            "post_down": {"type": "list", "elements": "str", "default": []},
+            "private_key_path": {"type": "path", "no_log": False},
+            "directory": {"type": "path", "default": DIRECTORY},
+            "state": {"type": "str", "default": "present", "choices": ["present"]},
+        },
+        supports_check_mode=True,
+    )
+    given = module.params
+    wanted = Interface(
+        addresses=tuple(given["address"]),
+        listen_port=given["listen_port"],
+        mtu=given["mtu"],
+        fwmark=given["fwmark"],
+        table=given["table"],
+        pre_up=tuple(given["pre_up"]),
+        post_up=tuple(given["post_up"]),
+        pre_down=tuple(given["pre_down"]),
+        post_down=tuple(given["post_down"]),
+    )
+    node = Node(module, given["name"], given["directory"])
+    key_path = given["private_key_path"] or f"{given['directory']}/{given['name']}.key"
+    run_module(module, lambda: ensure_interface(node, wanted, key_path))
+
+
+if __name__ == "__main__":
+    main()

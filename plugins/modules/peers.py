@@ -1,0 +1,175 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The peers of a WireGuard interface, in its file and running."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: peers
+short_description: Configure the peers of a WireGuard interface, in its file and while it runs
+version_added: 0.1.0
+description:
+  - Brings the C([Peer]) sections of C(/etc/wireguard/IF.conf) and the peers of the running interface to the
+    wanted state. Peers that are not listed are left alone unless O(exclusive) is set.
+  - Several hosts can delegate this module to the same node at the same time.
+  - A running endpoint is only replaced when the endpoint in the file changes, since WireGuard follows its
+    peers.
+  - Routes are added and removed as C(wg-quick) would, except for a default route, which waits for its
+    restart.
+  - If anything fails, file and running interface are put back as they were.
+extends_documentation_fragment:
+  - rendezvous.wireguard.attributes
+  - rendezvous.wireguard.interface
+options:
+  interface:
+    description:
+      - The interface.
+    type: str
+    default: wg0
+  peers:
+    description:
+      - The peers. What is left out of a peer is removed from its section, except for its name.
+      - Two peers cannot have the same network, since WireGuard would take it from the first of them.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description:
+          - A name for people, kept as the comment C(# Name = ...).
+        type: str
+      public_key:
+        description:
+          - The public key, as C(wg pubkey) prints it.
+        type: str
+        required: true
+      allowed_ips:
+        description:
+          - The networks that are sent to this peer and accepted from it. Needed with
+            O(peers[].state=present).
+        type: list
+        elements: str
+      endpoint:
+        description:
+          - Where the peer is, as V(host:port) or V([IPv6 address]:port).
+        type: str
+      persistent_keepalive_s:
+        description:
+          - Send a keepalive after this many silent seconds, V(0) for never.
+        type: int
+      preshared_key:
+        description:
+          - A preshared key, as C(wg genpsk) prints it. Left out, the peer has none.
+        type: str
+      state:
+        description:
+          - Whether there is to be such a peer.
+        type: str
+        default: present
+        choices: [present, absent]
+  exclusive:
+    description:
+      - Remove all peers that are not listed, except for those that the agent of the node has added.
+    type: bool
+    default: false
+seealso:
+  - module: rendezvous.wireguard.interface
+"""
+
+EXAMPLES = r"""
+- name: The hub knows this host
+  rendezvous.wireguard.peers:
+    interface: wg0
+    peers:
+      - name: "{{ inventory_hostname }}"
+        public_key: "{{ wireguard_key.public_key }}"
+        allowed_ips: 192.168.7.5/32
+  delegate_to: hub.example.net
+
+- name: A peer reaches the others through the hub
+  rendezvous.wireguard.peers:
+    interface: wg0
+    peers:
+      - name: hub
+        public_key: zcUx7+vGCSLBVH8K1UPjOVAb+KvyzgGFzLFsDLBqVCM=
+        allowed_ips: 192.168.7.0/24
+        endpoint: hub.example.net:51820
+        persistent_keepalive_s: 13
+
+- name: A peer goes
+  rendezvous.wireguard.peers:
+    interface: wg0
+    peers:
+      - public_key: 0ybDBWFYOKT0aOt3SVx4l4/uHyY7IIbtrUVJfBLjHE8=
+        state: absent
+"""
+
+RETURN = r"""
+peers:
+  description: The peers in the file, in its order.
+  type: list
+  elements: dict
+  returned: success
+  contains:
+    public_key:
+      description: The public key.
+      type: str
+    name:
+      description: The name, V(null) if it has none.
+      type: str
+    allowed_ips:
+      description: The networks.
+      type: list
+      elements: str
+    endpoint:
+      description: The endpoint in the file, V(null) if it has none.
+      type: str
+    persistent_keepalive_s:
+      description: The keepalive in the file, V(null) if it has none.
+      type: int
+    has_preshared_key:
+      description: Whether there is a preshared key.
+      type: bool
+  sample:
+    - public_key: zcUx7+vGCSLBVH8K1UPjOVAb+KvyzgGFzLFsDLBqVCM=
+      name: hub
+      allowed_ips: [192.168.7.0/24]
+      endpoint: hub.example.net:51820
+      persistent_keepalive_s: 13
+      has_preshared_key: false
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import DIRECTORY, Node, run_module
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._peers import ensure_peers
+
+PEER_SPEC = {
+    "name": {"type": "str"},
+    "public_key": {"type": "str", "required": True, "no_log": False},
+    "allowed_ips": {"type": "list", "elements": "str"},
+    "endpoint": {"type": "str"},
+    "persistent_keepalive_s": {"type": "int"},
+    "preshared_key": {"type": "str", "no_log": True},
+    "state": {"type": "str", "default": "present", "choices": ["present", "absent"]},
+}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "interface": {"type": "str", "default": "wg0"},
+            "peers": {"type": "list", "elements": "dict", "required": True, "options": PEER_SPEC},
+            "exclusive": {"type": "bool", "default": False},
+            "directory": {"type": "path", "default": DIRECTORY},
+        },
+        supports_check_mode=True,
+    )
+    given = module.params
+    node = Node(module, given["interface"], given["directory"])
+    run_module(module, lambda: ensure_peers(node, given["peers"], given["exclusive"]))
+
+
+if __name__ == "__main__":
+    main()
