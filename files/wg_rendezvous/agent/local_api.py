@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
-"""What an agent serves: `/statusz`, `/healthz` and `/metrics` inside the VPN, `/status` to the node itself."""
+"""What an agent serves: `/statusz`, `/healthz`, `/metrics` inside the VPN; `/status` to the node itself."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ import time
 ATTEMPT_EVERY_S = 0.2
 
 
-class Unanswered(Exception):
+class UnansweredError(Exception):
     """Nothing came back in time; the text says how the last attempt ended."""
 
 
@@ -24,7 +24,7 @@ async def probe(interface: str, address: str, port: int, timeout_s: float) -> fl
     """Ask `http://address:port/statusz` through `interface`; return the round trip in seconds.
 
     A new attempt starts every 0.2 s beside the earlier ones, since TCP itself would wait a second before
-    it sends again.  Raises Unanswered after `timeout_s`.
+    it sends again.  Raises UnansweredError after `timeout_s`.
     """
     deadline = time.monotonic() + timeout_s
     attempts: set[asyncio.Task[float | None]] = set()
@@ -45,7 +45,7 @@ async def probe(interface: str, address: str, port: int, timeout_s: float) -> fl
         for attempt in attempts:
             attempt.cancel()
         await asyncio.gather(*attempts, return_exceptions=True)
-    raise Unanswered(f"GET /statusz on {address}: {reason} within {timeout_s:g} s")
+    raise UnansweredError(f"GET /statusz on {address}: {reason} within {timeout_s:g} s")
 
 
 async def _ask(interface: str, address: str, port: int) -> float:

@@ -26,7 +26,7 @@ from ..wg.device import Device, IPInterface, PeerCommand
 from .hub_client import HubClient, HubError
 from .local_api import LocalApi
 from .opener import send_openers
-from .probe import Unanswered, probe
+from .probe import UnansweredError, probe
 from .storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -238,7 +238,7 @@ class Agent:
             interface, port = self.options.interface, self.options.listen_port
             try:
                 rtt_s = await probe(interface, action.address, port, action.timeout_s)
-            except Unanswered as error:
+            except UnansweredError as error:
                 return events.ProbeMissed(action.peer, action.attempt, str(error))
             return events.ProbeAnswered(action.peer, action.attempt, rtt_s)
 

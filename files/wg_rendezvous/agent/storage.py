@@ -37,7 +37,8 @@ class Storage:
             return {str(key): str(peer["address"]) for key, peer in record["peers"].items()}
         except (KeyError, TypeError, AttributeError):
             raise ValueError(
-                f"{self.owned_path} is damaged: remove it, and the peers that the agent added (`wg set IF peer KEY remove`)"
+                f"{self.owned_path} is damaged: remove it, and the peers that the agent added"
+                " (`wg set IF peer KEY remove`)"
             ) from None
 
     def write_owned(self, owned: Mapping[str, str]) -> None:

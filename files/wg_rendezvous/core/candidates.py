@@ -18,7 +18,7 @@ Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 Interface = Union[ipaddress.IPv4Interface, ipaddress.IPv6Interface]
 
 
-class Unacceptable(ValueError):
+class UnacceptableError(ValueError):
     """A claim that is not acted on; the text says what and why."""
 
 
@@ -37,37 +37,41 @@ class Place:
 
         It has to lie in a network of the interface, must be neither our own address nor the
         hub's, and the hub peer has to cover it, so that traffic falls back to the relay.
-        Raises Unacceptable.
+        Raises UnacceptableError.
         """
         try:
             claimed = ipaddress.ip_network(allowed_ips.strip())
         except ValueError:
-            raise Unacceptable(f"the hub gives {allowed_ips!r} as its address, which is none") from None
+            raise UnacceptableError(f"the hub gives {allowed_ips!r} as its address, which is none") from None
         if claimed.num_addresses != 1:
-            raise Unacceptable(f"the hub gives {claimed} as its address; only a host route can be direct")
+            raise UnacceptableError(
+                f"the hub gives {claimed} as its address; only a host route can be direct"
+            )
         address = claimed.network_address
         if not any(address in interface.network for interface in self.own):
-            raise Unacceptable(f"{address} is outside the interface's network")
+            raise UnacceptableError(f"{address} is outside the interface's network")
         if address == self.hub:
-            raise Unacceptable(f"{address} is the hub's own address")
+            raise UnacceptableError(f"{address} is the hub's own address")
         if any(address == interface.ip for interface in self.own):
-            raise Unacceptable(f"{address} is this node's own address")
+            raise UnacceptableError(f"{address} is this node's own address")
         if not any(address in network for network in self.relayed):
-            raise Unacceptable(f"{address} is not in the hub peer's AllowedIPs, so it could not fall back")
+            raise UnacceptableError(
+                f"{address} is not in the hub peer's AllowedIPs, so it could not fall back"
+            )
         return str(claimed)
 
     def endpoint(self, text: str) -> str:
-        """The endpoint `"ip:port"` or `"[ip]:port"`, if it may be sent to.  Raises Unacceptable."""
+        """The endpoint `"ip:port"` or `"[ip]:port"`, if it may be sent to.  Raises UnacceptableError."""
         host, _, port = text.strip().rpartition(":")
         try:
             address = ipaddress.ip_address(host.strip("[]"))
             number = int(port)
         except ValueError:
-            raise Unacceptable(f"the hub gives {text!r} as its endpoint, which is not ip:port") from None
+            raise UnacceptableError(f"the hub gives {text!r} as its endpoint, which is not ip:port") from None
         if not 0 < number < 65536:
-            raise Unacceptable(f"endpoint {text}: no such port")
+            raise UnacceptableError(f"endpoint {text}: no such port")
         if address.is_loopback or address.is_multicast or address.is_unspecified or address.is_link_local:
-            raise Unacceptable(f"endpoint {text}: not an address to send to")
+            raise UnacceptableError(f"endpoint {text}: not an address to send to")
         if any(address in interface.network for interface in self.own):
-            raise Unacceptable(f"endpoint {text} lies inside the VPN")
+            raise UnacceptableError(f"endpoint {text} lies inside the VPN")
         return f"[{address}]:{number}" if address.version == 6 else f"{address}:{number}"

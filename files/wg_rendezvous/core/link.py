@@ -36,6 +36,8 @@ from dataclasses import dataclass
 
 
 class State(enum.Enum):
+    """Where the traffic goes, and what is awaited (see above)."""
+
     RELAYED = "relayed"
     KNOCKING = "knocking"
     PROVISIONAL = "provisional"
@@ -44,6 +46,8 @@ class State(enum.Enum):
 
 
 class LinkEvent(enum.Enum):
+    """What happens to a link."""
+
     TRY = "try"  # a pass found the peer online, at an endpoint
     HANDSHAKE = "handshake"  # the device shows a handshake newer than the knock
     ANSWERED = "answered"  # the latest probe came back through the link
@@ -55,6 +59,8 @@ class LinkEvent(enum.Enum):
 
 
 class Effect(enum.Enum):
+    """What a transition asks for."""
+
     OPEN = "open"  # send low-TTL openers to the endpoint
     KNOCK = "knock"  # add the peer afresh: endpoint, keepalive, no AllowedIPs
     PROMOTE = "promote"  # give it its AllowedIPs

@@ -23,7 +23,7 @@ from .._wireguard.dump import Device
 from .._wireguard.keys import check_key
 from . import actions, events
 from .actions import Action, PeerChange
-from .candidates import Place, Unacceptable
+from .candidates import Place, UnacceptableError
 from .link import PROMOTED, Effect, Link, LinkEvent, State
 from .pacing import TokenBucket
 from .refresh import Budget, Policy, Refresh
@@ -50,11 +50,11 @@ class Settings:
 
 
 def _check_key(peer: str) -> None:
-    """Raises Unacceptable if `peer` is no public key."""
+    """Raises UnacceptableError if `peer` is no public key."""
     try:
         check_key(peer)
     except ValueError as error:
-        raise Unacceptable(f"the hub names it, but {error}") from None
+        raise UnacceptableError(f"the hub names it, but {error}") from None
 
 
 class Mesh:
@@ -291,7 +291,7 @@ class Mesh:
             address = self.place.host_route(record.allowed_ips)
             endpoint = self.place.endpoint(record.endpoint)
             self._check_unclaimed(peer, address)
-        except Unacceptable as refusal:
+        except UnacceptableError as refusal:
             self._refuse(peer, str(refusal), now_s)
             return
         link = self.links.get(peer)
@@ -307,14 +307,14 @@ class Mesh:
             link.endpoint, link.unproven, link.retry_at = endpoint, 0, 0.0
 
     def _check_unclaimed(self, peer: str, address: str) -> None:
-        """Raises Unacceptable if `peer` is none of ours, or `address` is another online peer's."""
+        """Raises UnacceptableError if `peer` is none of ours, or `address` is another online peer's."""
         if peer in self._device.peers and peer not in self._owned:
-            raise Unacceptable(
+            raise UnacceptableError(
                 "it is a peer of the interface's own configuration, which is not ours to change"
             )
         for other in self.links.values():
             if other.address == address and other.peer != peer and other.online:
-                raise Unacceptable(f"{address} belongs to {other.peer}, which is online")
+                raise UnacceptableError(f"{address} belongs to {other.peer}, which is online")
 
     def _refuse(self, peer: str, why: str, now_s: float) -> None:
         self._refused[peer] = why

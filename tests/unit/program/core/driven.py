@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
-"""A mesh with the simplest world around it: a device that takes every change, a hub and peers that a test sets."""
+"""A mesh in the simplest world: a device that takes every change, a hub and peers that a test sets."""
 
 from __future__ import annotations
 

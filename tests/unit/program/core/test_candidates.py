@@ -8,7 +8,7 @@ import ipaddress
 
 import pytest
 
-from wg_rendezvous.core.candidates import Place, Unacceptable
+from wg_rendezvous.core.candidates import Place, UnacceptableError
 
 PLACE = Place(
     own=(ipaddress.ip_interface("192.168.7.5/24"), ipaddress.ip_interface("fd07::5/64")),
@@ -44,7 +44,7 @@ def test_a_host_route_inside_the_network_is_believed(claimed: str, route: str) -
     ],
 )
 def test_any_other_claim_is_refused_with_its_reason(claimed: str, reason: str) -> None:
-    with pytest.raises(Unacceptable, match=reason):
+    with pytest.raises(UnacceptableError, match=reason):
         PLACE.host_route(claimed)
 
 
@@ -71,5 +71,5 @@ def test_an_endpoint_outside_of_the_vpn_may_be_tried(endpoint: str) -> None:
     ],
 )
 def test_other_endpoints_are_never_sent_to(endpoint: str) -> None:
-    with pytest.raises(Unacceptable):
+    with pytest.raises(UnacceptableError):
         PLACE.endpoint(endpoint)
