@@ -102,9 +102,8 @@ def test_relay_works_without_agents_and_direct_with_them(
     with Pinger(alice, bob) as pinger:
         start_agents(alice, bob)
         to_direct_s = mesh.wait_for_path(alice, bob, "direct", TO_DIRECT_S)
-    report(
-        f"default: direct {to_direct_s:.1f} s after the agents' start, {pinger.lost} of {pinger.sent} pings lost"
-    )
+    lost = f"{pinger.lost} of {pinger.sent} pings lost"
+    report(f"default: direct {to_direct_s:.1f} s after the agents' start, {lost}")
     assert pinger.lost <= 2
 
 

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: the rendezvous.wireguard authors
+"""The restart condition is detected by the peer whose firewall has to learn again, and cures it.
+
+alice's key is smaller than bob's, and bob's is smaller than carol's: of those who need a fresh port, alice is the
+patient one of the tie-break, and carol the impatient one.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tests.containers.fixtures import Report
+from tests.containers.mesh import Machine, Mesh, wait_until
+
+AGENT = "wg-rendezvous-agent@wg0"
+FRESH_PORT = "restart condition: taking a fresh port"
+PASS_S = 2.0
+"""wg_peer_interval_s of the inventory."""
+TO_DIRECT_S = 45.0
+"""3 probes of one and 5 of the other, a pass to notice, and what looking costs; too short for a second try."""
+
+
+@pytest.fixture(params=["alice", "carol"])
+def in_need(mesh: Mesh, request: pytest.FixtureRequest) -> Machine:
+    """The peer that needs a fresh port to reach bob: online since a while, its agent stopped."""
+    peer = mesh[request.param]
+    for name in ("alice", "bob", "carol"):
+        forget_everything(mesh[name])
+    mesh["hub"].run("systemctl restart wg-quick@wg0")
+    for machine in (peer, mesh["bob"]):
+        machine.run("systemctl start wg-quick@wg0")
+        wait_for_tunnel(machine, mesh["hub"])
+    return peer
+
+
+def wait_for_tunnel(machine: Machine, hub: Machine) -> None:
+    """Wait until the hub answers through the tunnel."""
+    wait_until(lambda: machine.pings(hub, 1) == 1, 20, lambda: f"the tunnel of {machine.name}")
+
+
+def forget_everything(peer: Machine) -> None:
+    """Take the peer off the network, with all that its agent knew; the agent will wait to be started."""
+    peer.run(f"systemctl disable --quiet {AGENT}")
+    peer.run("systemctl stop wg-quick@wg0")
+    peer.run("rm -f /var/lib/wg-rendezvous/wg0.json")
+
+
+def knocked(peer: Machine, other: Machine) -> bool:
+    """Whether a peer has sent something to the other's WireGuard, not over the hub."""
+    lines = (line.split() for line in peer.run("wg show wg0 transfer").splitlines())
+    return any(key == other.public_key and int(sent_bytes) > 0 for key, _, sent_bytes in lines)
+
+
+def learning_window_is_open(mesh: Mesh) -> bool:
+    """Whether alice's firewall would still learn a remote of one of her mappings."""
+    listing = json.loads(mesh.router("nat-a", "nft", "--json", "list", "set", "ip", "nat_profile", "windows"))
+    return any(entry["set"].get("elem") for entry in listing["nftables"] if "set" in entry)
+
+
+def test_no_direct_path_until_the_restart_condition_fires_and_direct_after_it(
+    mesh: Mesh, in_need: Machine, report: Report
+) -> None:
+    bob = mesh["bob"]
+    begin = {peer: peer.journal_cursor() for peer in (in_need, bob)}
+
+    def fresh_ports(peer: Machine) -> int:
+        return sum(FRESH_PORT in line for line in peer.journal(AGENT, since=begin[peer]))
+
+    if in_need.name == "alice":
+        wait_until(lambda: not learning_window_is_open(mesh), 10, lambda: "the learning window has passed")
+    bob.run(f"systemctl start {AGENT}")
+    wait_until(lambda: knocked(bob, in_need), 5 * PASS_S, lambda: f"bob knocks at {in_need.name}")
+    in_need.run(f"systemctl start {AGENT}")
+
+    ways = []
+
+    def fired() -> bool:
+        ways.append(mesh.path(in_need, bob))
+        return fresh_ports(in_need) > 0
+
+    to_fresh_port_s = wait_until(fired, TO_DIRECT_S, lambda: f"{in_need.name} takes a fresh port")
+    # The last look may have been after the fresh port already.
+    assert set(ways[:-1]) == {"relay"}
+    to_direct_s = mesh.wait_for_path(in_need, bob, "direct", 4 * PASS_S)
+
+    assert mesh.path(in_need, bob, count=200) == "direct"
+    assert fresh_ports(in_need) == 1
+    assert fresh_ports(bob) <= 1
+    report(
+        f"restart: {in_need.name} took a fresh port after {to_fresh_port_s:.1f} s (bob: {fresh_ports(bob)}), "
+        f"direct {to_direct_s:.1f} s later"
+    )
