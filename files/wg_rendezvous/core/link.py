@@ -18,7 +18,7 @@ when an answer came back through it.
                  The other end sees the same handshake within a round trip and moves as well
                  (fact 14).  A probe has to come back through the link, or both go back.
     direct       A probe was answered through the link.  It is probed once a pass.
-    doubtful     One probe was missed.  Traffic stays; a second probe decides.
+    doubtful     One probe was missed.  Traffic stays; the hub is asked, and a second probe decides.
 
 A probe that is answered while the AllowedIPs are here did come through the link: cryptokey
 routing drops whatever has the peer's address and comes another way (fact 4).  Nothing else
@@ -66,6 +66,8 @@ class Effect(enum.Enum):
     PROMOTE = "promote"  # give it its AllowedIPs
     PROBE = "probe"  # ask /statusz through the link, now
     PROBE_SOON = "probe soon"  # the same, PROBE_AGAIN_S later
+    CONFIRM = "confirm"  # probe once more when the other end has made up its mind as well
+    ASK = "ask"  # ask the hub now: is it silent as well, does it name another endpoint?
     FOLLOW = "follow"  # point the entry at the endpoint that the hub names, if it is another
     DEMOTE = "demote"  # take the AllowedIPs away; the session stays
     REMOVE = "remove"  # take the entry out of the device
@@ -79,16 +81,17 @@ TRANSITIONS: dict[tuple[State, LinkEvent], tuple[State, tuple[Effect, ...]]] = {
     (State.KNOCKING, LinkEvent.HANDSHAKE): (State.PROVISIONAL, (Effect.PROMOTE, Effect.PROBE)),
     (State.KNOCKING, LinkEvent.LOST): (State.RELAYED, ()),
     (State.KNOCKING, LinkEvent.WITHDRAW): (State.RELAYED, (Effect.REMOVE,)),
-    (State.PROVISIONAL, LinkEvent.ANSWERED): (State.DIRECT, ()),
+    (State.PROVISIONAL, LinkEvent.ANSWERED): (State.DIRECT, (Effect.CONFIRM,)),
     (State.PROVISIONAL, LinkEvent.MISSED): (State.RELAYED, (Effect.REMOVE,)),
     (State.PROVISIONAL, LinkEvent.MISSED_BLIND): (State.RELAYED, (Effect.REMOVE,)),
     (State.PROVISIONAL, LinkEvent.LOST): (State.RELAYED, ()),
     (State.PROVISIONAL, LinkEvent.WITHDRAW): (State.RELAYED, (Effect.REMOVE,)),
     (State.DIRECT, LinkEvent.TRY): (State.DIRECT, (Effect.PROBE,)),
-    (State.DIRECT, LinkEvent.MISSED): (State.DOUBTFUL, (Effect.FOLLOW, Effect.PROBE_SOON)),
-    (State.DIRECT, LinkEvent.MISSED_BLIND): (State.DOUBTFUL, (Effect.PROBE_SOON,)),
+    (State.DIRECT, LinkEvent.MISSED): (State.DOUBTFUL, (Effect.ASK, Effect.PROBE_SOON)),
+    (State.DIRECT, LinkEvent.MISSED_BLIND): (State.DOUBTFUL, (Effect.ASK, Effect.PROBE_SOON)),
     (State.DIRECT, LinkEvent.LOST): (State.RELAYED, ()),
     (State.DIRECT, LinkEvent.WITHDRAW): (State.RELAYED, (Effect.REMOVE,)),
+    (State.DOUBTFUL, LinkEvent.TRY): (State.DOUBTFUL, (Effect.FOLLOW,)),
     (State.DOUBTFUL, LinkEvent.ANSWERED): (State.DIRECT, ()),
     (State.DOUBTFUL, LinkEvent.MISSED): (State.RELAYED, (Effect.DEMOTE,)),
     (State.DOUBTFUL, LinkEvent.MISSED_BLIND): (State.DOUBTFUL, (Effect.PROBE_SOON,)),
@@ -116,6 +119,7 @@ class Link:
     since_at: float = 0.0
     online: bool = False
     why: str = "not tried yet"
+    tries: int = 0
     knocked_at: float | None = None
     attempt: int = 0
     probing: bool = False

@@ -31,10 +31,16 @@ from .refresh import Budget, Policy, Refresh
 KEEPALIVE_S = 13
 PROBE_TIMEOUT_S = 1.0
 PROBE_AGAIN_S = 1.0
+CONFIRM_S = 2.0
 WATCH_S = 15.0
 WATCH_EVERY_S = 0.05
 CHECK_EVERY_S = 1.0
 HUB_RETRY_S = 0.5
+HUB_PATIENCE_S = 1.0
+"""A hub that has not answered for so long counts as silent when a link is judged."""
+STAGGER_S = 0.5
+"""How much later the smaller key knocks in every second try.  Handshake initiations that cross fail both, and
+two loops of the same length that are in phase would cross them in every pass."""
 RETRY_MAX_S = 3600.0
 OPENERS_PER_KNOCK = 3
 PACKETS_PER_KNOCK = OPENERS_PER_KNOCK + 1
@@ -77,9 +83,11 @@ class Mesh:
         self._recorded: dict[str, str] = {}
         self._refused: dict[str, str] = {}
         self._saved: tuple[Any, ...] = ()
-        self._queue: list[str] = []
+        self._answer: events.HubAnswered | events.HubSilent | None = None
+        self._queue: list[tuple[float, str]] = []
         self._bucket = TokenBucket()
         self._asking = False
+        self._asked_at = 0.0
         self._hub_misses = 0
         self._pass_at = 0.0
         self._round_at: float | None = None
@@ -91,13 +99,25 @@ class Mesh:
         self._handlers: dict[type, Callable[[Any, float], None]] = {
             events.Started: self._on_started,
             events.Tick: self._on_tick,
-            events.HubAnswered: self._on_hub_answered,
-            events.HubSilent: self._on_hub_silent,
+            events.HubAnswered: self._on_hub,
+            events.HubSilent: self._on_hub,
             events.DeviceSeen: self._on_device_seen,
             events.ProbeAnswered: self._on_probe_answered,
             events.ProbeMissed: self._on_probe_missed,
             events.PortTaken: self._on_port_taken,
             events.Stopping: self._on_stopping,
+        }
+        self._effects: dict[Effect, Callable[[Link, float], None]] = {
+            Effect.OPEN: self._open,
+            Effect.KNOCK: self._knock,
+            Effect.PROMOTE: self._promote,
+            Effect.PROBE: self._probe,
+            Effect.PROBE_SOON: self._probe_soon,
+            Effect.CONFIRM: self._confirm,
+            Effect.ASK: self._ask,
+            Effect.FOLLOW: self._follow,
+            Effect.DEMOTE: self._demote,
+            Effect.REMOVE: self._remove,
         }
 
     # -- the edge ---------------------------------------------------------------------------
@@ -117,7 +137,7 @@ class Mesh:
         if self._watch_at is not None:
             times.append(self._watch_at)
         if self._queue:
-            times.append(self._bucket.available_at(PACKETS_PER_KNOCK, now_s))
+            times.append(max(self._queue[0][0], self._bucket.available_at(PACKETS_PER_KNOCK, now_s)))
         return min(times, default=now_s + self.settings.interval_s)
 
     def status(self, now_s: float) -> list[dict[str, Any]]:
@@ -183,18 +203,24 @@ class Mesh:
 
     def _on_tick(self, _event: events.Tick, now_s: float) -> None:
         if now_s >= self._pass_at and not self._asking:
-            self._asking = True
+            self._asking, self._asked_at = True, now_s
             self._pass_at = now_s + self.settings.interval_s
-            self._after += [actions.ReadDevice(), actions.AskHub()]
+            self._after.append(actions.AskHub())
         elif self._watch_at is not None and now_s >= self._watch_at:
             self._watch_at = None
             self._after.append(actions.ReadDevice())
         for link in self.links.values():
             if link.probe_due_at is not None and now_s >= link.probe_due_at:
-                self._probe(link)
+                self._probe(link, now_s)
+
+    def _on_hub(self, event: events.HubAnswered | events.HubSilent, _now_s: float) -> None:
+        """A pass looks at the device before it acts: a handshake may have come while the hub was asked."""
+        self._asking = False
+        self._answer = event
+        self._after.append(actions.ReadDevice())
 
     def _on_hub_answered(self, event: events.HubAnswered, now_s: float) -> None:
-        self._asking, self._hub_misses = False, 0
+        self._hub_misses = 0
         if self.hub_silent is not None:
             self.hub_silent = None
             self._say("info", "the hub answers", peers=len(event.records))
@@ -213,7 +239,6 @@ class Mesh:
         self._round(now_s)
 
     def _on_hub_silent(self, event: events.HubSilent, now_s: float) -> None:
-        self._asking = False
         if self.hub_silent is None or self._hub_misses == 0:
             self._say("warning", "the hub does not answer; going on with what is known", reason=event.reason)
         self.hub_silent = event.reason
@@ -235,6 +260,11 @@ class Mesh:
                 link.promoted and (entry is None or link.address not in entry.allowed_ips)
             ):
                 self._lost(link, now_s)
+        answer, self._answer = self._answer, None
+        if isinstance(answer, events.HubAnswered):
+            self._on_hub_answered(answer, now_s)
+        elif answer is not None:
+            self._on_hub_silent(answer, now_s)
 
     def _on_probe_answered(self, event: events.ProbeAnswered, now_s: float) -> None:
         link = self.links.get(event.peer)
@@ -252,7 +282,8 @@ class Mesh:
         if link is None or link.attempt != event.attempt or not link.promoted:
             return
         link.probing = False
-        blind = self.hub_silent is not None
+        waited_s = now_s - self._asked_at if self._asking else 0.0
+        blind = self.hub_silent is not None or waited_s > HUB_PATIENCE_S
         if link.state is State.PROVISIONAL:
             self._not_proven(
                 link, f"handshake, but nothing came back through the link: {event.reason}", now_s
@@ -364,13 +395,21 @@ class Mesh:
                 if not link.probing:
                     self._feed(link, LinkEvent.TRY, now_s)
             elif link.online and link.endpoint and now_s >= link.retry_at:
-                self._queue.append(link.peer)
+                self._enqueue(link, now_s)
+        self._queue.sort()
         self._save(now_s)
+
+    def _enqueue(self, link: Link, now_s: float) -> None:
+        link.tries += 1
+        staggers = link.tries % 2 == 0 and not self.refresh.is_larger(link.peer)
+        due_at = now_s + (min(STAGGER_S, self.settings.interval_s / 8) if staggers else 0.0)
+        self._queue.append((due_at, link.peer))
 
     def _knock_queued(self, now_s: float) -> None:
         """Knock at the peers that wait for it, as fast as unproven addresses may be sent to."""
-        while self._queue and self._bucket.take(PACKETS_PER_KNOCK, now_s):
-            link = self.links.get(self._queue.pop(0))
+        while self._queue and self._queue[0][0] <= now_s and self._bucket.take(PACKETS_PER_KNOCK, now_s):
+            _, peer = self._queue.pop(0)
+            link = self.links.get(peer)
             if link is not None and not link.promoted and link.online:
                 self._feed(link, LinkEvent.TRY, now_s)
 
@@ -403,8 +442,8 @@ class Mesh:
         self._feed(link, LinkEvent.LOST, now_s)
         link.why = "something else removed the peer or its AllowedIPs from the interface"
         self._say("warning", "the link was taken away", peer=link.peer, why=link.why)
-        if link.online and link.endpoint and now_s >= link.retry_at and link.peer not in self._queue:
-            self._queue.append(link.peer)
+        if link.online and link.endpoint and now_s >= link.retry_at:
+            self._enqueue(link, now_s)
 
     def _not_proven(self, link: Link, why: str, now_s: float) -> None:
         """A promotion came to nothing.  Each of them costs a second of traffic: the first is
@@ -420,52 +459,60 @@ class Mesh:
         """Put an event into the link's machine and do what it asks for."""
         before = link.state
         for effect in link.on(event, now_s):
-            self._effect(link, effect, now_s)
+            self._effects[effect](link, now_s)
         if not link.promoted:
             link.probing, link.probe_due_at = False, None
         if link.state is not before:
             self._say_state(link, before)
 
-    def _effect(self, link: Link, effect: Effect, now_s: float) -> None:
-        endpoint = link.endpoint
-        if effect is Effect.OPEN and endpoint:
-            self._openers.append(endpoint)
-        elif effect is Effect.KNOCK:
-            self._owned[link.peer] = link.address
-            link.knocked_at = now_s
-            self._watch_until = now_s + WATCH_S
-            self._change(
-                link, fresh=True, endpoint=endpoint, persistent_keepalive_s=KEEPALIVE_S, allowed_ips=()
-            )
-        elif effect is Effect.PROMOTE:
-            self._change(link, allowed_ips=(link.address,))
-        elif effect is Effect.PROBE:
-            self._probe(link)
-        elif effect is Effect.PROBE_SOON:
-            link.probe_due_at = now_s + PROBE_AGAIN_S
-        elif effect is Effect.FOLLOW:
-            self._follow(link)
-        elif effect is Effect.DEMOTE:
-            self._change(link, allowed_ips=())
-        elif effect is Effect.REMOVE and self._owned.pop(link.peer, None):
+    def _open(self, link: Link, _now_s: float) -> None:
+        if link.endpoint:
+            self._openers.append(link.endpoint)
+
+    def _knock(self, link: Link, now_s: float) -> None:
+        self._owned[link.peer] = link.address
+        link.knocked_at = now_s
+        self._watch_until = now_s + WATCH_S
+        self._change(
+            link, fresh=True, endpoint=link.endpoint, persistent_keepalive_s=KEEPALIVE_S, allowed_ips=()
+        )
+
+    def _promote(self, link: Link, _now_s: float) -> None:
+        self._change(link, allowed_ips=(link.address,))
+
+    def _demote(self, link: Link, _now_s: float) -> None:
+        self._change(link, allowed_ips=())
+
+    def _remove(self, link: Link, _now_s: float) -> None:
+        if link.peer in self._owned:
+            del self._owned[link.peer]
             self._change(link, remove=True)
 
-    def _change(self, link: Link, **settings: Any) -> None:
-        self._changes.append(PeerChange(link.peer, **settings))
+    def _probe(self, link: Link, _now_s: float) -> None:
+        link.probe_due_at = None
+        link.attempt += 1
+        link.probing = True
+        host = link.address.partition("/")[0]
+        self._after.append(actions.Probe(link.peer, host, link.attempt, PROBE_TIMEOUT_S))
 
-    def _follow(self, link: Link) -> None:
+    def _probe_soon(self, link: Link, now_s: float) -> None:
+        link.probe_due_at = now_s + PROBE_AGAIN_S
+
+    def _confirm(self, link: Link, now_s: float) -> None:
+        link.probe_due_at = now_s + CONFIRM_S
+
+    def _ask(self, _link: Link, now_s: float) -> None:
+        self._pass_at = now_s
+
+    def _follow(self, link: Link, _now_s: float) -> None:
         """The peer took a fresh port: our NAT has to be opened towards it before it can be heard."""
         entry = self._device.peers.get(link.peer)
         if link.endpoint and entry is not None and entry.endpoint != link.endpoint:
             self._openers.append(link.endpoint)
             self._change(link, endpoint=link.endpoint)
 
-    def _probe(self, link: Link) -> None:
-        link.probe_due_at = None
-        link.attempt += 1
-        link.probing = True
-        host = link.address.partition("/")[0]
-        self._after.append(actions.Probe(link.peer, host, link.attempt, PROBE_TIMEOUT_S))
+    def _change(self, link: Link, **settings: Any) -> None:
+        self._changes.append(PeerChange(link.peer, **settings))
 
     def _schedule_watch(self, now_s: float) -> None:
         """Read the device every 50 ms after a knock, every second while a link is promoted."""

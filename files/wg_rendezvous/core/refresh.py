@@ -68,10 +68,13 @@ class Refresh:
     counts: dict[str, Count] = field(default_factory=dict)
     taken_ats: list[float] = field(default_factory=list)
 
+    def is_larger(self, peer: str) -> bool:
+        """Whether our key is the larger one, as raw bytes."""
+        return base64.b64decode(self.own_key) > base64.b64decode(peer)
+
     def limit(self, peer: str) -> int:
         """The number of probes of `peer` that have to fail in a row (the tie-break, see above)."""
-        larger = base64.b64decode(self.own_key) > base64.b64decode(peer)
-        base = FAILURES_LARGER_KEY if larger else FAILURES_SMALLER_KEY
+        base = FAILURES_LARGER_KEY if self.is_larger(peer) else FAILURES_SMALLER_KEY
         count = self.counts.get(peer)
         return base * (count.factor if count else 1)
 

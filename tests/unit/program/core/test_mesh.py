@@ -80,11 +80,42 @@ def test_a_late_answer_of_an_earlier_promotion_proves_nothing() -> None:
 
 
 def test_a_direct_link_is_probed_once_a_pass_and_never_knocked_at() -> None:
-    driven = direct()
+    driven = direct().run(3)
     knocks, probes = len(driven.changes()), len(driven.all_done(actions.Probe))
     driven.run(13 * 4)
     assert len(driven.changes()) == knocks
     assert len(driven.all_done(actions.Probe)) == probes + 4
+
+
+def test_a_link_that_became_direct_is_probed_once_more_when_the_other_end_has_decided() -> None:
+    driven = direct()
+    driven.answering, driven.shaking = set(), set()
+    driven.run(4.5)
+    assert not driven.mesh.links[PEER].promoted
+
+
+def test_a_missed_probe_asks_the_hub_and_follows_the_peer_to_its_new_endpoint() -> None:
+    driven = direct().run(3)
+    driven.records = {PEER: events.PeerRecord("203.0.113.7:40000", ADDRESS)}
+    driven.answering = set()
+    driven.run(9.5)
+    driven.answering = {PEER}
+    driven.run(2)
+    assert driven.state() is State.DIRECT
+    assert driven.peers[PEER].endpoint == "203.0.113.7:40000"
+    assert driven.all_done(actions.SendOpeners)[-1].endpoints == ("203.0.113.7:40000",)
+
+
+def test_handshakes_of_two_loops_in_phase_do_not_cross_twice() -> None:
+    """The smaller key knocks later in every second try."""
+    knocks = {}
+    for own, peer in ((OWN, PEER), (PEER, OWN)):
+        driven = Driven(own=own)
+        driven.records = {peer: events.PeerRecord(ENDPOINT, ADDRESS)}
+        driven.start().run(15)
+        knocks[own] = [at for at, action in driven.done if isinstance(action, actions.SetPeers)]
+    assert abs(knocks[OWN][0] - knocks[PEER][0]) < 0.1
+    assert abs(knocks[OWN][1] - knocks[PEER][1]) > 0.4
 
 
 def test_two_misses_a_second_apart_demote_within_a_pass() -> None:
