@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -46,3 +48,12 @@ def make_network(tmp_path: Path) -> Iterator[MakeNetwork]:
     yield make
     for network in networks:
         network.remove()
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program as it is shipped, packed as `make program` does."""
+    path = tmp_path_factory.mktemp("program") / "wg-rendezvous.pyz"
+    packer = Path(__file__).parents[2] / "plugins/plugin_utils/_program.py"
+    subprocess.run([sys.executable, str(packer), str(path)], check=True)
+    return path

@@ -159,6 +159,9 @@ class Node(Namespace):
     def endpoints(self) -> dict[str, str]:
         return self._show("endpoints")
 
+    def keepalives(self) -> dict[str, str]:
+        return self._show("persistent-keepalive")
+
     def handshakes(self) -> dict[str, int]:
         """When the last handshake was completed, by key; 0 for never."""
         return {key: int(at) for key, at in self._show("latest-handshakes").items()}

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""Hubs and agents in the lab: the program under test, and the origin's."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.lab.network import HUB_VPN_ADDRESS, Network
+from tests.lab.wireguard import INTERFACE, Node, wait_until
+
+HUB_PORT = 8080
+HUB_URL = f"http://{HUB_VPN_ADDRESS}:{HUB_PORT}"
+ORIGIN = str(Path(__file__).with_name("origin.py"))
+
+RESTART_CONDITION = "restart condition: taking a fresh port"
+DIRECT = "link provisional -> direct"
+KNOCK_FAILED = "no handshake since the last knock"
+
+
+class Program:
+    """A process on a node with a log file; starting it again appends to a new one."""
+
+    _numbers = itertools.count()
+
+    def __init__(self, node: Node, *argv: str) -> None:
+        self.node = node
+        self.path = node.directory / f"program-{next(self._numbers)}.log"
+        with self.path.open("w") as log:
+            self._process = node.start(sys.executable, "-u", *argv, stdout=log, stderr=log)
+
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def end(self, how: int = signal.SIGTERM) -> int:
+        """Signal it and wait; its exit code."""
+        return self.node.end(self._process, how)
+
+    def log(self) -> str:
+        return self.path.read_text()
+
+
+class Agent(Program):
+    """The agent under test. Its log is read as JSON."""
+
+    def __init__(self, program: Path, node: Node, interval_s: float, *options: str) -> None:
+        super().__init__(
+            node, str(program), "agent", "--interface", INTERFACE, "--hub", HUB_URL, "--interval-s",
+            str(interval_s), "--log-format", "json", *options,
+        )  # fmt: skip
+
+    def said(self, message: str) -> list[dict[str, Any]]:
+        """The log entries with this message, oldest first."""
+        entries = [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
+        return [entry for entry in entries if entry["message"] == message]
+
+    def said_at(self, message: str) -> list[float]:
+        """When it said so, Unix times."""
+        return [datetime.datetime.fromisoformat(entry["time"]).timestamp() for entry in self.said(message)]
+
+    def wait_until_said(self, message: str, timeout_s: float, times: int = 1) -> float:
+        """Seconds until it has said so, so many times."""
+        return wait_until(
+            lambda: len(self.said(message)) >= times,
+            timeout_s,
+            f"{self.node.name} says {message!r} {times} times; see {self.path}",
+        )
+
+
+def start_hub(program: Path, network: Network) -> Program:
+    """The hub under test, once it answers."""
+    hub = Program(network.hub, str(program), "hub", "--interface", INTERFACE)
+    _wait_for_hub(network, hub)
+    return hub
+
+
+def start_origin_hub(network: Network, *options: str) -> Program:
+    """The origin's hub, once it answers."""
+    hub = Program(network.hub, ORIGIN, "hub", INTERFACE, f"{HUB_VPN_ADDRESS}:{HUB_PORT}", *options)
+    _wait_for_hub(network, hub)
+    return hub
+
+
+def start_origin_agent(node: Node, interval_s: float, *options: str) -> Program:
+    """The origin's agent."""
+    return Program(node, ORIGIN, "agent", INTERFACE, HUB_URL, str(interval_s), *options)
+
+
+def _wait_for_hub(network: Network, hub: Program) -> None:
+    def listens() -> bool:
+        assert hub.is_running(), f"the hub ended: {hub.log()}"
+        return f"{HUB_VPN_ADDRESS}%{INTERFACE}:{HUB_PORT}" in (sockets := listening(network.hub)) or (
+            f"{HUB_VPN_ADDRESS}:{HUB_PORT}" in sockets
+        )
+
+    wait_until(listens, 10, f"the hub listens; see {hub.path}")
+
+
+def listening(node: Node) -> set[str]:
+    """Where TCP sockets listen on this node, as ss(8) writes it."""
+    lines = node.run("ss", "-H", "-l", "-t", "-n").splitlines()
+    return {line.split()[3] for line in lines}

@@ -1,0 +1,431 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""The built program behind real NATs: joins, restarts, loss of what it relies on, and the origin's programs.
+
+A path is what the core router counts. Intervals are shorter than the 13 s of the origin where the meaning is
+the same; the time limits are in passes then.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.lab.conftest import MakeNetwork
+from tests.lab.network import HUB_VPN_ADDRESS, Network, Site
+from tests.lab.programs import (
+    DIRECT,
+    HUB_PORT,
+    KNOCK_FAILED,
+    RESTART_CONDITION,
+    Agent,
+    Program,
+    listening,
+    start_hub,
+    start_origin_agent,
+    start_origin_hub,
+)
+from tests.lab.traffic import Pinger, Transfer, path_of_pings, wait_for_path
+from tests.lab.wireguard import Node, new_private_key, ordered_keys, public_key_of, wait_until
+from tests.nat_profiles import NatProfile
+
+pytestmark = pytest.mark.lab
+
+ORIGIN_INTERVAL_S = 13.0
+INTERVAL_S = 1.0
+TO_RELAY_WITHIN_S = INTERVAL_S + 3.5
+"""A pass, and two probes of a second each, a second apart: within two passes of the origin's interval."""
+JOIN_WITHIN_S = 8.0
+RECOVERED_WITHIN_S = 15.0
+SHORT_WINDOW = NatProfile(learning_window_s=1.5)
+
+
+@dataclasses.dataclass
+class Pair:
+    """Two sites with an agent on each, and a hub."""
+
+    network: Network
+    program: Path
+    hub: Program
+    agents: list[Agent]
+
+    @property
+    def sites(self) -> tuple[Site, Site]:
+        a, b = self.network.sites
+        return a, b
+
+    @property
+    def nodes(self) -> tuple[Node, Node]:
+        a, b = self.network.nodes
+        return a, b
+
+    def wait_until_direct(self, timeout_s: float = JOIN_WITHIN_S) -> float:
+        """Seconds until the pings go directly, as counted."""
+        return wait_for_path(self.network, *self.sites, "direct", timeout_s)
+
+    def restart(self, number: int) -> None:
+        """Start an agent anew in the place of one that has ended."""
+        self.agents[number] = Agent(self.program, self.nodes[number], INTERVAL_S)
+
+
+MakePair = Callable[..., Pair]
+
+
+@pytest.fixture
+def make_pair(make_network: MakeNetwork, program: Path) -> MakePair:
+    """make_pair("cone drop", "cone drop"): hub and agents under test behind these NATs, just started."""
+
+    def make(
+        *profiles: str | NatProfile, interval_s: float = INTERVAL_S, keys: list[str] | None = None
+    ) -> Pair:
+        network = make_network(*profiles, keys=keys)
+        hub = start_hub(program, network)
+        return Pair(network, program, hub, [Agent(program, node, interval_s) for node in network.nodes])
+
+    return make
+
+
+def a_second_of_pings() -> None:
+    """Let the pings run on for a while: what is lost after an event is seen then."""
+    time.sleep(1)
+
+
+# --- joining ---
+
+
+@pytest.mark.parametrize("policy", ["drop", "reject"])
+def test_join_in_the_first_pass_loses_at_most_two_pings(
+    make_network: MakeNetwork, program: Path, policy: str, record_property: Callable[[str, object], None]
+) -> None:
+    network = make_network(f"cone {policy}", f"cone {policy}")
+    start_hub(program, network)
+    a, b = network.nodes
+    with Pinger(a, b.address) as pinger:
+        agents = [Agent(program, a, ORIGIN_INTERVAL_S), Agent(program, b, ORIGIN_INTERVAL_S)]
+        for agent in agents:
+            agent.wait_until_said("agent started", 10)
+        took_s = agents[0].wait_until_said(DIRECT, JOIN_WITHIN_S)
+        agents[1].wait_until_said(DIRECT, JOIN_WITHIN_S)
+        a_second_of_pings()
+    assert path_of_pings(network, *network.sites) == "direct"
+    assert pinger.result.lost <= 2, pinger.result
+    record_property("seconds to direct", round(took_s, 2))
+    record_property("pings lost", f"{pinger.result.lost} of {pinger.result.sent}")
+
+
+def test_a_third_agent_joins_and_the_link_of_the_first_two_loses_nothing(
+    make_network: MakeNetwork, program: Path
+) -> None:
+    network = make_network("cone drop", "cone reject", "cone drop")
+    start_hub(program, network)
+    a, b, c = network.sites
+    for site in (a, b):
+        Agent(program, site.node, INTERVAL_S)
+    wait_for_path(network, a, b, "direct", JOIN_WITHIN_S)
+    with Pinger(a.node, b.node.address) as pinger:
+        Agent(program, c.node, INTERVAL_S)
+        wait_for_path(network, a, c, "direct", JOIN_WITHIN_S)
+        wait_for_path(network, c, b, "direct", JOIN_WITHIN_S)
+    assert pinger.result.lost == 0, pinger.result
+
+
+def test_where_no_direct_path_is_possible_no_ping_is_lost_and_traffic_stays_relayed(
+    make_pair: MakePair,
+) -> None:
+    pair = make_pair("symmetric drop", "symmetric reject")
+    a, b = pair.nodes
+    with Pinger(a, b.address) as pinger:
+        for agent in pair.agents:
+            # Five failures make either of them take a fresh port, which must not cost a ping either.
+            agent.wait_until_said(RESTART_CONDITION, 20)
+        before = [len(agent.said(KNOCK_FAILED)) for agent in pair.agents]
+        for agent, count in zip(pair.agents, before, strict=True):
+            agent.wait_until_said(KNOCK_FAILED, 10, times=count + 2)
+    assert path_of_pings(pair.network, *pair.sites) == "relay"
+    assert pinger.result.lost == 0, pinger.result
+
+
+# --- the restart condition ---
+
+
+def assert_direct_only_after_the_one_that_needs_it_took_a_fresh_port(pair: Pair, needs: int) -> None:
+    """The agent `needs` fires exactly once, the other at most once, and no link was direct before."""
+    for agent in pair.agents:
+        agent.wait_until_said(DIRECT, 40)
+    assert path_of_pings(pair.network, *pair.sites) == "direct"
+    fired = [agent.said_at(RESTART_CONDITION) for agent in pair.agents]
+    assert len(fired[needs]) == 1, fired
+    assert len(fired[1 - needs]) <= 1, fired
+    assert min(pair.agents[0].said_at(DIRECT)[0], pair.agents[1].said_at(DIRECT)[0]) > fired[needs][0]
+    reason = pair.agents[needs].said(RESTART_CONDITION)[0]
+    assert reason["peer"] == pair.nodes[1 - needs].public_key
+
+
+@pytest.mark.parametrize("behind_it", ["larger", "smaller"])
+def test_behind_a_learning_window_that_has_passed_the_restart_condition_makes_it_direct(
+    make_network: MakeNetwork, program: Path, behind_it: str
+) -> None:
+    keys = ordered_keys() if behind_it == "larger" else ordered_keys()[::-1]
+    network = make_network("cone drop", SHORT_WINDOW, keys=keys)
+    hub = start_hub(program, network)
+    wait_for_window_to_pass(network.sites[1])
+    pair = Pair(network, program, hub, [Agent(program, node, INTERVAL_S) for node in network.nodes])
+    assert_direct_only_after_the_one_that_needs_it_took_a_fresh_port(pair, needs=1)
+
+
+def wait_for_window_to_pass(site: Site) -> None:
+    """Until the firewall of this site learns no more on the node's mapping."""
+    port = site.node.listen_port
+
+    def passed() -> bool:
+        return str(port) not in site.nat.run("nft", "list", "set", "ip", "nat_profile", "windows")
+
+    wait_until(passed, 10, "the learning window passes")
+
+
+@pytest.mark.parametrize("behind_it", ["larger", "smaller"])
+def test_behind_an_accepting_nat_that_was_knocked_at_first_the_restart_condition_makes_it_direct(
+    make_network: MakeNetwork, program: Path, behind_it: str
+) -> None:
+    keys = ordered_keys() if behind_it == "larger" else ordered_keys()[::-1]
+    network = make_network("cone drop", "cone accept", keys=keys)
+    hub = start_hub(program, network)
+    a, b = network.sites
+    first = Agent(program, a.node, INTERVAL_S)
+
+    def collided() -> bool:
+        return a.nat_address in b.nat.run("conntrack", "-L", "-p", "udp", "--src", a.nat_address)
+
+    wait_until(collided, 10, "a knock of the first agent is accepted by the other NAT")
+    pair = Pair(network, program, hub, [first, Agent(program, b.node, INTERVAL_S)])
+    assert_direct_only_after_the_one_that_needs_it_took_a_fresh_port(pair, needs=1)
+
+
+# --- the origin's programs ---
+
+
+def keys_with_slashes() -> list[str]:
+    """Two private keys whose public keys have a slash, which has a meaning in a path."""
+    keys: list[str] = []
+    while len(keys) < 2:
+        key = new_private_key()
+        if "/" in public_key_of(key):
+            keys.append(key)
+    return keys
+
+
+@pytest.mark.parametrize(
+    ("hub", "first", "second"),
+    [
+        ("ours", "origin", "origin --raw-keys"),
+        ("origin", "ours", "ours"),
+        ("origin --raw-keys", "ours", "ours"),
+        ("ours", "ours", "origin"),
+        ("ours", "origin --raw-keys", "ours"),
+        ("origin", "origin", "ours"),
+        ("origin", "origin", "origin"),
+    ],
+)
+def test_origin_and_ours_get_direct_with_one_another(
+    make_network: MakeNetwork, program: Path, hub: str, first: str, second: str
+) -> None:
+    network = make_network("cone drop", "cone reject", keys=keys_with_slashes())
+    if hub == "ours":
+        start_hub(program, network)
+    else:
+        start_origin_hub(network, *hub.split()[1:])
+    for kind, node in zip((first, second), network.nodes, strict=True):
+        if kind == "ours":
+            Agent(program, node, 2.0)
+        else:
+            start_origin_agent(node, 2.0, *kind.split()[1:])
+    wait_for_path(network, network.sites[0], network.sites[1], "direct", 25)
+    stays_direct_for(network, 5)
+
+
+def stays_direct_for(network: Network, duration_s: float) -> None:
+    """Of 18 pings a second none is lost any more, and they go directly."""
+    a, b = network.nodes
+    with Pinger(a, b.address) as pinger:
+        time.sleep(duration_s)
+    assert path_of_pings(network, *network.sites) == "direct"
+    assert pinger.result.lost <= 2, pinger.result
+
+
+# --- agents that end, peers that are removed ---
+
+
+def longest_gap_s(pinger: Pinger) -> float:
+    """The longest time without an answer."""
+    return max((lost for _, lost in pinger.result.gaps), default=0) * 0.055
+
+
+def test_sigterm_gives_the_traffic_back_to_the_relay_and_a_restart_makes_it_direct_again(
+    make_pair: MakePair,
+) -> None:
+    pair = make_pair("cone drop", "cone reject")
+    pair.wait_until_direct()
+    a, b = pair.nodes
+    with Pinger(a, b.address) as pinger:
+        a_second_of_pings()
+        assert pair.agents[1].end(signal.SIGTERM) == 0
+        wait_for_path(pair.network, *pair.sites, "relay", 2 * TO_RELAY_WITHIN_S)
+        assert a.public_key not in b.peers(), "the agent left a peer behind"
+        pair.restart(1)
+        pair.wait_until_direct(RECOVERED_WITHIN_S)
+        a_second_of_pings()
+    assert longest_gap_s(pinger) <= TO_RELAY_WITHIN_S, pinger.result
+
+
+def test_sigkill_and_a_restart_lose_nothing(make_pair: MakePair) -> None:
+    pair = make_pair("cone drop", "cone drop")
+    pair.wait_until_direct()
+    a, b = pair.nodes
+    with Pinger(a, b.address) as pinger:
+        a_second_of_pings()
+        pair.agents[1].end(signal.SIGKILL)
+        time.sleep(TO_RELAY_WITHIN_S)
+        assert path_of_pings(pair.network, *pair.sites) == "direct"
+        pair.restart(1)
+        pair.agents[1].wait_until_said("agent started", 10)
+        time.sleep(TO_RELAY_WITHIN_S)
+    assert path_of_pings(pair.network, *pair.sites) == "direct"
+    assert pinger.result.lost == 0, pinger.result
+
+
+@pytest.mark.parametrize("by", ["wg set", "wg syncconf"])
+def test_a_removed_peer_is_back_on_a_path_within_two_passes_and_direct_again_soon(
+    make_pair: MakePair, by: str
+) -> None:
+    pair = make_pair("cone drop", "cone reject")
+    pair.wait_until_direct()
+    a, b = pair.nodes
+    with Pinger(a, b.address) as pinger:
+        a_second_of_pings()
+        if by == "wg set":
+            b.run("wg", "set", "wg0", "peer", a.public_key, "remove")
+        else:
+            b.sync_file()
+        assert b.peers().keys() == {pair.network.hub.public_key}
+        wait_until(lambda: a.public_key in b.peers(), RECOVERED_WITHIN_S, "the agent starts over")
+        pair.wait_until_direct(RECOVERED_WITHIN_S)
+        a_second_of_pings()
+    assert longest_gap_s(pinger) <= TO_RELAY_WITHIN_S, pinger.result
+
+
+def test_a_tcp_stream_survives_from_relay_to_direct_to_relay_to_direct(
+    make_network: MakeNetwork, program: Path
+) -> None:
+    network = make_network("cone drop", "cone reject")
+    hub = start_hub(program, network)
+    a, b = network.sites
+    with Transfer(a.node, b.node, network.directory) as transfer:
+        transfer.flows_for()
+        assert path_of_pings(network, a, b) == "relay"
+        pair = Pair(network, program, hub, [Agent(program, node, INTERVAL_S) for node in network.nodes])
+        pair.wait_until_direct()
+        transfer.flows_for()
+
+        network.block(a, b)
+        wait_for_path(network, a, b, "relay", 2 * TO_RELAY_WITHIN_S)
+        transfer.flows_for()
+
+        network.block(a, b, blocked=False)
+        pair.wait_until_direct(RECOVERED_WITHIN_S)
+        transfer.flows_for()
+        _, longest_pause_s = transfer.finish()
+    assert longest_pause_s <= 2 * TO_RELAY_WITHIN_S
+
+
+# --- the hub goes away ---
+
+
+def test_a_direct_link_does_not_need_the_hub(make_pair: MakePair) -> None:
+    pair = make_pair("cone drop", "cone reject")
+    pair.wait_until_direct()
+    hub_endpoints = [node.endpoints()[pair.network.hub.public_key] for node in pair.nodes]
+    a, b = pair.nodes
+    with Pinger(a, b.address) as pinger:
+        pair.hub.end(signal.SIGKILL)
+        pair.network.hub.run("ip", "link", "set", "wan", "down")
+        for agent in pair.agents:
+            agent.wait_until_said("the hub does not answer; going on with what is known", 10)
+        time.sleep(2 * TO_RELAY_WITHIN_S)
+        pair.network.hub.run("ip", "link", "set", "wan", "up")
+        pair.network.hub.run("ip", "route", "replace", "default", "via", "203.0.113.1")
+        pair.hub = start_hub(pair.program, pair.network)
+        for agent in pair.agents:
+            agent.wait_until_said("the hub answers", 30, times=2)
+    assert path_of_pings(pair.network, *pair.sites) == "direct"
+    assert pinger.result.lost == 0, pinger.result
+    assert [node.endpoints()[pair.network.hub.public_key] for node in pair.nodes] == hub_endpoints
+
+
+# --- what is left alone ---
+
+
+def test_a_peer_of_the_admin_is_never_touched(make_network: MakeNetwork, program: Path) -> None:
+    network = make_network("cone drop", "cone reject")
+    hub = start_hub(program, network)
+    a, b = network.nodes
+    foreign = public_key_of(new_private_key())
+    a.wg_set_peer(foreign, endpoint="203.0.113.77:7777", allowed_ips="192.168.7.77/32", keepalive_s=0)
+    before = entry(a, foreign)
+    pair = Pair(network, program, hub, [Agent(program, node, INTERVAL_S) for node in network.nodes])
+    pair.wait_until_direct()
+    pair.agents[0].end()
+    assert entry(a, foreign) == before
+    assert b.public_key not in a.peers()
+
+
+def test_the_admin_may_have_a_peer_that_the_hub_knows_as_well(
+    make_network: MakeNetwork, program: Path
+) -> None:
+    network = make_network("cone drop", "cone reject")
+    hub = start_hub(program, network)
+    a, b = network.nodes
+    a.wg_set_peer(b.public_key, allowed_ips="192.168.77.0/24")
+    before = entry(a, b.public_key)
+    pair = Pair(network, program, hub, [Agent(program, node, INTERVAL_S) for node in network.nodes])
+    with Pinger(a, b.address) as pinger:
+        time.sleep(6 * INTERVAL_S)
+    assert pinger.result.lost == 0, pinger.result
+    pair.agents[0].end()
+    assert entry(a, b.public_key)[1:] == before[1:]
+
+
+def entry(node: Node, key: str) -> tuple[str | None, ...]:
+    """Endpoint, AllowedIPs and keepalive of a peer."""
+    return node.endpoints().get(key), node.peers().get(key), node.keepalives().get(key)
+
+
+def test_nothing_listens_outside_of_the_vpn(make_pair: MakePair) -> None:
+    pair = make_pair("cone drop", "cone drop")
+    pair.wait_until_direct()
+    a, b = pair.sites
+    hub = pair.network.hub
+    for node in (hub, a.node, b.node):
+        for where in listening(node):
+            assert where.startswith((f"{node.address}%wg0:", f"{node.address}%lo:")), (
+                node.name,
+                listening(node),
+            )
+
+    # A neighbour on the LAN, and the hub's provider, route to the VPN address.
+    a.nat.run("ip", "route", "add", f"{a.node.address}/32", "via", a.lan_address)
+    pair.network.core.run("ip", "route", "add", f"{HUB_VPN_ADDRESS}/32", "via", "203.0.113.2")
+    for namespace, addresses in (
+        (a.nat, (a.node.address, a.lan_address)),
+        (pair.network.core, (HUB_VPN_ADDRESS, "203.0.113.2")),
+    ):
+        for address in addresses:
+            answer = namespace.run(
+                "curl", "-s", "-m", "1", f"http://{address}:{HUB_PORT}/statusz", check=False
+            )
+            assert answer == "", f"{address} answers outside of the VPN"
+    inside = b.node.run("curl", "-s", "-m", "2", f"http://{a.node.address}:{HUB_PORT}/statusz")
+    assert "links_direct: 1" in inside
