@@ -12,7 +12,8 @@ MAKEFLAGS += --no-print-directory
 CORE ?= 2.19
 VENV := $(CURDIR)/$(if $(filter 2.18,$(CORE)),.venv-2.18,.venv)
 VERSION := $(shell sed -n 's/^version: //p' galaxy.yml)
-SOURCES := galaxy.yml README.md CHANGELOG.md COPYING LICENSES changelogs docs extensions files meta playbooks plugins roles tests
+SOURCES := galaxy.yml README.md CHANGELOG.md COPYING LICENSES changelogs docs files meta playbooks plugins roles \
+    tests/config.yml tests/sanity
 TARBALL := build/rendezvous-wireguard-$(VERSION).tar.gz
 COLLECTION := ansible_collections/rendezvous/wireguard
 # The checkout as a collection, for development; the unpacked tarball, for whatever proves deployment.
@@ -20,6 +21,7 @@ DEVELOPED := build/collections
 INSTALLED := build/collections-installed
 # ansible-test wants a copy to itself and a home for its caches.
 SANITY := build/sanity-$(CORE)
+SANITY_HOME := $(CURDIR)/build/sanity-home
 
 export PATH := $(VENV)/bin:$(PATH)
 export ANSIBLE_HOME := $(CURDIR)/build/ansible
@@ -80,9 +82,10 @@ types: collections ## mypy --strict: the node program, the plugins, the tests
 
 sanity: $(TARBALL) ## ansible-test sanity, in the installed tarball
 	@$(call UNPACK,$(SANITY))
-	@mkdir -p $(SANITY)/home/.ansible/test/cache
-	@for version in 24_0 24_2; do cp .ci/get_pip.py $(SANITY)/home/.ansible/test/cache/get_pip_$$version.py; done
-	cd $(SANITY)/$(COLLECTION) && HOME=$(CURDIR)/$(SANITY)/home ansible-test sanity --color no --requirements \
+	@git init -q $(SANITY)/$(COLLECTION) # else ansible-test asks the checkout's git, which ignores build/
+	@mkdir -p $(SANITY_HOME)/.ansible/test/cache
+	@for version in 24_0 24_2; do cp .ci/get_pip.py $(SANITY_HOME)/.ansible/test/cache/get_pip_$$version.py; done
+	cd $(SANITY)/$(COLLECTION) && HOME=$(SANITY_HOME) ansible-test sanity --color no --requirements \
 	    --python $$(python -c 'import sys; print("%d.%d" % sys.version_info[:2])') $(TESTS)
 
 unit: collections ## unit tests
@@ -94,19 +97,19 @@ simulation: ## many agents, models of WireGuard and NATs, a simulated clock
 lab: program ## the built program under real WireGuard and NATs in network namespaces
 	$(AS_ROOT) python -m pytest tests/lab $(ARGS)
 
+integration: export ANSIBLE_COLLECTIONS_PATH = $(CURDIR)/$(INSTALLED)
 integration: installed ## modules against a real interface in a container
-	ANSIBLE_COLLECTIONS_PATH=$(CURDIR)/$(INSTALLED) $(AS_ROOT) python -m pytest tests/integration $(ARGS)
+	$(AS_ROOT) python -m pytest tests/integration $(ARGS)
 
 SCENARIOS ?= $(notdir $(patsubst %/molecule.yml,%,$(wildcard extensions/molecule/*/molecule.yml)))
+molecule: export ANSIBLE_COLLECTIONS_PATH = $(CURDIR)/$(INSTALLED)
 molecule: installed ## deployment in systemd containers; SCENARIOS=default for one of them
-	for scenario in $(SCENARIOS); do \
-	    (cd $(INSTALLED)/$(COLLECTION)/extensions && \
-	     ANSIBLE_COLLECTIONS_PATH=$(CURDIR)/$(INSTALLED) $(AS_ROOT) molecule test --scenario-name "$$scenario"); \
-	done
+	for scenario in $(SCENARIOS); do $(AS_ROOT) tests/containers/scenario "$$scenario"; done
 
+demo: export ANSIBLE_COLLECTIONS_PATH = $(CURDIR)/$(INSTALLED)
 demo: setup ## a network of containers, a hub and peers behind NATs in it, deployed and shown
 	@$(MAKE) installed
-	@ANSIBLE_COLLECTIONS_PATH=$(CURDIR)/$(INSTALLED) $(AS_ROOT) demo/up
+	@$(AS_ROOT) demo/up
 
 demo-down: ## removes what `make demo` made
 	@$(AS_ROOT) demo/down
