@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: the rendezvous.wireguard authors
 """The restart condition is detected by the peer whose firewall has to learn again, and cures it.
 
-alice's key is smaller than bob's, and bob's is smaller than carol's: of those who need a fresh port, alice is the
+The order of the keys is alice, bob, carol: of those who need a fresh port, alice is the
 patient one of the tie-break, and carol the impatient one.
 """
 
@@ -19,7 +19,7 @@ FRESH_PORT = "restart condition: taking a fresh port"
 PASS_S = 2.0
 """wg_peer_interval_s of the inventory."""
 TO_DIRECT_S = 45.0
-"""3 probes of one and 5 of the other, a pass to notice, and what looking costs; too short for a second try."""
+"""3 probes of one and 5 of the other, a pass to notice, and what looking costs; no second try fits in."""
 
 
 @pytest.fixture(params=["alice", "carol"])
