@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import re
 import signal
 import time
 from collections.abc import Awaitable, Coroutine
@@ -16,7 +15,7 @@ from typing import Any, Callable
 from urllib.parse import urlsplit
 
 from .. import notify
-from .._wireguard import dump
+from .._wireguard import conf, dump
 from ..config import AgentOptions
 from ..core import actions, events
 from ..core.candidates import Address, Place
@@ -289,11 +288,9 @@ def conf_path(interface: str) -> Path:
 def pinned_port(interface: str) -> int | None:
     """The ListenPort that the configuration of the interface names, None without one."""
     try:
-        text = conf_path(interface).read_text()
-    except OSError:
+        return conf.parse(conf_path(interface).read_text()).interface().listen_port
+    except (OSError, ValueError):
         return None
-    match = re.search(r"^\s*ListenPort\s*=\s*([0-9]+)", text, re.MULTILINE | re.IGNORECASE)
-    return int(match.group(1)) if match else None
 
 
 def listen_host(options: AgentOptions, addresses: list[IPInterface]) -> str:

@@ -11,18 +11,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-RUN_DIRECTORY = Path("/run/wg-rendezvous")
-STATE_DIRECTORY = Path("/var/lib/wg-rendezvous")
+from .._wireguard import owned
+from ..config import RUN_DIRECTORY, STATE_DIRECTORY
+
 VERSION = 1
 
 
 class Storage:
     """The two files of one interface.  Its directories are made when they are missing."""
 
-    def __init__(self, interface: str, run: Path = RUN_DIRECTORY, state: Path = STATE_DIRECTORY) -> None:
+    def __init__(
+        self, interface: str, run: Path = Path(RUN_DIRECTORY), state: Path = Path(STATE_DIRECTORY)
+    ) -> None:
         run.mkdir(mode=0o755, parents=True, exist_ok=True)
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.owned_path = run / f"{interface}.json"
+        self._interface = interface
+        self.owned_path = Path(owned.path(interface, str(run)))
         self.state_path = state / f"{interface}.json"
 
     def read_owned(self) -> dict[str, str]:
@@ -30,24 +34,16 @@ class Storage:
 
         Raises ValueError if the record is damaged: then we cannot know whose the peers are.
         """
-        record = _read(self.owned_path)
-        if record is None:
-            return {}
-        try:
-            return {str(key): str(peer["address"]) for key, peer in record["peers"].items()}
-        except (KeyError, TypeError, AttributeError):
-            raise ValueError(
-                f"{self.owned_path} is damaged: remove it, and the peers that the agent added"
-                " (`wg set IF peer KEY remove`)"
-            ) from None
+        peers = owned.read(self._interface, str(self.owned_path.parent))
+        return {key: str(peer["address"]) for key, peer in peers.items()}
 
-    def write_owned(self, owned: Mapping[str, str]) -> None:
-        """Record the peers that are ours; without any, there is no file."""
-        if not owned:
+    def write_owned(self, addresses: Mapping[str, str]) -> None:
+        """Record the peers that are ours, public key to VPN address; without any, there is no file."""
+        if not addresses:
             self.owned_path.unlink(missing_ok=True)
             return
-        peers = {key: {"address": address} for key, address in sorted(owned.items())}
-        _write(self.owned_path, {"version": VERSION, "peers": peers}, 0o644)
+        text = owned.render({key: {"address": address} for key, address in addresses.items()})
+        _write(self.owned_path, text, 0o644)
 
     def read_state(self) -> tuple[dict[str, Any], float] | None:
         """The state of an earlier run, and how many seconds ago it was saved (never less than 0).
@@ -64,7 +60,8 @@ class Storage:
 
     def write_state(self, state: Mapping[str, Any]) -> None:
         """Persist `state` (JSON types)."""
-        _write(self.state_path, {"version": VERSION, "saved_at": time.time(), "state": state}, 0o600)
+        record = {"version": VERSION, "saved_at": time.time(), "state": state}
+        _write(self.state_path, json.dumps(record), 0o600)
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -80,10 +77,10 @@ def _read(path: Path) -> dict[str, Any] | None:
     return record
 
 
-def _write(path: Path, record: Mapping[str, Any], mode: int) -> None:
+def _write(path: Path, text: str, mode: int) -> None:
     """Replace the file at once or not at all."""
     draft = path.with_suffix(".new")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "w") as file:
-        json.dump(record, file)
+        file.write(text)
     os.replace(draft, path)

@@ -37,7 +37,7 @@ def read(interface: str, directory: str = DIRECTORY) -> OwnedPeers:
     try:
         return parse(text)
     except ValueError as error:
-        remedy = f"restart wg-rendezvous-agent@{interface} to write it anew"
+        remedy = f"remove it, and the agent's peers with `wg set {interface} peer KEY remove`"
         raise ValueError(f"{record} is damaged ({error}); {remedy}") from None
 
 
