@@ -57,12 +57,14 @@ class Window:
 
 class Nat:
     """One NAT with its public address. `translate_out` and `translate_in` move packets and change its
-    state; `preview` and `would_pass_in` answer the same questions and change nothing."""
+    state; `preview` and `would_pass_in` answer the same questions and change nothing. `collisions` counts the
+    flows that were given another port than the inside one because their tuple was taken (fact 1)."""
 
     def __init__(self, engine: Engine, address: str, profile: NatProfile) -> None:
         self.engine = engine
         self.address = address
         self.profile = profile
+        self.collisions = 0
         self._outbound: dict[tuple[Endpoint, Endpoint], Flow] = {}
         self._inbound: dict[tuple[Endpoint, int], Flow] = {}
         self._windows: dict[Endpoint, Window] = {}
@@ -73,6 +75,7 @@ class Nat:
         flow = self._outbound.get((inside, remote))
         if flow is None:
             port = self.preview(inside, remote).port or self._random_port(remote)
+            self.collisions += self.profile.mapping == ENDPOINT_INDEPENDENT and port != inside.port
             flow = self._add(Flow(inside, remote, port))
             self._outbound[inside, remote] = flow
         self._refresh(flow)

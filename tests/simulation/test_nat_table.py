@@ -48,6 +48,8 @@ class Pair(World):
         super().__init__(seed)
         self.a = self.add_node("A", TABLE[row][0])
         self.b = self.add_node("B", TABLE[row][1])
+        self.connect(self.a)
+        self.connect(self.b)
         self.engine.run_for(10.0)
         assert self.has_path(self.a, self.b), "the relay does not work"
 

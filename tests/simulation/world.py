@@ -42,7 +42,7 @@ class World:
     def add_node(
         self, name: str, profile: NatProfile, key_number: int = 0, link: Link | None = None
     ) -> Device:
-        """A node behind a NAT of its own, known to the hub; `key_number` orders its key, if given."""
+        """A node behind a NAT of its own, not connected yet; `key_number` orders its key, if given."""
         number = len(self.nodes) + 2
         nat = Nat(self.engine, f"203.0.113.{number}", profile)
         host = self.network.add(Host(name, f"10.0.{number}.2", nat, link or Link()))
@@ -50,9 +50,12 @@ class World:
         device = Device(self.engine, self.network, host, public_key, f"192.168.7.{number}", 51820 + number)
         self.nodes[name] = device
         self.devices = paths.by_host(self.hub, *self.nodes.values())
-        self.hub.set_peer(public_key, allowed_ips=(f"{device.address}/32",))
-        device.set_peer(self.hub.public_key, HUB_ENDPOINT, KEEPALIVE_S, (VPN,))
         return device
+
+    def connect(self, device: Device) -> None:
+        """Make `device` and the hub known to one another; the tunnel comes up."""
+        self.hub.set_peer(device.public_key, allowed_ips=(f"{device.address}/32",))
+        device.set_peer(self.hub.public_key, HUB_ENDPOINT, KEEPALIVE_S, (VPN,))
 
     def nat(self, device: Device) -> Nat:
         """The NAT that `device` is behind."""

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""Requests and answers inside the VPN: as much of TCP and HTTP as an agent can tell apart.
+
+A try takes two round trips (TCP's handshake, then the request), each packet of which has to pass and is
+never sent again; tries start beside one another until one is answered or the time is up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.simulation.wireguard import Device, Inner
+
+ROUND_TRIPS = 2
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One packet of a try: how many round trips are behind it, and whether it is the answer's way."""
+
+    exchange: int
+    round_trips: int
+    answer: bool
+    body: Any = None
+
+
+@dataclass
+class _Exchange:
+    address: str
+    answered: Callable[[Any, float], None]
+    missed: Callable[[], None]
+    deadline_at: float
+    try_every_s: float
+    started_at: float
+
+
+class Stack:
+    """The stack of one node. `serve(caller's VPN address)` makes the body of an answer; the kernel answers
+    also where no agent runs (a refusal is an answer)."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.serve: Callable[[str], Any] = lambda _caller: None
+        self._exchanges: dict[int, _Exchange] = {}
+        device.on_packet = self._receive
+
+    def ask(
+        self,
+        address: str,
+        timeout_s: float,
+        try_every_s: float,
+        answered: Callable[[Any, float], None],
+        missed: Callable[[], None],
+    ) -> None:
+        """Ask the node at `address`; `answered(body, seconds since the start)` or `missed()` follows."""
+        engine = self.device.engine
+        number = engine.number()
+        deadline_at = engine.now + timeout_s
+        self._exchanges[number] = _Exchange(address, answered, missed, deadline_at, try_every_s, engine.now)
+        self._try(number)
+
+    def _try(self, number: int) -> None:
+        exchange = self._exchanges.get(number)
+        if exchange is None:
+            return
+        engine = self.device.engine
+        left_s = exchange.deadline_at - engine.now
+        if left_s <= 1e-9:
+            del self._exchanges[number]
+            exchange.missed()
+            return
+        self._send(exchange.address, Segment(number, 0, answer=False))
+        engine.call_in(min(exchange.try_every_s, left_s), lambda: self._try(number))
+
+    def _receive(self, inner: Inner) -> None:
+        segment = inner.payload
+        if not isinstance(segment, Segment):
+            return
+        if not segment.answer:
+            last = segment.round_trips + 1 == ROUND_TRIPS
+            body = self.serve(inner.source) if last else None
+            self._send(inner.source, Segment(segment.exchange, segment.round_trips + 1, True, body))
+        elif segment.exchange in self._exchanges:
+            self._answered(segment)
+
+    def _answered(self, segment: Segment) -> None:
+        exchange = self._exchanges[segment.exchange]
+        if segment.round_trips < ROUND_TRIPS:
+            self._send(exchange.address, Segment(segment.exchange, segment.round_trips, answer=False))
+            return
+        del self._exchanges[segment.exchange]
+        exchange.answered(segment.body, self.device.engine.now - exchange.started_at)
+
+    def _send(self, address: str, segment: Segment) -> None:
+        self.device.send(Inner(self.device.address, address, segment))

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""The restart condition fires when and only when it should (DESIGN §5, "Without signals").
+
+Every scenario runs over the phase offsets of the two 13 s loops and with the keys ordered either way. Every
+run has its own seed, from which its delays, jitter and loss come.
+"""
+
+from __future__ import annotations
+
+import pytest
+from tests.simulation.run import Case
+from tests.simulation.scenarios import HOPELESS, RESTART_CONDITION, SCENARIOS, simulate, simulate_all
+
+pytestmark = pytest.mark.sim
+
+HALF_SECONDS = [half / 2 for half in range(27)]
+"""0 to 13 s: one whole loop."""
+
+SPARSE = [0.0, 4.5, 9.0, 12.5]
+"""For what has to run long, as the fresh ports get rarer."""
+
+
+def cases(scenario: str, larger: str) -> list[Case]:
+    """The cases of one scenario and one order of the keys."""
+    offsets = SPARSE if scenario in HOPELESS else HALF_SECONDS
+    first_seed = 1000 * list(SCENARIOS).index(scenario) + (500 if larger == "B" else 0)
+    return [Case(scenario, offset_s, larger, first_seed + nth) for nth, offset_s in enumerate(offsets)]
+
+
+@pytest.mark.parametrize("larger", ["A", "B"])
+@pytest.mark.parametrize("scenario", RESTART_CONDITION)
+def test_fires_when_and_only_when_it_should(scenario: str, larger: str) -> None:
+    simulate_all(cases(scenario, larger))
+
+
+@pytest.mark.parametrize("larger", ["A", "B"])
+@pytest.mark.parametrize("scenario", HOPELESS)
+def test_without_hope_it_stays_relayed_quiet_and_within_its_budget(scenario: str, larger: str) -> None:
+    simulate_all(cases(scenario, larger))
+
+
+@pytest.mark.parametrize("scenario", ["learning window", "healthy drop"])
+def test_one_seed_gives_one_run(scenario: str) -> None:
+    case = Case(scenario, 2.5, "B", 7)
+    assert str(simulate(case).journal) == str(simulate(case).journal)
