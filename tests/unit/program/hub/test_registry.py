@@ -37,7 +37,7 @@ def observed(*steps: tuple[float, dump.Peer]) -> Registry:
 
 def endpoint(registry: Registry) -> str | None:
     answer = registry.answer(key(5))
-    return answer and answer.endpoint
+    return None if answer is None else answer.endpoint
 
 
 # --- online ---

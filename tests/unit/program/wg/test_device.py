@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""How `wg` and `ip` are run; here they are scripts that write down what they were asked."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from pathlib import Path
+
+import pytest
+
+from wg_rendezvous.wg import Device, DeviceError, DeviceGone, PeerCommand
+from wg_rendezvous.wg import device as device_module
+from wg_rendezvous.wg.device import parse_addresses
+
+KEY = "A" * 42 + "E="
+OTHER = "B" * 42 + "E="
+DUMP = f"PRIVATE\t{KEY}\t51820\toff\n{OTHER}\tPRESHARED\t192.0.2.7:5\t192.168.7.5/32\t1000\t1\t2\toff\n"
+
+
+class Tools:
+    """`wg` and `ip` in a directory in front of PATH."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def put(self, name: str, script: str) -> None:
+        """Let the program `name` be this shell script."""
+        path = self.directory / name
+        path.write_text(
+            f'#!/bin/sh\nprintf "%s|" "$(basename $0)" "$@" >> {self.directory}/asked\n{script}\n'
+        )
+        path.chmod(0o755)
+
+    @property
+    def asked(self) -> list[str]:
+        """The words of all calls so far."""
+        return (self.directory / "asked").read_text().split("|")[:-1]
+
+    def runs(self) -> bool:
+        """Whether a process whose script has written its number to `pid` is still there."""
+        pid = self.directory / "pid"
+        return pid.exists() and pid.read_text() != "" and Path("/proc", pid.read_text().strip()).exists()
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tools:
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    made = Tools(tmp_path)
+    made.put("wg", "exit 0")
+    return made
+
+
+async def test_a_device_is_read_without_its_secrets(tools: Tools) -> None:
+    (tools.directory / "dump").write_text(DUMP)
+    tools.put("wg", f"cat {tools.directory}/dump")
+    read = await Device("lo").read()
+
+    assert tools.asked == ["wg", "show", "lo", "dump"]
+    assert read.peers[OTHER].endpoint == "192.0.2.7:5"
+    assert "PRIVATE" not in repr(read)
+    assert "PRESHARED" not in repr(read)
+
+
+async def test_all_commands_go_into_one_call_in_their_order(tools: Tools) -> None:
+    await Device("lo").set(
+        PeerCommand(KEY, remove=True),
+        PeerCommand(KEY, endpoint="192.0.2.7:5", persistent_keepalive_s=13, allowed_ips=()),
+        PeerCommand(OTHER, persistent_keepalive_s=0, allowed_ips=("192.168.7.5/32", "fd07::5/128")),
+    )
+    assert tools.asked == [
+        *("wg", "set", "lo", "peer", KEY, "remove"),
+        *("peer", KEY, "endpoint", "192.0.2.7:5", "persistent-keepalive", "13", "allowed-ips", ""),
+        *("peer", OTHER, "persistent-keepalive", "0", "allowed-ips", "192.168.7.5/32,fd07::5/128"),
+    ]
+
+
+async def test_nothing_to_set_runs_nothing(tools: Tools) -> None:
+    await Device("lo").set()
+    assert not (tools.directory / "asked").exists()
+
+
+async def test_the_listen_port_is_set(tools: Tools) -> None:
+    await Device("lo").set_listen_port(40000)
+    assert tools.asked == ["wg", "set", "lo", "listen-port", "40000"]
+
+
+async def test_an_interface_that_does_not_exist_is_gone() -> None:
+    with pytest.raises(DeviceGone, match="rwh-nothere"):
+        await Device("rwh-nothere").read()
+
+
+async def test_a_refusal_says_what_wg_said(tools: Tools) -> None:
+    tools.put("wg", "echo 'Unable to modify interface: Operation not permitted' >&2; exit 1")
+    with pytest.raises(
+        DeviceError, match="'wg set lo' failed: Unable to modify interface: Operation not permitted"
+    ):
+        await Device("lo").set(PeerCommand(KEY))
+
+
+async def test_an_interface_that_was_replaced_is_gone(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+    tools.put("wg", f"printf 'PRIVATE\\t{KEY}\\t51820\\toff\\n'")
+    device = Device("lo")
+    await device.read()
+    monkeypatch.setattr(socket, "if_nametoindex", lambda _name: 4711)
+    with pytest.raises(DeviceGone, match="replaced"):
+        await device.read()
+
+
+async def test_a_tool_that_hangs_is_ended(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_module, "TIMEOUT_S", 0.2)
+    tools.put("wg", f"echo $$ > {tools.directory}/pid; exec sleep 60")
+    with pytest.raises(DeviceError, match="did not end within"):
+        await Device("lo").set_listen_port(1)
+    assert not tools.runs()
+
+
+async def test_a_tool_does_not_outlive_who_waits_for_it(tools: Tools) -> None:
+    tools.put("wg", f"echo $$ > {tools.directory}/pid; exec sleep 60")
+    task = asyncio.ensure_future(Device("lo").set_listen_port(1))
+    while not tools.runs():  # noqa: ASYNC110 - a process has no Event
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not tools.runs()
+
+
+async def test_a_missing_tool_is_named_with_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(DeviceError, match="'wg' is not installed: install wireguard-tools"):
+        await Device("lo").set_listen_port(1)
+
+
+async def test_the_addresses_come_with_their_networks() -> None:
+    assert ipaddress.ip_interface("127.0.0.1/8") in await Device("lo").addresses()
+
+
+def test_no_address_is_an_empty_list() -> None:
+    assert parse_addresses("[]") == parse_addresses("") == parse_addresses('[{"ifname": "wg0"}]') == []
