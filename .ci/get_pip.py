@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: the rendezvous.wireguard authors
-"""Stand-in for the get-pip script that ansible-test would download from its own host: Python brings pip along.
+"""Stand-in for the get-pip script that ansible-test would download: Python brings pip along.
 
 ansible-test runs it with the arguments of `pip install` and two options that only get-pip knows.
 """

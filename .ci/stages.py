@@ -2,8 +2,9 @@
 # SPDX-FileCopyrightText: the rendezvous.wireguard authors
 """`make test`: every stage in its order, some side by side, one log each.
 
-Stops at the first failure and prints that stage's log. SIGINT and SIGTERM reach the stages, which clean up after
-themselves. The last line counts the tests of all stages: `N passed, N failed`. A stage without pytest is one test.
+Stops at the first failure and prints that stage's log. SIGINT and SIGTERM reach the stages, which clean up
+after themselves. The last line counts the tests of all stages, `N passed, N failed`; a stage without pytest
+is one test.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def plan() -> list[list[list[Stage]]]:
 
 
 def count(output: str, succeeded: bool) -> Counts:
-    """Count what pytest's closing lines in a stage's output say; without any, the stage itself is the test."""
+    """Count what pytest's closing lines in `output` say; without any, the stage itself is the test."""
     counts = Counts()
     for summary in SUMMARY.finditer(COLOUR.sub("", output)):
         for number, outcome in COUNT.findall(summary[1]):
@@ -121,7 +122,7 @@ class Run:
         print(f"[{minutes(time.monotonic() - self.started):>5}] {text}", flush=True)
 
     async def stage(self, stage: Stage) -> bool:
-        """Run one stage to its end and say whether it passed; on cancellation it gets SIGINT and time to clean up."""
+        """Run one stage and say whether it passed; on cancellation it gets SIGINT and time to clean up."""
         began = self.running[stage] = time.monotonic()
         self.say(f"==> {stage.name}")
         with stage.log.open("wb") as log:
@@ -148,7 +149,9 @@ class Run:
         self.say(f"    {stage.name} {'ok' if succeeded else 'FAILED'} after {took}: {counts}")
         if not succeeded:
             print(stage.log.read_text(errors="replace"), flush=True)
-            self.say(f"    the above is {stage.log.relative_to(CHECKOUT)} of the stage that failed: {stage.name}")
+            self.say(
+                f"    the above is {stage.log.relative_to(CHECKOUT)} of the stage that failed: {stage.name}"
+            )
         return succeeded
 
     async def interrupt(self, stage: Stage, process: asyncio.subprocess.Process) -> None:
@@ -217,7 +220,11 @@ async def main() -> int:
     except asyncio.CancelledError:
         run.say("interrupted")
         return 130
-    run.say(f"all stages passed; logs in {LOGS.relative_to(CHECKOUT)}" if succeeded else "stopped at the first failure")
+    run.say(
+        f"all stages passed; logs in {LOGS.relative_to(CHECKOUT)}"
+        if succeeded
+        else "stopped at the first failure"
+    )
     print(run.counts, flush=True)
     return 0 if succeeded else 1
 

@@ -13,7 +13,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 def link_collection() -> None:
-    """Make build/collections/ansible_collections/rendezvous/wireguard a link to the checkout, as `make collections`."""
+    """Make the checkout an installed collection in build/collections, as `make collections` does."""
     link = CHECKOUT / "build/collections/ansible_collections/rendezvous/wireguard"
     if not link.is_symlink():
         link.parent.mkdir(parents=True, exist_ok=True)
