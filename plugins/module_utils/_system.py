@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What kind of system a node is, and what it is able to do. Reads only; nothing of Ansible."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from typing import Any, Dict, List, Mapping, Optional
+
+Systems = Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+
+def os_release(text: str) -> Dict[str, str]:
+    """The assignments of os-release(5)."""
+    pairs = (line.partition("=") for line in text.splitlines() if "=" in line and not line.startswith("#"))
+    return {name.strip(): " ".join(shlex.split(value)) for name, _equals, value in pairs}
+
+
+def resolve(systems: Systems, release: Mapping[str, str]) -> Mapping[str, Any]:
+    """The entry for this system in `systems`, {ID: {VERSION_ID: entry}}. ValueError names what would be supported."""
+    system, version = release.get("ID", "unknown"), release.get("VERSION_ID", "unknown")
+    try:
+        return systems[system][version]
+    except KeyError:
+        supported = ", ".join(
+            "%s %s" % (name, known) for name in sorted(systems) for known in sorted(systems[name])
+        )
+        raise ValueError("%s %s is not supported; supported are %s" % (system, version, supported)) from None
+
+
+def run(*command: str) -> Optional[str]:
+    """Standard output of a command, None if it is missing or fails."""
+    environment = {**os.environ, "LC_ALL": "C", "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"}
+    try:
+        done = subprocess.run(
+            command,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.decode(errors="replace")
+
+
+def missing_packages(wanted: List[str]) -> List[str]:
+    """Those of the packages that dpkg does not have installed."""
+    listing = run("dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\\n") or ""
+    installed = {line.split()[0] for line in listing.splitlines() if line.endswith(" installed")}
+    return [package for package in wanted if package not in installed]
+
+
+def kernel_has_wireguard() -> bool:
+    """Loaded, or there to be loaded. The last resort asks the kernel, in a network namespace made for it."""
+    if os.path.isdir("/sys/module/wireguard"):
+        return True
+    for name in ("modules.dep", "modules.builtin"):
+        try:
+            with open(os.path.join("/lib/modules", os.uname().release, name), encoding="utf-8") as file:
+                if re.search(r"/wireguard\.ko", file.read()):
+                    return True
+        except OSError:
+            continue
+    return run("unshare", "--net", "ip", "link", "add", "type", "wireguard") is not None
+
+
+def tun_works() -> bool:
+    """Can /dev/net/tun be opened? wireguard-go needs it."""
+    try:
+        os.close(os.open("/dev/net/tun", os.O_RDWR))
+    except OSError:
+        return False
+    return True
+
+
+def firewall_backend() -> str:
+    """Who keeps the node's firewall rules: firewalld, ufw, or nobody but nftables."""
+    if run("firewall-cmd", "--state") is not None:
+        return "firewalld"
+    if "Status: active" in (run("ufw", "status") or ""):
+        return "ufw"
+    return "nftables"
+
+
+def iptables_rules() -> Dict[str, str]:
+    """The filter rules of both kinds of iptables, {command: output of -S}, of those that are there and not empty."""
+    found = {}
+    for command in ("iptables", "iptables-legacy"):
+        if shutil.which(command, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin"):
+            rules = run(command, "-S")
+            if rules and rules not in found.values():
+                found[command] = rules
+    return found

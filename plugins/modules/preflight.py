@@ -1,0 +1,229 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What the roles have to know about a node, and what on it would stop them."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: preflight
+short_description: Find what would stop a deployment, before anything is changed
+version_added: 0.1.0
+description:
+  - On the controller, checks what the inventory says about the groups C(wireguard_hub) and C(wireguard_peers).
+  - On the node, finds out what system it is and what it is able to do.
+  - Changes nothing. Each problem is said with the host's name and what to write instead, all of them at once.
+author:
+  - The rendezvous.wireguard authors (!UNKNOWN)
+attributes:
+  check_mode:
+    description: Changes nothing anyway.
+    support: full
+  diff_mode:
+    description: Changes nothing, so that there is no difference to show.
+    support: none
+  idempotent:
+    description: Changes nothing.
+    support: full
+options:
+  interface:
+    description: The name of the WireGuard interface.
+    type: str
+    required: true
+  address:
+    description: Its address with prefix, or a list of them.
+    type: raw
+  peers:
+    description: The peers that the user wrote for this interface, as in M(rendezvous.wireguard.peers).
+    type: list
+    elements: dict
+    default: []
+  peers_exclusive:
+    description: Whether peers that are not listed would be removed.
+    type: bool
+    default: false
+  hub_endpoint:
+    description: The hub's public endpoint, if this host is the hub.
+    type: str
+  systems:
+    description:
+      - The supported systems by C(ID) and C(VERSION_ID) of os-release(5).
+      - Each has a list C(packages), and a list C(userspace_packages) for kernels without WireGuard.
+    type: dict
+    required: true
+  listen_port:
+    description: As in M(rendezvous.wireguard.firewall).
+    type: int
+  tcp_ports:
+    description: As in M(rendezvous.wireguard.firewall).
+    type: list
+    elements: int
+    default: []
+  relay:
+    description: As in M(rendezvous.wireguard.firewall).
+    type: bool
+    default: false
+  firewall:
+    description: As O(rendezvous.wireguard.firewall#module:backend).
+    type: str
+    choices: [auto, firewalld, ufw, nftables, none]
+    default: auto
+  checked:
+    description:
+      - What this task returned earlier in the same run. If it was for the same interface, it is returned again without
+        asking the node.
+    type: dict
+"""
+
+EXAMPLES = r"""
+- name: Nothing stands in the way
+  rendezvous.wireguard.preflight:
+    interface: wg0
+    address: 192.168.7.5/24
+    systems:
+      debian:
+        '12': {packages: [wireguard-tools], userspace_packages: [wireguard-go]}
+  any_errors_fatal: true
+"""
+
+RETURN = r"""
+interface:
+  description: The interface that was asked about.
+  type: str
+  returned: success
+  sample: wg0
+packages_missing:
+  description: Packages that are not installed yet.
+  type: list
+  elements: str
+  returned: success
+  sample: [wireguard-tools]
+package_manager_ready:
+  description: Whether the package module could work in check mode.
+  type: bool
+  returned: success
+firewall:
+  description: Who keeps the node's firewall rules.
+  type: str
+  returned: success
+  sample: nftables
+problems:
+  description: What would stop a deployment.
+  type: list
+  elements: str
+  returned: failure
+"""
+
+import importlib.util
+import ipaddress
+import os
+import re
+from typing import Any, Dict, List
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.rendezvous.wireguard.plugins.module_utils import _firewall, _system
+
+SAVE_CONFIG = re.compile(r"^\s*SaveConfig\s*=\s*true\s*(#.*)?$", re.IGNORECASE | re.MULTILINE)
+
+
+def conf_problems(interface: str, directory: str = "/etc/wireguard") -> List[str]:
+    """SaveConfig would overwrite the file with what is running, the agent's peers included."""
+    path = os.path.join(directory, interface + ".conf")
+    try:
+        with open(path, encoding="utf-8") as file:
+            saves = SAVE_CONFIG.search(file.read())
+    except FileNotFoundError:
+        return []
+    if not saves:
+        return []
+    return [
+        "%s has SaveConfig = true, which overwrites the file with whatever is running when the interface goes down: "
+        "remove that line" % path
+    ]
+
+
+def wireguard_problems(kernel: bool, tun: bool) -> List[str]:
+    """Kernel or wireguard-go: one of the two has to be possible."""
+    if kernel or tun:
+        return []
+    return [
+        "the kernel has no WireGuard module, and there is no /dev/net/tun for wireguard-go: "
+        "install a kernel with WireGuard, or load the module tun, or give the container --device /dev/net/tun"
+    ]
+
+
+def firewall_problems(parameters: Dict[str, Any]) -> List[str]:
+    """Only what neither we nor firewalld or ufw can open."""
+    backend = parameters["firewall"]
+    if backend in ("ufw", "none"):
+        return []
+    address = parameters["address"]
+    texts = tuple(address) if isinstance(address, list) else (str(address),)
+    for text in texts:
+        ipaddress.ip_interface(text)
+    openings = _firewall.Openings(
+        parameters["interface"],
+        texts,
+        parameters["listen_port"],
+        tuple(parameters["tcp_ports"]),
+        parameters["relay"],
+        backend,
+    )
+    return _firewall.unmanageable(openings, _system.iptables_rules())
+
+
+def find(parameters: Dict[str, Any], result: Dict[str, Any]) -> List[str]:
+    """Fill the result, and return the problems."""
+    if os.geteuid() != 0:
+        return ["needs root: write become: true in the play"]
+    with open("/etc/os-release", encoding="utf-8") as file:
+        release = _system.os_release(file.read())
+    try:
+        system = _system.resolve(parameters["systems"], release)
+    except ValueError as error:
+        return [str(error)]
+    kernel = _system.kernel_has_wireguard()
+    packages = list(system["packages"]) + ([] if kernel else list(system["userspace_packages"]))
+    if parameters["firewall"] == "auto":
+        parameters["firewall"] = _system.firewall_backend()
+    result["packages_missing"] = _system.missing_packages(packages)
+    result["package_manager_ready"] = importlib.util.find_spec("apt") is not None
+    result["firewall"] = parameters["firewall"]
+    return (
+        conf_problems(parameters["interface"])
+        + wireguard_problems(kernel, _system.tun_works())
+        + firewall_problems(parameters)
+    )
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "interface": {"type": "str", "required": True},
+            "address": {"type": "raw"},
+            "peers": {"type": "list", "elements": "dict", "default": []},
+            "peers_exclusive": {"type": "bool", "default": False},
+            "hub_endpoint": {"type": "str"},
+            "systems": {"type": "dict", "required": True},
+            "listen_port": {"type": "int"},
+            "tcp_ports": {"type": "list", "elements": "int", "default": []},
+            "relay": {"type": "bool", "default": False},
+            "firewall": {
+                "type": "str",
+                "choices": ["auto", "firewalld", "ufw", "nftables", "none"],
+                "default": "auto",
+            },
+            "checked": {"type": "dict"},
+        },
+        supports_check_mode=True,
+    )
+    result: Dict[str, Any] = {"changed": False, "interface": module.params["interface"]}
+    problems = find(module.params, result)
+    if problems:
+        module.fail_json(msg="; ".join(problems), problems=problems)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
