@@ -161,9 +161,12 @@ def family(address: str) -> str:
 def _address_steps(
     name: str, wanted: tuple[str, ...], previous: tuple[str, ...], running: tuple[str, ...]
 ) -> list[Step]:
-    """New addresses come before old ones go, so that the interface is never without one."""
+    """New addresses come before old ones go, so that the interface is never without one.
+
+    Old ones go the last first: the first of a network would take the others of it along.
+    """
     missing = [address for address in wanted if address not in running]
-    stale = [address for address in previous if address in running and address not in wanted]
+    stale = [address for address in reversed(running) if address in previous and address not in wanted]
     steps = []
     for verb, addresses in (("add", missing), ("del", stale)):
         for address in addresses:

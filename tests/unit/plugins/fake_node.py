@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""A node with one WireGuard interface, as `wg` and `ip` show it: it keeps state and does what they are told.
+
+An allowed IP belongs to one peer (cryptokey routing); the first address of a network that goes takes the later
+ones along, as Linux does by default; all command lines are kept, so that tests can look for secrets.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from dataclasses import dataclass, field
+
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import keys
+
+Answer = tuple[int, str, str]
+OK: Answer = (0, "", "")
+
+
+@dataclass
+class FakePeer:
+    preshared_key: str | None = None
+    endpoint: str | None = None
+    allowed_ips: list[str] = field(default_factory=list)
+    persistent_keepalive_s: int = 0
+
+
+@dataclass
+class FakeNode:
+    name: str = "wg0"
+    installed: bool = True
+    up: bool = True
+    private_key: str | None = None
+    listen_port: int = 40000
+    fwmark: int = 0
+    mtu: int = 1420
+    addresses: list[str] = field(default_factory=list)
+    peers: dict[str, FakePeer] = field(default_factory=dict)
+    routes: set[str] = field(default_factory=set)
+    """Those of protocol boot in the main table."""
+    broken: tuple[str, ...] = ()
+    """A command that contains one of these words in a row fails."""
+    deaf: tuple[str, ...] = ()
+    """A command that contains one of these words in a row says that it worked, and does nothing."""
+    commands: list[str] = field(default_factory=list)
+
+    def get_bin_path(self, name: str) -> str | None:
+        return f"/usr/bin/{name}" if self.installed else None
+
+    def changes(self) -> list[str]:
+        """The commands that were to change something."""
+        return [c for c in self.commands if c.split()[1] != "show" and " show " not in c]
+
+    def execute(self, argv: list[str], stdin: str | None = None) -> Answer:
+        assert self.installed
+        line = " ".join(argv)
+        self.commands.append(line)
+        if any(words in line for words in self.broken):
+            return 1, "", "it does not work\n"
+        if any(words in line for words in self.deaf):
+            return OK
+        if not self.up:
+            return 1, "", f'Device "{self.name}" does not exist.\n'
+        return self._wg(argv[1:], stdin) if argv[0] == "wg" else self._ip(argv[1:])
+
+    def _wg(self, argv: list[str], stdin: str | None) -> Answer:
+        match argv:
+            case ["show", self.name, "dump"]:
+                return 0, self._dump(), ""
+            case ["show", self.name, "preshared-keys"]:
+                lines = (f"{key}\t{peer.preshared_key or '(none)'}\n" for key, peer in self.peers.items())
+                return 0, "".join(lines), ""
+            case ["show", self.name, "private-key"]:
+                return 0, f"{self.private_key or '(none)'}\n", ""
+            case ["set", self.name, "peer", key, "remove"]:
+                self.peers.pop(key, None)
+            case ["set", self.name, "peer", key, *options]:
+                self._set_peer(key, dict(zip(options[::2], options[1::2], strict=True)), stdin)
+            case ["set", self.name, "private-key", "/dev/stdin"]:
+                assert stdin
+                self.private_key = stdin.strip()
+            case ["set", self.name, "listen-port", port]:
+                self.listen_port = int(port)
+            case ["set", self.name, "fwmark", mark]:
+                self.fwmark = int(mark)
+            case _:
+                raise AssertionError(f"wg {argv}")
+        return OK
+
+    def _set_peer(self, key: str, options: dict[str, str], stdin: str | None) -> None:
+        peer = self.peers.setdefault(key, FakePeer())
+        for option, value in options.items():
+            match option:
+                case "preshared-key":
+                    assert value == "/dev/null" or (value == "/dev/stdin" and stdin)
+                    peer.preshared_key = None if value == "/dev/null" else (stdin or "").strip()
+                case "endpoint":
+                    peer.endpoint = value
+                case "persistent-keepalive":
+                    peer.persistent_keepalive_s = int(value)
+                case "allowed-ips":
+                    peer.allowed_ips = [network for network in value.split(",") if network]
+                    for other in self.peers.values():
+                        if other is not peer:
+                            other.allowed_ips = [n for n in other.allowed_ips if n not in peer.allowed_ips]
+                case _:
+                    raise AssertionError(option)
+
+    def _ip(self, argv: list[str]) -> Answer:
+        match argv:
+            case ["-j", "address", "show", "dev", self.name]:
+                infos = [
+                    {"local": a.split("/")[0], "prefixlen": int(a.split("/")[1]), "scope": "global"}
+                    for a in self.addresses
+                ]
+                infos.append({"local": "fe80::1", "prefixlen": 64, "scope": "link"})
+                return 0, json.dumps([{}, {"ifname": self.name, "mtu": self.mtu, "addr_info": infos}]), ""
+            case ["link", "set", "dev", self.name, "mtu", mtu]:
+                self.mtu = int(mtu)
+            case [_, "address", "add", address, "dev", self.name]:
+                self.addresses.append(address)
+            case [_, "address", "del", address, "dev", self.name]:
+                network = ipaddress.ip_interface(address).network
+                first, *others = (a for a in self.addresses if ipaddress.ip_interface(a).network == network)
+                gone = [first, *others] if first == address else [address]
+                self.addresses = [a for a in self.addresses if a not in gone]
+            case ["-j", family, "route", "show", "dev", self.name, "table", "main"]:
+                return 0, json.dumps(self._routes(family)), ""
+            case [_, "route", "add", network, "dev", self.name]:
+                if network in self.routes:
+                    return 2, "", "RTNETLINK answers: File exists\n"
+                self.routes.add(network)
+            case [_, "route", "del", network, "dev", self.name, "proto", "boot"]:
+                self.routes.remove(network)
+            case _:
+                raise AssertionError(f"ip {argv}")
+        return OK
+
+    def _routes(self, family: str) -> list[dict[str, str]]:
+        connected = {str(ipaddress.ip_interface(address).network) for address in self.addresses}
+        listed = [{"dst": n, "protocol": "kernel"} for n in connected] + [{"dst": n} for n in self.routes]
+        return [r for r in listed if (":" in r["dst"]) == (family == "-6")]
+
+    def _dump(self) -> str:
+        public_key = keys.public_key(self.private_key) if self.private_key else "(none)"
+        fwmark = hex(self.fwmark) if self.fwmark else "off"
+        lines = [[self.private_key or "(none)", public_key, str(self.listen_port), fwmark]]
+        for key, peer in self.peers.items():
+            keepalive = str(peer.persistent_keepalive_s or "off")
+            networks = ",".join(peer.allowed_ips) or "(none)"
+            secret = peer.preshared_key or "(none)"
+            lines.append([key, secret, peer.endpoint or "(none)", networks, "0", "0", "0", keepalive])
+        return "".join("\t".join(line) + "\n" for line in lines)
