@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
-"""Draw docs/link.md from the table in core/link.py: `PYTHONPATH=files python3 docs/draw_link.py > docs/link.md`."""
+"""Draw docs/link.md from core/link.py: `PYTHONPATH=files python3 docs/draw_link.py > docs/link.md`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ What each state means is told at the top of `files/wg_rendezvous/core/link.py`.
 def page() -> str:
     """The page: a mermaid state diagram of the transitions that change the state, and a table of all."""
     lines = [HEAD, "```mermaid", "stateDiagram-v2", f"    [*] --> {State.RELAYED.value}"]
-    for (state, event), (following, _) in TRANSITIONS.items():
-        if following is not state:
-            lines.append(f"    {state.value} --> {following.value}: {event.value}")
+    for (state, event), outcome in TRANSITIONS.items():
+        if outcome[0] is not state:
+            lines.append(f"    {state.value} --> {outcome[0].value}: {event.value}")
     lines += ["```", "", "| state | event | next state | effects |", "|---|---|---|---|"]
     for (state, event), (following, effects) in TRANSITIONS.items():
         done = ", ".join(effect.value for effect in effects) or "-"

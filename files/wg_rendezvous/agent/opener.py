@@ -31,7 +31,7 @@ def datagram(source_port: int, port: int) -> bytes:
 
 def split_endpoint(endpoint: str) -> tuple[str, int]:
     """`("203.0.113.7", 51820)` of `"203.0.113.7:51820"`, without the brackets of an IPv6 address."""
-    host, _, port = endpoint.rpartition(":")
+    host, port = endpoint.rsplit(":", 1)
     return host.strip("[]"), int(port)
 
 

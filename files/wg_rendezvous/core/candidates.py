@@ -62,8 +62,8 @@ class Place:
 
     def endpoint(self, text: str) -> str:
         """The endpoint `"ip:port"` or `"[ip]:port"`, if it may be sent to.  Raises UnacceptableError."""
-        host, _, port = text.strip().rpartition(":")
         try:
+            host, port = text.strip().rsplit(":", 1)
             address = ipaddress.ip_address(host.strip("[]"))
             number = int(port)
         except ValueError:

@@ -408,8 +408,7 @@ class Mesh:
     def _knock_queued(self, now_s: float) -> None:
         """Knock at the peers that wait for it, as fast as unproven addresses may be sent to."""
         while self._queue and self._queue[0][0] <= now_s and self._bucket.take(PACKETS_PER_KNOCK, now_s):
-            _, peer = self._queue.pop(0)
-            link = self.links.get(peer)
+            link = self.links.get(self._queue.pop(0)[1])
             if link is not None and not link.promoted and link.online:
                 self._feed(link, LinkEvent.TRY, now_s)
 
