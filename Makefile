@@ -95,10 +95,9 @@ simulation: ## many agents, models of WireGuard and NATs, a simulated clock
 	python -m pytest tests/simulation $(ARGS)
 
 lab: program ## the built program under real WireGuard and NATs in network namespaces
-	$(AS_ROOT) python -m pytest tests/lab $(ARGS)
+	$(AS_ROOT) python -m pytest -n 2 tests/lab $(ARGS)
 
-integration: export ANSIBLE_COLLECTIONS_PATH = $(CURDIR)/$(INSTALLED)
-integration: installed ## modules against a real interface in a container
+integration: collections ## the hub and the modules against real interfaces in network namespaces
 	$(AS_ROOT) python -m pytest tests/integration $(ARGS)
 
 SCENARIOS ?= $(notdir $(patsubst %/molecule.yml,%,$(wildcard extensions/molecule/*/molecule.yml)))

@@ -79,6 +79,7 @@ def plan() -> list[list[list[Stage]]]:
                 Stage("sanity", "sanity"),
                 Stage("sanity-2.18", "sanity", ("CORE=2.18",)),
                 Stage("simulation", "simulation"),
+                Stage("integration", "integration"),
             ],
             [Stage(f"molecule-{name}", "molecule", (f"SCENARIOS={name}",)) for name in scenarios],
         ],
