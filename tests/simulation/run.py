@@ -11,6 +11,7 @@ from functools import partial
 from tests.nat_profiles import PROFILES
 from tests.simulation.agents import Agent, HubModel, Journal
 from tests.simulation.network import Link
+from tests.simulation.origin import OriginAgent
 from tests.simulation.world import World
 
 from wg_rendezvous.core.mesh import Settings
@@ -47,8 +48,8 @@ class PathMonitor:
     missing, and since when it is direct."""
 
     world: World
-    one: Agent
-    other: Agent
+    one: Agent | OriginAgent
+    other: Agent | OriginAgent
     journal: Journal
     outages: list[tuple[float, float]] = field(default_factory=list)
     direct_since: float | None = None
@@ -96,7 +97,8 @@ class PathMonitor:
 class Run:
     """Agents A, B and so on, set up as the case says; `monitors` watch A's paths.
 
-    A and B are there from the start, their agents start `offset_s` apart; the others come later.
+    `agents` are our own, not those of the origin. A and B are there from the start, their agents start
+    `offset_s` apart; the others come later.
     """
 
     def __init__(self, case: Case, scenario: Scenario) -> None:
@@ -111,6 +113,7 @@ class Run:
         self.one_way_s = 0.0
         self.agents: dict[str, Agent] = {}
         truths: dict[str, str] = {}
+        nodes: list[Agent | OriginAgent] = []
         for nth, profile in enumerate(scenario.nats):
             name = chr(ord("A") + nth)
             link = Link(random.uniform(0.001, 0.06), random.choice((0.0, 0.005)))
@@ -119,19 +122,19 @@ class Run:
                 name, PROFILES[profile], 99 if name == case.larger else 10 + nth, link
             )
             truths[device.public_key] = device.address
-            agent = self.agents[name] = Agent(self.world, device, scenario.settings, truths, self.journal)
+            agent: Agent | OriginAgent
+            if name in scenario.origins:
+                agent = OriginAgent(self.world, device, self.journal)
+            else:
+                agent = self.agents[name] = Agent(self.world, device, scenario.settings, truths, self.journal)
+            nodes.append(agent)
             joins_at = max(0, nth - 1) * scenario.newcomer_every_s
             self.engine.call_in(joins_at, partial(self.world.connect, device))
             self.engine.call_in(joins_at + AGENTS_START_AT + min(nth, 1) * case.offset_s, agent.start)
-        self.a, self.b = self.agents["A"], self.agents["B"]
         self.engine.run_until(AGENTS_START_AT - 0.001)
-        for agent in self.agents.values():
-            agent.device.host.link.loss = self.loss
-        self.monitors = [
-            PathMonitor(self.world, self.a, other, self.journal)
-            for other in self.agents.values()
-            if other is not self.a
-        ]
+        for node in nodes:
+            node.device.host.link.loss = self.loss
+        self.monitors = [PathMonitor(self.world, nodes[0], other, self.journal) for other in nodes[1:]]
 
     def go(self) -> None:
         """Let it run, and check what has to hold in this scenario. Raises AssertionError."""
@@ -153,13 +156,23 @@ class Run:
         self.engine.call_in(after_s, happen)
 
     @property
+    def a(self) -> Agent:
+        """The one that starts first."""
+        return self.agents["A"]
+
+    @property
+    def b(self) -> Agent:
+        """The other one."""
+        return self.agents["B"]
+
+    @property
     def monitor(self) -> PathMonitor:
         """The one of A and B."""
         return self.monitors[0]
 
     @property
     def fired(self) -> tuple[int, ...]:
-        """How many fresh ports each agent took."""
+        """How many fresh ports each of our agents took."""
         return tuple(len(agent.fresh_ports_at) for agent in self.agents.values())
 
     @property
@@ -187,7 +200,7 @@ class Run:
 class Scenario:
     """`nats` are names in `tests/nat_profiles.py`, one an agent; `check` asserts what must be true at the
     end, `happenings` plans what happens meanwhile. From the third agent on, one joins every
-    `newcomer_every_s`."""
+    `newcomer_every_s`. Those named in `origins` are agents of the origin's protocol."""
 
     nats: tuple[str, ...]
     check: Callable[[Run], None]
@@ -195,6 +208,7 @@ class Scenario:
     settings: Settings = field(default_factory=Settings)
     happenings: Callable[[Run], None] = lambda _run: None
     newcomer_every_s: float = 0.0
+    origins: tuple[str, ...] = ()
 
 
 def check_budget(agent: Agent) -> None:

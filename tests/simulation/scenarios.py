@@ -254,7 +254,34 @@ LIFE = {
 }
 """A direct link between healthy NATs, and what happens to B."""
 
-SCENARIOS = {**RESTART_CONDITION, **HOPELESS, **LIFE}
+# With agents of the origin's protocol.
+
+
+def _direct_and_steady(run: Run) -> None:
+    check_direct(run)
+    since_s = run.engine.now - (run.monitor.direct_since or 0.0)
+    assert since_s > TWO_PASSES_S, f"direct only since {since_s:.1f} s"
+    assert sum(run.fired) <= 1, f"fired {run.fired} times"
+
+
+ORIGIN = {
+    "origin's agent first": Scenario(("cone drop", "cone drop"), _direct_and_steady, 150.0, origins=("A",)),
+    "origin's agent second": Scenario(("cone drop", "cone drop"), _direct_and_steady, 150.0, origins=("B",)),
+    "origin's agent behind a learning window": Scenario(
+        ("cone drop", "learning window drop"), _direct_and_steady, 250.0, origins=("B",)
+    ),
+}
+"""The other end leaves the relay by itself, so there are times without a path that are not ours."""
+
+OPEN = {
+    "learning window, origin's agent opposite": Scenario(
+        ("cone drop", "learning window drop"), _direct_and_steady, 250.0, origins=("A",)
+    ),
+}
+"""Not reached yet: the origin's agent restarts so often that its endpoint never stays for as many probes as
+our restart condition asks for."""
+
+SCENARIOS = {**RESTART_CONDITION, **HOPELESS, **LIFE, **ORIGIN, **OPEN}
 
 
 def simulate(case: Case) -> Run:
