@@ -2,8 +2,8 @@
 # Copyright the rendezvous.wireguard authors
 """A node with one WireGuard interface, as `wg` and `ip` show it: it keeps state and does what they are told.
 
-An allowed IP belongs to one peer (cryptokey routing); the first address of a network that goes takes the later
-ones along, as Linux does by default; all command lines are kept, so that tests can look for secrets.
+An allowed IP belongs to one peer (cryptokey routing); the first address of a network that goes takes the
+later ones along, as Linux does by default; all command lines are kept, so that tests can look for secrets.
 """
 
 from __future__ import annotations
