@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Everything that can be known to be wrong before anything is changed: the inventory here, the node by the module."""
+"""What can be known to be wrong before anything is changed: here the inventory, in the module the node."""
 
 from __future__ import annotations
 

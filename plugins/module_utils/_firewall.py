@@ -3,14 +3,14 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """What a tunnel needs of the node's netfilter and sysctls: found out, put there, taken away.
 
-On the hub, packets between peers are not tracked (DESIGN fact 16), in a table of our own: `inet rendezvous_IF`. An
-accept in that table would not override a drop in another one (DESIGN fact 17). So every other table is asked whether it
-would let the tunnel's packets through, and if one of its base chains would not, an accept rule, marked by its comment,
-is put at that chain's head.
+On the hub, packets between peers are not tracked (DESIGN fact 16), in our own table, `inet rendezvous_IF`.
+An accept in that table would not override a drop in another one (DESIGN fact 17). So every other table is
+asked whether it would let the tunnel's packets through, and if one of its base chains would not, an accept
+rule, marked by its comment, is put at that chain's head.
 
-The module `firewall` uses this file, and also copies it to the node, as the program that
-`wg-rendezvous-firewall@IF.service` runs: at boot, and whenever nftables.service has flushed everything. Therefore it
-needs the standard library only.
+The module `firewall` uses this file, and also copies it to the node, as the program that the unit
+`wg-rendezvous-firewall@IF.service` runs: at boot, and whenever nftables.service has flushed everything.
+Therefore it needs the standard library only.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any
 
 CONFIG = "/etc/wg-rendezvous/{interface}.firewall.json"
 SYSCTL_FILE = "/etc/sysctl.d/60-wg-rendezvous-{interface}.conf"
@@ -36,16 +37,16 @@ class Openings:
     """What the firewall has to let through for one interface."""
 
     interface: str
-    addresses: Tuple[str, ...]
+    addresses: tuple[str, ...]
     """The interface's own, with the prefix of their networks."""
-    listen_port: Optional[int] = None
+    listen_port: int | None = None
     """UDP, from anywhere; None where the port may change, since only answers come in there."""
-    tcp_ports: Tuple[int, ...] = ()
+    tcp_ports: tuple[int, ...] = ()
     """From the interface only."""
     relay: bool = False
     """Packets go from one peer to another through this node."""
     backend: str = "nftables"
-    """What else keeps rules on this node: firewalld, ufw, nftables (nobody but nft), none (leave all rules alone)."""
+    """Who keeps rules on this node: firewalld, ufw, nftables (nobody but nft), none (leave all alone)."""
 
     @classmethod
     def from_json(cls, text: str) -> Openings:
@@ -79,19 +80,19 @@ class Rule:
     table: str
     chain: str
     text: str
-    handle: Optional[int] = None
+    handle: int | None = None
 
     def __str__(self) -> str:
-        return "%s %s %s %s" % (self.family, self.table, self.chain, self.text)
+        return f"{self.family} {self.table} {self.chain} {self.text}"
 
 
 @dataclass(frozen=True)
 class Plan:
     """What has to be done for the packets to pass: all empty, nothing."""
 
-    insert: Tuple[Rule, ...] = ()
-    delete: Tuple[Rule, ...] = ()
-    own_table: Optional[str] = None
+    insert: tuple[Rule, ...] = ()
+    delete: tuple[Rule, ...] = ()
+    own_table: str | None = None
     """nft commands that make or remove the own table; None if it is as wanted."""
 
     def __bool__(self) -> bool:
@@ -99,15 +100,12 @@ class Plan:
 
     def commands(self) -> str:
         """The plan as input of `nft -f`, which does all of it or nothing."""
-        lines = [
-            "delete rule %s %s %s handle %d" % (r.family, r.table, r.chain, r.handle or 0)
-            for r in self.delete
-        ]
-        lines += ["insert rule %s" % rule for rule in self.insert]
-        return "\n".join(lines + [self.own_table or ""]) + "\n"
+        lines = [f"delete rule {r.family} {r.table} {r.chain} handle {r.handle}" for r in self.delete]
+        lines += [f"insert rule {rule}" for rule in self.insert]
+        return "\n".join([*lines, self.own_table or ""]) + "\n"
 
 
-def packets(openings: Openings) -> List[Packet]:
+def packets(openings: Openings) -> list[Packet]:
     """The packets that have to pass, one for every opening."""
     name = openings.interface
     found = []
@@ -117,9 +115,9 @@ def packets(openings: Openings) -> List[Packet]:
             Packet(
                 "input",
                 {"meta l4proto": "udp", "udp dport": port, "th dport": port, "ct state": "new"},
-                "udp dport %d accept" % port,
-                "-p udp --dport %d -j ACCEPT" % port,
-                "udp/%d" % port,
+                f"udp dport {port} accept",
+                f"-p udp --dport {port} -j ACCEPT",
+                f"udp/{port}",
             )
         )
     for port in openings.tcp_ports:
@@ -129,9 +127,9 @@ def packets(openings: Openings) -> List[Packet]:
             Packet(
                 "input",
                 fields,
-                'iifname "%s" tcp dport %d accept' % (name, port),
-                "-i %s -p tcp --dport %d -j ACCEPT" % (name, port),
-                "tcp/%d from %s" % (port, name),
+                f'iifname "{name}" tcp dport {port} accept',
+                f"-i {name} -p tcp --dport {port} -j ACCEPT",
+                f"tcp/{port} from {name}",
             )
         )
     if openings.relay:
@@ -141,24 +139,24 @@ def packets(openings: Openings) -> List[Packet]:
             Packet(
                 "forward",
                 fields,
-                'iifname "%s" oifname "%s" accept' % (name, name),
-                "-i %s -o %s -j ACCEPT" % (name, name),
-                "from %s to %s" % (name, name),
+                f'iifname "{name}" oifname "{name}" accept',
+                f"-i {name} -o {name} -j ACCEPT",
+                f"from {name} to {name}",
             )
         )
     return found
 
 
-# ---- would somebody else's chain drop it? -------------------------------------------------------------------------
+# ---- would somebody else's chain drop it? ----
 
 
 class Ruleset:
     """`nft -j list ruleset` (libnftables-json(5)), asked about packets."""
 
     def __init__(self, listing: Mapping[str, Any]) -> None:
-        self.chains: List[Mapping[str, Any]] = []
-        self.rules: Dict[Tuple[str, str, str], List[Mapping[str, Any]]] = {}
-        self.tables: List[Tuple[str, str]] = []
+        self.chains: list[Mapping[str, Any]] = []
+        self.rules: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+        self.tables: list[tuple[str, str]] = []
         for item in listing.get("nftables", []):
             if "table" in item:
                 self.tables.append((item["table"]["family"], item["table"]["name"]))
@@ -171,15 +169,15 @@ class Ruleset:
     def base_chains(self, hook: str, families: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         """The filter chains at a hook, iptables' own ones left out."""
         for chain in self.chains:
-            if chain.get("type") == "filter" and chain.get("hook") == hook and chain["family"] in families:
-                if not is_iptables(chain):
-                    yield chain
+            at_hook = chain.get("type") == "filter" and chain.get("hook") == hook
+            if at_hook and chain["family"] in families and not is_iptables(chain):
+                yield chain
 
     def drops(self, chain: Mapping[str, Any], packet: Packet, ignore: str) -> bool:
         """Would this base chain drop the packet, leaving out the rules whose comment begins with `ignore`?
 
-        A condition that cannot be decided here (a set, a limit, an address) counts as not met: such rules are for
-        others' packets, and an accept that depends on one is none that can be relied on.
+        A condition that cannot be decided here (a set, a limit, an address) counts as not met: such rules are
+        for others' packets, and an accept that depends on one is none that can be relied on.
         """
         verdict = self._verdict(chain["family"], chain["table"], chain["name"], packet.fields, ignore, 0)
         return (verdict or chain.get("policy", "accept")) == "drop"
@@ -193,7 +191,7 @@ class Ruleset:
 
     def _verdict(
         self, family: str, table: str, chain: str, fields: Mapping[str, Any], ignore: str, depth: int
-    ) -> Optional[str]:
+    ) -> str | None:
         """accept, drop, or None where the chain's end is reached."""
         for rule in self.rules.get((family, table, chain), []) if depth < MAX_JUMPS else []:
             if str(rule.get("comment", "")).startswith(ignore):
@@ -215,7 +213,7 @@ def is_iptables(chain: Mapping[str, Any]) -> bool:
     return chain["table"] in IPTABLES_TABLES and str(chain["name"]).isupper()
 
 
-def _outcome(expressions: Sequence[Mapping[str, Any]], fields: Mapping[str, Any]) -> Tuple[str, str]:
+def _outcome(expressions: Sequence[Mapping[str, Any]], fields: Mapping[str, Any]) -> tuple[str, str]:
     """The verdict of one rule, and where it leads; ("", "") if it has none for this packet."""
     for expression in expressions:
         for name, value in expression.items():
@@ -235,7 +233,7 @@ def _outcome(expressions: Sequence[Mapping[str, Any]], fields: Mapping[str, Any]
     return "", ""
 
 
-def _mapped(vmap: Mapping[str, Any], fields: Mapping[str, Any]) -> Tuple[str, str]:
+def _mapped(vmap: Mapping[str, Any], fields: Mapping[str, Any]) -> tuple[str, str]:
     data = vmap["data"]
     if isinstance(data, Mapping):
         for element, verdict in data.get("set", []):
@@ -252,16 +250,16 @@ def _matches(match: Mapping[str, Any], fields: Mapping[str, Any]) -> bool:
     return not equal if match["op"] == "!=" else equal
 
 
-def _field(left: Any, fields: Mapping[str, Any]) -> Tuple[bool, Any]:
-    """Is the field decided for our packets, and its value; a protocol's port is decided for other protocols too."""
+def _field(left: Any, fields: Mapping[str, Any]) -> tuple[bool, Any]:
+    """Is the field decided for our packets, and its value; interfaces always are, if only as "another"."""
     if not isinstance(left, Mapping):
         return False, None
     if "meta" in left:
-        name = "meta %s" % left["meta"]["key"]
+        name = "meta {}".format(left["meta"]["key"])
     elif "ct" in left:
-        name = "ct %s" % left["ct"]["key"]
+        name = "ct {}".format(left["ct"]["key"])
     elif "payload" in left:
-        name = "%s %s" % (left["payload"].get("protocol"), left["payload"].get("field"))
+        name = "{} {}".format(left["payload"].get("protocol"), left["payload"].get("field"))
     else:
         return False, None
     decided = name in fields or name in ("meta iifname", "meta oifname", "meta iif", "meta oif")
@@ -283,13 +281,13 @@ def _equals(right: Any, actual: Any) -> bool:
     return bool(right == actual)
 
 
-# ---- iptables, whose rules are only looked at ---------------------------------------------------------------------
+# ---- iptables, whose rules are only looked at ----
 
 
 def iptables_drops(rules: str, chain: str, packet: Packet) -> bool:
-    """Would this chain drop the packet, by the text of `iptables -S`? Undecided conditions count as not met."""
-    policies: Dict[str, str] = {}
-    chains: Dict[str, List[List[str]]] = {}
+    """Would this chain drop the packet, by the text of `iptables -S`? Undecided conditions are not met."""
+    policies: dict[str, str] = {}
+    chains: dict[str, list[list[str]]] = {}
     for line in rules.splitlines():
         words = line.split()
         if words[:1] == ["-P"]:
@@ -301,7 +299,7 @@ def iptables_drops(rules: str, chain: str, packet: Packet) -> bool:
 
 def _iptables_verdict(
     chains: Mapping[str, Sequence[Sequence[str]]], chain: str, fields: Mapping[str, Any], depth: int
-) -> Optional[str]:
+) -> str | None:
     for words in chains.get(chain, []) if depth < MAX_JUMPS else []:
         action, target = _iptables_target(words, fields)
         if target in ("ACCEPT", "DROP", "REJECT"):
@@ -315,7 +313,7 @@ def _iptables_verdict(
     return None
 
 
-def _iptables_target(words: Sequence[str], fields: Mapping[str, Any]) -> Tuple[str, str]:
+def _iptables_target(words: Sequence[str], fields: Mapping[str, Any]) -> tuple[str, str]:
     """The rule's jump (-j) or goto (-g) and its target; ("", "") if the packet does not match."""
     names = {"-i": "meta iifname", "-o": "meta oifname", "-p": "meta l4proto", "--dport": "th dport"}
     position, negated = 0, False
@@ -351,7 +349,7 @@ def _iptables_equals(value: str, actual: Any) -> bool:
     return actual == value or (value.endswith("+") and str(actual).startswith(value[:-1]))
 
 
-def unmanageable(openings: Openings, saved: Mapping[str, str]) -> List[str]:
+def unmanageable(openings: Openings, saved: Mapping[str, str]) -> list[str]:
     """What iptables would drop, each with the rule to add.
 
     `saved`: command name ("iptables", "iptables-legacy") to the output of its `-S`.
@@ -361,15 +359,15 @@ def unmanageable(openings: Openings, saved: Mapping[str, str]) -> List[str]:
         for packet in packets(openings):
             chain = packet.hook.upper()
             if iptables_drops(rules, chain, packet):
-                rule = "%s -I %s %s" % (command, chain, packet.iptables)
-                problems.append("the %s chain of %s drops %s: add `%s`" % (chain, command, packet.what, rule))
+                rule = f"{command} -I {chain} {packet.iptables}"
+                problems.append(f"the {chain} chain of {command} drops {packet.what}: add `{rule}`")
     return problems
 
 
-# ---- what to do about it ------------------------------------------------------------------------------------------
+# ---- what to do about it ----
 
 
-def families(openings: Openings) -> Tuple[str, ...]:
+def families(openings: Openings) -> tuple[str, ...]:
     """The nft families whose chains see the tunnel's packets."""
     six = any(ipaddress.ip_interface(address).version == 6 for address in openings.addresses)
     return ("inet", "ip", "ip6") if six else ("inet", "ip")
@@ -377,19 +375,19 @@ def families(openings: Openings) -> Tuple[str, ...]:
 
 def mark(openings: Openings) -> str:
     """How the comments of our rules in others' chains begin."""
-    return "rendezvous.wireguard %s:" % openings.interface
+    return f"rendezvous.wireguard {openings.interface}:"
 
 
 def plan(ruleset: Ruleset, openings: Openings) -> Plan:
     """From what is there to what has to be there. Applied twice, the second plan is empty."""
     comment = mark(openings)
-    wanted: List[Rule] = []
+    wanted: list[Rule] = []
     if openings.backend != "none":
         for packet in packets(openings):
             for chain in ruleset.base_chains(packet.hook, families(openings)):
                 others = not (openings.backend == "firewalld" and chain["table"] == "firewalld")
                 if others and chain["table"] != own_table(openings) and ruleset.drops(chain, packet, comment):
-                    text = '%s comment "%s %s"' % (packet.nft, comment, packet.what)
+                    text = f'{packet.nft} comment "{comment} {packet.what}"'
                     wanted.append(Rule(chain["family"], chain["table"], chain["name"], text))
     present = {
         (rule["family"], rule["table"], rule["chain"], rule["comment"]): rule["handle"]
@@ -406,44 +404,44 @@ def own_table(openings: Openings) -> str:
     return "rendezvous_" + "".join(c if c.isalnum() else "_" for c in openings.interface)
 
 
-def _own_table_commands(ruleset: Ruleset, openings: Openings) -> Optional[str]:
+def _own_table_commands(ruleset: Ruleset, openings: Openings) -> str | None:
     name = own_table(openings)
     there = ("inet", name) in ruleset.tables
     if not openings.relay or openings.backend == "none":
-        return "delete table inet %s" % name if there else None
+        return f"delete table inet {name}" if there else None
     rules = _untracked_rules(openings)
     comments = [rule.get("comment") for rule in ruleset.rules.get(("inet", name, "prerouting"), [])]
     if comments == [comment for _rule, comment in rules]:
         return None
-    lines = ["add table inet %s" % name, "delete table inet %s" % name, "table inet %s {" % name]
+    lines = [f"add table inet {name}", f"delete table inet {name}", f"table inet {name} {{"]
     lines += ["  chain prerouting {", "    type filter hook prerouting priority raw;"]
-    lines += ['    %s comment "%s"' % rule for rule in rules]
-    return "\n".join(lines + ["  }", "}"])
+    lines += ['    {} comment "{}"'.format(*rule) for rule in rules]
+    return "\n".join([*lines, "  }", "}"])
 
 
-def _untracked_rules(openings: Openings) -> List[Tuple[str, str]]:
+def _untracked_rules(openings: Openings) -> list[tuple[str, str]]:
     """(rule, its comment) for each network: from the tunnel, to it, and not to this node."""
     rules = []
     for text in openings.addresses:
         address = ipaddress.ip_interface(text)
         family = "ip6" if address.version == 6 else "ip"
-        between = "%s daddr %s %s daddr != %s" % (family, address.network, family, address.ip)
-        what = "between the peers in %s, not %s" % (address.network, address.ip)
-        rules.append(('iifname "%s" %s notrack' % (openings.interface, between), what))
+        between = f"{family} daddr {address.network} {family} daddr != {address.ip}"
+        what = f"between the peers in {address.network}, not {address.ip}"
+        rules.append((f'iifname "{openings.interface}" {between} notrack', what))
     return rules
 
 
-# ---- sysctls ------------------------------------------------------------------------------------------------------
+# ---- sysctls ----
 
 
-def sysctls(openings: Openings) -> Dict[str, str]:
-    """What a relay needs. No ICMP redirects (DESIGN fact 7): the kernel sends them if "all" or the interface says so."""
+def sysctls(openings: Openings) -> dict[str, str]:
+    """What a relay needs. Redirects (DESIGN fact 7) are sent if "all" or the interface has it."""
     if not openings.relay:
         return {}
     wanted = {
         "net/ipv4/ip_forward": "1",
         "net/ipv4/conf/all/send_redirects": "0",
-        "net/ipv4/conf/%s/send_redirects" % openings.interface: "0",
+        f"net/ipv4/conf/{openings.interface}/send_redirects": "0",
     }
     if "ip6" in families(openings):
         wanted["net/ipv6/conf/all/forwarding"] = "1"
@@ -451,43 +449,48 @@ def sysctls(openings: Openings) -> Dict[str, str]:
 
 
 def sysctl_text(openings: Openings) -> str:
-    """The file for /etc/sysctl.d; empty if there is nothing to set. With slashes: an interface may be called eth0.5."""
-    lines = ["%s = %s\n" % item for item in sysctls(openings).items()]
+    """The file for /etc/sysctl.d, empty if nothing is to be set. Slashes, since wg0.5 is a name as well."""
+    lines = ["{} = {}\n".format(*item) for item in sysctls(openings).items()]
     return (
-        "".join(["# Written by rendezvous.wireguard: a relay between WireGuard peers\n"] + lines)
+        "".join(["# Written by rendezvous.wireguard: a relay between WireGuard peers\n", *lines])
         if lines
         else ""
     )
 
 
-def wrong_sysctls(openings: Openings, root: str = "/proc/sys") -> Dict[str, str]:
+def wrong_sysctls(openings: Openings, root: str = "/proc/sys") -> dict[str, str]:
     """The ones whose running value differs. An interface that is not there yet has none."""
-    wrong = {}
-    for name, value in sysctls(openings).items():
-        try:
-            with open(os.path.join(root, name), encoding="ascii") as file:
-                if file.read().strip() != value:
-                    wrong[name] = value
-        except FileNotFoundError:
-            continue
-    return wrong
+    return {
+        name: value for name, value in sysctls(openings).items() if _sysctl(root, name) not in (None, value)
+    }
+
+
+def _sysctl(root: str, name: str) -> str | None:
+    try:
+        with open(os.path.join(root, name), encoding="ascii") as file:
+            return file.read().strip()
+    except FileNotFoundError:
+        return None
 
 
 def set_sysctls(values: Mapping[str, str], root: str = "/proc/sys") -> None:
-    """Write the running values. OSError names the sysctl and the remedy where they are read-only, as in containers."""
+    """Write the running values. OSError names sysctl and remedy where they are read-only."""
     for name, value in values.items():
-        try:
-            with open(os.path.join(root, name), "w", encoding="ascii") as file:
-                file.write(value)
-        except OSError as error:
-            dotted = name.replace("/", ".")
-            raise OSError(
-                "cannot set the sysctl %s to %s (%s): set it from outside, "
-                "e.g. `podman run --sysctl %s=%s`" % (dotted, value, error.strerror, dotted, value)
-            ) from None
+        _set_sysctl(os.path.join(root, name), name.replace("/", "."), value)
 
 
-# ---- doing it -----------------------------------------------------------------------------------------------------
+def _set_sysctl(path: str, name: str, value: str) -> None:
+    try:
+        with open(path, "w", encoding="ascii") as file:
+            file.write(value)
+    except OSError as error:
+        raise OSError(
+            f"cannot set the sysctl {name} to {value} ({error.strerror}): "
+            f"set it from outside, e.g. `podman run --sysctl {name}={value}`"
+        ) from None
+
+
+# ---- doing it ----
 
 
 def read_ruleset() -> Ruleset:
@@ -516,7 +519,7 @@ def main(arguments: Sequence[str]) -> int:
             openings = Openings.from_json(file.read())
         apply(openings)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
-        print("firewall of %s: %s" % (arguments[0], error), file=sys.stderr)
+        print(f"firewall of {arguments[0]}: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -6,34 +6,34 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import shutil
 import subprocess
-from typing import Any, Dict, List, Mapping, Optional
+from collections.abc import Mapping
+from typing import Any
 
 Systems = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
-def os_release(text: str) -> Dict[str, str]:
+def os_release(text: str) -> dict[str, str]:
     """The assignments of os-release(5)."""
     pairs = (line.partition("=") for line in text.splitlines() if "=" in line and not line.startswith("#"))
     return {name.strip(): " ".join(shlex.split(value)) for name, _equals, value in pairs}
 
 
 def resolve(systems: Systems, release: Mapping[str, str]) -> Mapping[str, Any]:
-    """The entry for this system in `systems`, {ID: {VERSION_ID: entry}}. ValueError names what would be supported."""
+    """The entry for this system in `systems`, {ID: {VERSION_ID: entry}}. ValueError if there is none."""
     system, version = release.get("ID", "unknown"), release.get("VERSION_ID", "unknown")
     try:
         return systems[system][version]
     except KeyError:
         supported = ", ".join(
-            "%s %s" % (name, known) for name in sorted(systems) for known in sorted(systems[name])
+            f"{name} {known}" for name in sorted(systems) for known in sorted(systems[name])
         )
-        raise ValueError("%s %s is not supported; supported are %s" % (system, version, supported)) from None
+        raise ValueError(f"{system} {version} is not supported; supported are {supported}") from None
 
 
-def run(*command: str) -> Optional[str]:
+def run(*command: str) -> str | None:
     """Standard output of a command, None if it is missing or fails."""
     environment = {**os.environ, "LC_ALL": "C", "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"}
     try:
@@ -50,7 +50,7 @@ def run(*command: str) -> Optional[str]:
     return done.stdout.decode(errors="replace")
 
 
-def missing_packages(wanted: List[str]) -> List[str]:
+def missing_packages(wanted: list[str]) -> list[str]:
     """Those of the packages that dpkg does not have installed."""
     listing = run("dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\\n") or ""
     installed = {line.split()[0] for line in listing.splitlines() if line.endswith(" installed")}
@@ -61,14 +61,20 @@ def kernel_has_wireguard() -> bool:
     """Loaded, or there to be loaded. The last resort asks the kernel, in a network namespace made for it."""
     if os.path.isdir("/sys/module/wireguard"):
         return True
-    for name in ("modules.dep", "modules.builtin"):
-        try:
-            with open(os.path.join("/lib/modules", os.uname().release, name), encoding="utf-8") as file:
-                if re.search(r"/wireguard\.ko", file.read()):
-                    return True
-        except OSError:
-            continue
+    directory = os.path.join("/lib/modules", os.uname().release)
+    lists = [os.path.join(directory, name) for name in ("modules.dep", "modules.builtin")]
+    if any("/wireguard.ko" in _text(path) for path in lists):
+        return True
     return run("unshare", "--net", "ip", "link", "add", "type", "wireguard") is not None
+
+
+def _text(path: str) -> str:
+    """A file's text, empty if it cannot be read."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError:
+        return ""
 
 
 def tun_works() -> bool:
@@ -89,9 +95,9 @@ def firewall_backend() -> str:
     return "nftables"
 
 
-def iptables_rules() -> Dict[str, str]:
-    """The filter rules of both kinds of iptables, {command: output of -S}, of those that are there and not empty."""
-    found = {}
+def iptables_rules() -> dict[str, str]:
+    """The filter rules of both kinds of iptables, {command: output of -S}, of those that are installed."""
+    found: dict[str, str] = {}
     for command in ("iptables", "iptables-legacy"):
         if shutil.which(command, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin"):
             rules = run(command, "-S")

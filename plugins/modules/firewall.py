@@ -11,26 +11,17 @@ module: firewall
 short_description: Let a WireGuard interface's traffic through the node's firewall
 version_added: 0.1.0
 description:
-  - Opens what the tunnel needs, in firewalld or ufw where one is active, else with nftables, and sets the sysctls of a
-    relay.
-  - With nftables, every table is asked whether it would drop the tunnel's packets. If it would, an accept rule with a
-    comment of ours goes to the head of the chain that drops; nothing else of anybody's rules is touched.
-  - On a relay, packets between peers are not tracked, in a table of our own, so that TCP streams survive the move to a
-    direct path and back.
-  - Writes the program and its record that C(wg-rendezvous-firewall@INTERFACE.service) of the role C(wg_interface) runs
-    at boot and after nftables has been restarted or reloaded.
-author:
-  - The rendezvous.wireguard authors (!UNKNOWN)
-attributes:
-  check_mode:
-    description: Can run in check mode and tell what would change, also where C(nft) is not installed yet.
-    support: full
-  diff_mode:
-    description: Shows the files, the nftables rules and the commands for firewalld or ufw.
-    support: full
-  idempotent:
-    description: A second run changes nothing.
-    support: full
+  - Opens what the tunnel needs, in firewalld or ufw where one is active, else with nftables, and sets the
+    sysctls of a relay.
+  - With nftables, every table is asked whether it would drop the tunnel's packets. If it would, an accept
+    rule, marked by its comment, goes to the head of the chain that drops; nothing else of it is touched.
+  - On a relay, packets between peers are not tracked, in a table of our own, so that TCP streams survive the
+    move to a direct path and back.
+  - Writes the program and its record that C(wg-rendezvous-firewall@INTERFACE.service) of the role
+    C(wg_interface) runs at boot and after nftables has been restarted or reloaded.
+  - Works in check mode also where C(nft) is not installed yet.
+extends_documentation_fragment:
+  - rendezvous.wireguard.attributes
 options:
   interface:
     description: The name of the WireGuard interface.
@@ -91,13 +82,16 @@ backend:
 import inspect
 import os
 import tempfile
-from typing import Any, Dict, List, Tuple
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rendezvous.wireguard.plugins.module_utils import _firewall, _system
 
 PROGRAM = "/usr/local/lib/wg-rendezvous/firewall.py"
 COMMENT = "rendezvous.wireguard"
+
+Step = tuple[list[str], list[str]]
+"""A question and a command: the command is needed unless the question is answered by success."""
 
 
 class Firewall:
@@ -107,7 +101,7 @@ class Firewall:
         self.module = module
         self.openings = openings
         self.changed = False
-        self.diffs: List[Dict[str, str]] = []
+        self.diffs: list[dict[str, str]] = []
 
     def note(self, what: str, before: str, after: str) -> None:
         """Record one change for the diff."""
@@ -129,10 +123,11 @@ class Firewall:
             os.unlink(path)
             return
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=self.module.tmpdir, delete=False) as file:
-            file.write(text)
-        os.chmod(file.name, mode)
-        self.module.atomic_move(file.name, path)
+        descriptor, new = tempfile.mkstemp(dir=self.module.tmpdir)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+            out.write(text)
+        os.chmod(new, mode)
+        self.module.atomic_move(new, path)
 
     def rules(self) -> None:
         """What nft has to hold."""
@@ -151,11 +146,11 @@ class Firewall:
         """The running values; those of an interface that is still to come are set by the unit."""
         wrong = _firewall.wrong_sysctls(self.openings)
         if wrong:
-            self.note("sysctl", "", "".join("%s = %s\n" % item for item in wrong.items()))
+            self.note("sysctl", "", "".join("{} = {}\n".format(*item) for item in wrong.items()))
             if not self.module.check_mode:
                 _firewall.set_sysctls(wrong)
 
-    def commands(self, wanted: List[Tuple[List[str], List[str]]], reload: List[str]) -> None:
+    def commands(self, wanted: list[Step], reload: list[str]) -> None:
         """Each (question, command): the command is needed unless the question is answered by success."""
         needed = [command for question, command in wanted if self.module.run_command(question)[0] != 0]
         for command in needed + ([reload] if needed and reload else []):
@@ -164,37 +159,30 @@ class Firewall:
                 self.module.run_command(command, check_rc=True)
 
 
-def firewalld(
-    openings: _firewall.Openings, zone: str, default_zone: str
-) -> List[Tuple[List[str], List[str]]]:
-    """Questions and commands for firewalld: `zone` is the interface's, `default_zone` the outside's."""
-    wanted = [(zone, "port=%d/tcp" % port) for port in openings.tcp_ports]
+def firewalld(openings: _firewall.Openings, zone: str, default_zone: str) -> list[Step]:
+    """For firewalld: `zone` is the interface's, `default_zone` the outside's."""
+    wanted = [(zone, f"port={port}/tcp") for port in openings.tcp_ports]
     if openings.listen_port:
-        wanted.append((default_zone, "port=%d/udp" % openings.listen_port))
+        wanted.append((default_zone, f"port={openings.listen_port}/udp"))
     if openings.relay:
         wanted.append((zone, "forward"))
-    permanent = ["firewall-cmd", "--quiet", "--permanent"]
+    start = ["firewall-cmd", "--quiet", "--permanent"]
     return [
-        (
-            permanent + ["--zone=" + zone_of, "--query-" + what],
-            permanent + ["--zone=" + zone_of, "--add-" + what],
-        )
-        for zone_of, what in wanted
+        ([*start, f"--zone={one}", f"--query-{it}"], [*start, f"--zone={one}", f"--add-{it}"])
+        for one, it in wanted
     ]
 
 
-def ufw(openings: _firewall.Openings, added: str) -> List[List[str]]:
+def ufw(openings: _firewall.Openings, added: str) -> list[list[str]]:
     """The commands that are missing from `ufw show added`."""
-    wanted = []
     name = openings.interface
+    wanted = [f"ufw allow in on {name} to any port {port} proto tcp" for port in openings.tcp_ports]
     if openings.listen_port:
-        wanted.append("ufw allow %d/udp" % openings.listen_port)
-    for port in openings.tcp_ports:
-        wanted.append("ufw allow in on %s to any port %d proto tcp" % (name, port))
+        wanted.append(f"ufw allow {openings.listen_port}/udp")
     if openings.relay:
-        wanted.append("ufw route allow in on %s out on %s" % (name, name))
+        wanted.append(f"ufw route allow in on {name} out on {name}")
     lines = [line.partition(" comment ")[0].strip() for line in added.splitlines()]
-    return [command.split() + ["comment", COMMENT] for command in wanted if command not in lines]
+    return [[*command.split(), "comment", COMMENT] for command in wanted if command not in lines]
 
 
 def ensure(module: AnsibleModule, openings: _firewall.Openings) -> Firewall:
@@ -232,7 +220,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    parameters: Dict[str, Any] = module.params
+    parameters: dict[str, Any] = module.params
     backend = parameters["backend"]
     openings = _firewall.Openings(
         interface=parameters["interface"],

@@ -11,21 +11,12 @@ module: preflight
 short_description: Find what would stop a deployment, before anything is changed
 version_added: 0.1.0
 description:
-  - On the controller, checks what the inventory says about the groups C(wireguard_hub) and C(wireguard_peers).
+  - On the controller, checks what the inventory says about the groups C(wireguard_hub) and
+    C(wireguard_peers).
   - On the node, finds out what system it is and what it is able to do.
   - Changes nothing. Each problem is said with the host's name and what to write instead, all of them at once.
-author:
-  - The rendezvous.wireguard authors (!UNKNOWN)
-attributes:
-  check_mode:
-    description: Changes nothing anyway.
-    support: full
-  diff_mode:
-    description: Changes nothing, so that there is no difference to show.
-    support: none
-  idempotent:
-    description: Changes nothing.
-    support: full
+extends_documentation_fragment:
+  - rendezvous.wireguard.attributes.info
 options:
   interface:
     description: The name of the WireGuard interface.
@@ -71,8 +62,8 @@ options:
     default: auto
   checked:
     description:
-      - What this task returned earlier in the same run. If it was for the same interface, it is returned again without
-        asking the node.
+      - What this task returned earlier in the same run. If that was for the same interface, it is returned
+        again without asking the node.
     type: dict
 """
 
@@ -119,7 +110,7 @@ import importlib.util
 import ipaddress
 import os
 import re
-from typing import Any, Dict, List
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rendezvous.wireguard.plugins.module_utils import _firewall, _system
@@ -127,7 +118,7 @@ from ansible_collections.rendezvous.wireguard.plugins.module_utils import _firew
 SAVE_CONFIG = re.compile(r"^\s*SaveConfig\s*=\s*true\s*(#.*)?$", re.IGNORECASE | re.MULTILINE)
 
 
-def conf_problems(interface: str, directory: str = "/etc/wireguard") -> List[str]:
+def conf_problems(interface: str, directory: str = "/etc/wireguard") -> list[str]:
     """SaveConfig would overwrite the file with what is running, the agent's peers included."""
     path = os.path.join(directory, interface + ".conf")
     try:
@@ -137,23 +128,19 @@ def conf_problems(interface: str, directory: str = "/etc/wireguard") -> List[str
         return []
     if not saves:
         return []
-    return [
-        "%s has SaveConfig = true, which overwrites the file with whatever is running when the interface goes down: "
-        "remove that line" % path
-    ]
+    why = "which overwrites the file with what is running when the interface goes down"
+    return [f"{path} has SaveConfig = true, {why}: remove that line"]
 
 
-def wireguard_problems(kernel: bool, tun: bool) -> List[str]:
+def wireguard_problems(kernel: bool, tun: bool) -> list[str]:
     """Kernel or wireguard-go: one of the two has to be possible."""
     if kernel or tun:
         return []
-    return [
-        "the kernel has no WireGuard module, and there is no /dev/net/tun for wireguard-go: "
-        "install a kernel with WireGuard, or load the module tun, or give the container --device /dev/net/tun"
-    ]
+    remedy = "load the module wireguard or tun, or give the container --device /dev/net/tun"
+    return [f"the kernel has no WireGuard, and there is no /dev/net/tun for wireguard-go: {remedy}"]
 
 
-def firewall_problems(parameters: Dict[str, Any]) -> List[str]:
+def firewall_problems(parameters: dict[str, Any]) -> list[str]:
     """Only what neither we nor firewalld or ufw can open."""
     backend = parameters["firewall"]
     if backend in ("ufw", "none"):
@@ -173,7 +160,7 @@ def firewall_problems(parameters: Dict[str, Any]) -> List[str]:
     return _firewall.unmanageable(openings, _system.iptables_rules())
 
 
-def find(parameters: Dict[str, Any], result: Dict[str, Any]) -> List[str]:
+def find(parameters: dict[str, Any], result: dict[str, Any]) -> list[str]:
     """Fill the result, and return the problems."""
     if os.geteuid() != 0:
         return ["needs root: write become: true in the play"]
@@ -218,7 +205,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    result: Dict[str, Any] = {"changed": False, "interface": module.params["interface"]}
+    result: dict[str, Any] = {"changed": False, "interface": module.params["interface"]}
     problems = find(module.params, result)
     if problems:
         module.fail_json(msg="; ".join(problems), problems=problems)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Union
 
@@ -19,7 +20,7 @@ HUB_EXAMPLE = "hub.example.net wg_interface_address=192.168.7.1/24 wg_hub_endpoi
 
 @dataclass(frozen=True)
 class Host:
-    """What the inventory says about one host and one interface. Values are the user's: of any type, or None."""
+    """What the inventory says about one host and one interface. Values are the user's, of any type."""
 
     name: str
     groups: frozenset[str] = frozenset()
@@ -74,7 +75,10 @@ def problems_of_network(hosts: Sequence[Host]) -> Iterator[str]:
         yield f"{names}: there is no hub: write into the inventory\n[wireguard_hub]\n{HUB_EXAMPLE}"
     elif len(hubs) > 1:
         names = ", ".join(host.name for host in hubs)
-        yield f"{names}: only one host can be the hub: leave one in [wireguard_hub], write the others to [wireguard_peers]"
+        yield (
+            f"{names}: only one host can be the hub: leave one in [wireguard_hub], "
+            "write the others into [wireguard_peers]"
+        )
     for host in hosts:
         if len(host.groups) > 1:
             yield f"{host.name}: is in wireguard_hub and in wireguard_peers: remove it from one of them"
@@ -92,7 +96,10 @@ def _address_problems(hosts: Sequence[Host], hub: Host | None) -> Iterator[str]:
             same_version = [network for network in networks if network.version == address.version]
             if hub and not any(address.ip in network for network in same_version):
                 inside = ", ".join(map(str, networks)) or "the hub's network"
-                yield f"{host.name}: address {address} is outside of {hub.name}'s network: write one in {inside}"
+                yield (
+                    f"{host.name}: address {address} is outside of {hub.name}'s network: "
+                    f"write one in {inside}"
+                )
     for host in hosts:
         for peer in host.peers:
             yield from _claims(host, peer, owners)
@@ -129,15 +136,17 @@ def _problems_of_endpoint(host: Host) -> Iterator[str]:
         return
     inside = any(address in interface.network for interface in _parsed(host))
     if inside or address.is_loopback or address.is_unspecified:
-        yield f"{host.name}: wg_hub_endpoint {host.endpoint} cannot be reached by peers: write the hub's public address"
+        yield (
+            f"{host.name}: wg_hub_endpoint {host.endpoint} cannot be reached by peers: "
+            "write the hub's public address"
+        )
 
 
 def _parsed(host: Host) -> Iterator[Interface]:
+    """Its addresses; those that are none have been complained about."""
     for text in host.address_texts:
-        try:
+        with suppress(ValueError):
             yield ipaddress.ip_interface(check.interface_address(text))
-        except ValueError:
-            continue
 
 
 def _problem(host: Host, variable: str, checked: Callable[[str], object], text: str) -> Iterable[str]:

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: the rendezvous.wireguard authors
+"""Others' rules that would drop the tunnel's packets are found, and passed by a marked rule in each chain."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.rendezvous.wireguard.plugins.module_utils import _firewall
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._firewall import Openings, Ruleset, plan
+
+HUB = Openings("wg0", ("192.168.7.1/24",), 51820, (8080,), relay=True)
+PEER = Openings("wg0", ("192.168.7.5/24",), None, (8080,))
+
+ACCEPT = {"accept": None}
+DROP = {"drop": None}
+
+
+def match(left: Any, right: Any, op: str = "==") -> dict[str, Any]:
+    return {"match": {"op": op, "left": left, "right": right}}
+
+
+def meta(key: str) -> dict[str, Any]:
+    return {"meta": {"key": key}}
+
+
+def dport(protocol: str) -> dict[str, Any]:
+    return {"payload": {"protocol": protocol, "field": "dport"}}
+
+
+CT_STATE = {"ct": {"key": "state"}}
+ESTABLISHED = [match(CT_STATE, ["established", "related"], "in"), ACCEPT]
+
+
+def listing(*rules: Any, hook: str = "input", policy: str = "drop", **more: list[Any]) -> dict[str, Any]:
+    """What nft lists: a table "site" with one base chain of these rules, and other chains by name."""
+    base = {"family": "inet", "table": "site", "name": "base", "handle": 1}
+    items: list[Any] = [{"table": {"family": "inet", "name": "site", "handle": 1}}]
+    items.append({"chain": {**base, "type": "filter", "hook": hook, "prio": 0, "policy": policy}})
+    for chain, expressions in [("base", list(rules)), *more.items()]:
+        for number, expression in enumerate(expressions):
+            rule = {
+                "family": "inet",
+                "table": "site",
+                "chain": chain,
+                "handle": 10 + number,
+                "expr": expression,
+            }
+            items.append({"rule": rule})
+    return {"nftables": items}
+
+
+def inserted(found: dict[str, Any], openings: Openings = PEER) -> list[str]:
+    return [str(rule) for rule in plan(Ruleset(found), openings).insert]
+
+
+STATUSZ = (
+    'inet site base iifname "wg0" tcp dport 8080 accept comment "rendezvous.wireguard wg0: tcp/8080 from wg0"'
+)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        [],
+        [ESTABLISHED],
+        [[match(meta("iifname"), "lo"), ACCEPT]],
+        [[match(dport("tcp"), {"set": [22, {"range": [80, 90]}]}), ACCEPT]],
+        [[match(dport("udp"), 8080), ACCEPT]],
+        [[match({"payload": {"protocol": "ip", "field": "saddr"}}, "10.0.0.0/8"), ACCEPT]],
+        [[match(dport("tcp"), "@services"), ACCEPT]],
+        [[{"limit": {"rate": 3, "per": "second"}}, ACCEPT]],
+        [[match(meta("iifname"), "wg*", "!="), ACCEPT]],
+        [[{"jump": {"target": "nothing"}}]],
+        [[match(meta("iifname"), "wg0"), {"return": None}], [ACCEPT]],
+        [[match(meta("iifname"), "wg0"), {"counter": {}}, {"reject": None}], [ACCEPT]],
+    ],
+)
+def test_a_chain_that_would_drop_gets_a_rule(rules: list[Any]) -> None:
+    assert inserted(listing(*rules)) == [STATUSZ]
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        [[ACCEPT]],
+        [[match(meta("iifname"), "wg0"), ACCEPT]],
+        [[match(meta("iifname"), {"set": ["eth1", "wg*"]}), {"log": {}}, ACCEPT]],
+        [[match(meta("iifname"), "eth0", "!="), ACCEPT]],
+        [[match(dport("tcp"), {"range": [8000, 9000]}), ACCEPT]],
+        [[match(meta("l4proto"), {"set": ["tcp", "udp"]}), match(dport("th"), 8080), ACCEPT]],
+        [[match(CT_STATE, {"set": ["new", "established"]}), ACCEPT]],
+        [[{"vmap": {"key": CT_STATE, "data": {"set": [["invalid", DROP], ["new", ACCEPT]]}}}]],
+        [[{"jump": {"target": "vpn"}}]],
+        [[{"goto": {"target": "vpn"}}]],
+    ],
+)
+def test_a_chain_that_accepts_is_left_alone(rules: list[Any]) -> None:
+    vpn = [[match(meta("iifname"), "wg0"), ACCEPT]]
+    assert inserted(listing(*rules, vpn=vpn)) == []
+
+
+def test_a_drop_at_the_end_is_as_bad_as_a_policy() -> None:
+    assert inserted(listing(ESTABLISHED, [DROP], policy="accept")) == [STATUSZ]
+
+
+def test_a_loop_of_jumps_ends() -> None:
+    assert inserted(listing([{"jump": {"target": "a"}}], a=[[{"jump": {"target": "a"}}]])) == [STATUSZ]
+
+
+def test_the_hub_needs_its_port_from_anywhere_and_the_way_between_peers() -> None:
+    texts = " ".join(inserted(listing(ESTABLISHED), HUB))
+    assert "udp dport 51820 accept" in texts
+    assert 'iifname "wg0" tcp dport 8080 accept' in texts
+    (forward,) = inserted(listing(ESTABLISHED, hook="forward"), HUB)
+    assert 'iifname "wg0" oifname "wg0" accept' in forward
+
+
+def test_a_rule_for_another_interface_does_not_open_the_listen_port() -> None:
+    found = listing([match(meta("iifname"), "lo"), match(dport("udp"), 51820), ACCEPT])
+    assert any("udp dport 51820" in text for text in inserted(found, HUB))
+
+
+def test_the_second_plan_is_empty() -> None:
+    found = listing(ESTABLISHED)
+    first = plan(Ruleset(found), PEER)
+    for number, rule in enumerate(first.insert):
+        comment = rule.text.split('"')[-2]
+        expression = [match(meta("iifname"), "wg0"), match(dport("tcp"), 8080), ACCEPT]
+        place = {"family": "inet", "table": "site", "chain": "base", "handle": 90 + number}
+        found["nftables"].append({"rule": {**place, "comment": comment, "expr": expression}})
+
+    assert first
+    assert not plan(Ruleset(found), PEER)
+
+
+def test_a_rule_of_ours_that_is_needed_no_more_goes() -> None:
+    found = listing([ACCEPT])
+    place = {"family": "inet", "table": "site", "chain": "base", "handle": 91, "expr": [ACCEPT]}
+    found["nftables"].append({"rule": {**place, "comment": "rendezvous.wireguard wg0: tcp/9090 from wg0"}})
+    found["nftables"].append(
+        {"rule": {**place, "handle": 92, "comment": "rendezvous.wireguard wg1: tcp/9090"}}
+    )
+
+    assert plan(Ruleset(found), PEER).commands().split("\n")[0] == "delete rule inet site base handle 91"
+    assert "92" not in plan(Ruleset(found), PEER).commands()
+
+
+def test_only_a_relay_has_a_table_of_its_own() -> None:
+    nothing = Ruleset({})
+    commands = plan(nothing, HUB).own_table or ""
+    assert 'iifname "wg0" ip daddr 192.168.7.0/24 ip daddr != 192.168.7.1 notrack' in commands
+    assert not plan(nothing, PEER)
+    was_relay = Ruleset({"nftables": [{"table": {"family": "inet", "name": "rendezvous_wg0"}}]})
+    assert plan(was_relay, PEER).own_table == "delete table inet rendezvous_wg0"
+
+
+def test_the_table_is_named_after_the_interface_as_nft_can_read_it() -> None:
+    assert _firewall.own_table(Openings("wg-home.1", ())) == "rendezvous_wg_home_1"
+
+
+def test_none_leaves_all_rules_alone() -> None:
+    assert not plan(
+        Ruleset(listing(ESTABLISHED)), Openings("wg0", HUB.addresses, 51820, (8080,), True, "none")
+    )
+
+
+def test_firewalld_keeps_its_table_to_itself() -> None:
+    text = json.dumps(listing(ESTABLISHED)).replace('"site"', '"firewalld"')
+    assert (
+        inserted(json.loads(text), Openings("wg0", PEER.addresses, None, (8080,), backend="firewalld")) == []
+    )
+
+
+DOCKER = """\
+-P INPUT ACCEPT
+-P FORWARD DROP
+-N DOCKER-USER
+-A FORWARD -j DOCKER-USER
+-A FORWARD -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A DOCKER-USER -j RETURN
+"""
+
+
+def test_iptables_that_would_drop_is_named_with_the_rule_to_add() -> None:
+    assert _firewall.unmanageable(HUB, {"iptables": DOCKER}) == [
+        "the FORWARD chain of iptables drops from wg0 to wg0: "
+        "add `iptables -I FORWARD -i wg0 -o wg0 -j ACCEPT`"
+    ]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "-A FORWARD -i wg0 -o wg0 -j ACCEPT",
+        "-A FORWARD -i wg+ -j ACCEPT",
+        '-A FORWARD ! -i eth0 -m comment --comment "a tunnel" -j ACCEPT',
+        "-A DOCKER-USER -i wg0 -j ACCEPT",
+        "-A FORWARD -j TUNNELS\n-A TUNNELS -o wg0 -j ACCEPT",
+        "-A FORWARD -m conntrack --ctstate NEW,UNTRACKED -j ACCEPT",
+    ],
+)
+def test_iptables_with_that_rule_is_fine(rule: str) -> None:
+    lines = DOCKER.replace("-A DOCKER-USER -j RETURN\n", "")
+    assert _firewall.unmanageable(HUB, {"iptables": lines + rule + "\n"}) == []
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "-A FORWARD -i eth0 -o wg0 -j ACCEPT",
+        "-A FORWARD -s 10.0.0.0/8 -j ACCEPT",
+        "-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        "-A FORWARD -i wg0 -j DROP\n-A FORWARD -j ACCEPT",
+    ],
+)
+def test_iptables_with_another_rule_is_not(rule: str) -> None:
+    assert len(_firewall.unmanageable(HUB, {"iptables-legacy": DOCKER + rule + "\n"})) == 1
+
+
+def test_iptables_opens_a_range_of_ports() -> None:
+    rules = "-P INPUT DROP\n-A INPUT -p tcp -m tcp --dport 8000:8100 -j ACCEPT\n"
+    assert _firewall.unmanageable(PEER, {"iptables": rules}) == []
+
+
+def test_the_record_reads_back() -> None:
+    assert Openings.from_json(HUB.to_json()) == HUB
+
+
+def test_sysctls_that_differ_are_set_and_a_missing_interface_waits(tmp_path: Path) -> None:
+    for name, value in {"net/ipv4/ip_forward": "0", "net/ipv4/conf/all/send_redirects": "0"}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(value + "\n")
+
+    wrong = _firewall.wrong_sysctls(HUB, str(tmp_path))
+    assert wrong == {"net/ipv4/ip_forward": "1"}
+    _firewall.set_sysctls(wrong, str(tmp_path))
+    assert _firewall.wrong_sysctls(HUB, str(tmp_path)) == {}
+
+
+def test_a_sysctl_that_cannot_be_set_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        OSError, match=r"sysctl net\.ipv4\.ip_forward to 1 .*--sysctl net\.ipv4\.ip_forward=1"
+    ):
+        _firewall.set_sysctls({"net/ipv4/ip_forward": "1"}, str(tmp_path / "missing"))
+
+
+def test_a_peer_needs_no_sysctl() -> None:
+    assert _firewall.sysctl_text(PEER) == ""
+
+
+def test_the_unit_says_what_it_wants(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _firewall.main([]) == 2
+    assert "firewall.py INTERFACE" in capsys.readouterr().err
+    assert _firewall.main(["no-such-interface"]) == 1
+    assert "no-such-interface" in capsys.readouterr().err
