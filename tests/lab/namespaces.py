@@ -15,6 +15,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -22,16 +23,18 @@ from typing import IO
 PREFIX = "wglab"
 NETNS = Path("/run/netns")
 TIMEOUT_S = 30.0
+NOTHING_LEFT = b"nothing left"
 _labs = itertools.count(1)
 
 
 def start_time(pid: int) -> str | None:
-    """Field 22 of /proc/PID/stat (proc(5)), which with the pid names one process for good; None if gone."""
+    """Field 22 of /proc/PID/stat (proc(5)), which with the pid names one process for good; None if dead."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return stat.rpartition(")")[2].split()[19]
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else fields[19]
 
 
 def unique_prefix() -> str:
@@ -40,16 +43,23 @@ def unique_prefix() -> str:
 
 
 def sweep() -> list[str]:
-    """Remove the namespaces of dead owners; their names."""
+    """Remove the namespaces of dead owners, and end what still runs in them; their names."""
     swept = []
     for path in sorted(NETNS.glob(f"{PREFIX}-*-*-*")):
-        _, pid, started, _ = path.name.split("-", 3)
-        if start_time(int(pid)) != started:
-            subprocess.run(
-                ["ip", "netns", "delete", path.name], check=False, capture_output=True, timeout=TIMEOUT_S
-            )
+        _, owner, started, _ = path.name.split("-", 3)
+        if start_time(int(owner)) != started:
+            for pid in _ip_netns("pids", path.name).split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            _ip_netns("delete", path.name)
             swept.append(path.name)
     return swept
+
+
+def _ip_netns(command: str, name: str) -> str:
+    """Output of `ip netns COMMAND NAME`, nothing if another sweep was faster."""
+    argv = ["ip", "netns", command, name]
+    return subprocess.run(argv, check=False, capture_output=True, text=True, timeout=TIMEOUT_S).stdout
 
 
 @contextlib.contextmanager
@@ -57,11 +67,13 @@ def swept_when_this_process_ends() -> Iterator[None]:
     """Sweep now, and again when this process has ended, be it by SIGKILL."""
     sweep()
     # It learns of our end by the pipe that closes. A session of its own keeps Ctrl-C from it.
-    sweeper = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, start_new_session=True)
+    sweeper = subprocess.Popen(
+        [sys.executable, __file__, str(os.getpid())], stdin=subprocess.PIPE, start_new_session=True
+    )
     try:
         yield
     finally:
-        sweeper.communicate(timeout=TIMEOUT_S)
+        sweeper.communicate(NOTHING_LEFT, timeout=TIMEOUT_S)
 
 
 class CommandFailedError(AssertionError):
@@ -178,5 +190,8 @@ class Namespace:
 
 
 if __name__ == "__main__":
-    sys.stdin.read()
-    sweep()
+    owner = int(sys.argv[1])
+    if sys.stdin.buffer.read() != NOTHING_LEFT:
+        while os.getppid() == owner:
+            time.sleep(0.01)
+        sweep()

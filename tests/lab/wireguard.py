@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import random
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from tests.lab.namespaces import CommandFailedError, Namespace
 
 INTERFACE = "wg0"
 KEEPALIVE_S = 13
+VPN = "192.168.7.0/24"
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float, what: str, every_s: float = 0.05) -> float:
@@ -61,7 +63,7 @@ class Node(Namespace):
         self.public_key = public_key_of(private_key)
         self.address = address.partition("/")[0]
         with (self.directory / "wireguard-go.log").open("w") as log:
-            self.start(
+            self._wireguard = self.start(
                 "wireguard-go",
                 "--foreground",
                 INTERFACE,
@@ -88,8 +90,16 @@ class Node(Namespace):
             "-c",
             f"umask 077; cat > /etc/wireguard/{INTERFACE}.conf",
             stdin=f"[Interface]\nPrivateKey = {private_key}\n\n[Peer]\nPublicKey = {hub_key}\n"
-            f"Endpoint = {endpoint}\nAllowedIPs = 192.168.7.0/24\nPersistentKeepalive = {KEEPALIVE_S}\n",
+            f"Endpoint = {endpoint}\nAllowedIPs = {VPN}\nPersistentKeepalive = {KEEPALIVE_S}\n",
         )
+        self.sync_file()
+
+    def make_interface_anew(self) -> None:
+        """End wireguard-go, which takes wg0 with it, and start over from the file, as a reboot does."""
+        private_key = self.run("cat", f"/etc/wireguard/{INTERFACE}.key").strip()
+        prefix = ipaddress.ip_network(VPN).prefixlen
+        self.end(self._wireguard)
+        self.up(f"{self.address}/{prefix}", private_key)
         self.sync_file()
 
     def sync_file(self) -> None:
