@@ -31,7 +31,7 @@ def main() -> int:
     except AssertionError as error:
         verdict = f"FAILED: {error}"
     print(run.journal)
-    print(f"loss {run.loss:g}, one-way delay {run.one_way_s:.3f} s")
+    print(f"loss {run.loss:g}, one-way delay {run.monitor.one_way_s:.3f} s")
     print(verdict)
     return 0 if verdict == "held" else 1
 

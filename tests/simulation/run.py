@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
-"""One run: agents behind NATs, what happens to them, and whether there always was a path."""
+"""One run: agents behind NATs, what happens to them, and what is checked of every one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from functools import partial
 
 from tests.nat_profiles import PROFILES
 from tests.simulation.agents import Agent, HubModel, Journal
+from tests.simulation.monitor import Node, PathMonitor
 from tests.simulation.network import Link
 from tests.simulation.origin import OriginAgent
 from tests.simulation.world import World
@@ -19,7 +20,6 @@ from wg_rendezvous.core.mesh import Settings
 AGENTS_START_AT = 10.0
 """All nodes talk to the hub from 0 on: every learning window has passed by then."""
 
-WATCH_EVERY_S = 0.05
 PROBE_TIMEOUT_S = 1.0
 
 
@@ -42,58 +42,6 @@ class Case:
         )
 
 
-@dataclass
-class PathMonitor:
-    """Watches the path of a pair at every change, from the first time on that there is one: when it was
-    missing, and since when it is direct."""
-
-    world: World
-    one: Agent | OriginAgent
-    other: Agent | OriginAgent
-    journal: Journal
-    outages: list[tuple[float, float]] = field(default_factory=list)
-    direct_since: float | None = None
-    lost_at: float | None = None
-    _connected: bool = False
-
-    def __post_init__(self) -> None:
-        self.name = f"{self.one.name}-{self.other.name}"
-        self.world.engine.watchers.append(self._look)
-        self._look()
-
-    @property
-    def direct(self) -> bool:
-        """Traffic goes both ways and not through the hub, now."""
-        return self.direct_since is not None
-
-    def finish(self) -> None:
-        """Count an outage that still lasts."""
-        if self.lost_at is not None:
-            self.outages.append((self.lost_at, self.world.engine.now))
-
-    @property
-    def longest_s(self) -> float:
-        """The longest outage."""
-        return max((end - begin for begin, end in self.outages), default=0.0)
-
-    def _look(self) -> None:
-        now = self.world.engine.now
-        direct = self.world.is_direct(self.one.device, self.other.device)
-        if direct != self.direct:
-            self.direct_since = now if direct else None
-            self.journal.write(now, self.name, "direct" if direct else "not direct any more")
-        passes = direct or self.world.has_path(self.one.device, self.other.device)
-        self._connected = self._connected or passes
-        if not passes and self.lost_at is None and self._connected:
-            self.lost_at = now
-            self.journal.write(now, self.name, "NO PATH")
-        elif passes and self.lost_at is not None:
-            if now > self.lost_at:
-                self.outages.append((self.lost_at, now))
-            self.journal.write(now, self.name, f"path again after {now - self.lost_at:.3f} s")
-            self.lost_at = None
-
-
 class Run:
     """Agents A, B and so on, set up as the case says; `monitors` watch A's paths.
 
@@ -110,31 +58,45 @@ class Run:
         self.hub = HubModel(self.world.hub)
         random = self.engine.random
         self.loss = random.choice((0.0, 0.0, 0.01, 0.03))
-        self.one_way_s = 0.0
         self.agents: dict[str, Agent] = {}
-        truths: dict[str, str] = {}
-        nodes: list[Agent | OriginAgent] = []
-        for nth, profile in enumerate(scenario.nats):
-            name = chr(ord("A") + nth)
-            link = Link(random.uniform(0.001, 0.06), random.choice((0.0, 0.005)))
-            self.one_way_s += link.delay_s + link.jitter_s
-            device = self.world.add_node(
-                name, PROFILES[profile], 99 if name == case.larger else 10 + nth, link
-            )
-            truths[device.public_key] = device.address
-            agent: Agent | OriginAgent
-            if name in scenario.origins:
-                agent = OriginAgent(self.world, device, self.journal)
-            else:
-                agent = self.agents[name] = Agent(self.world, device, scenario.settings, truths, self.journal)
-            nodes.append(agent)
-            joins_at = max(0, nth - 1) * scenario.newcomer_every_s
-            self.engine.call_in(joins_at, partial(self.world.connect, device))
-            self.engine.call_in(joins_at + AGENTS_START_AT + min(nth, 1) * case.offset_s, agent.start)
+        self._truths: dict[str, str] = {}
+        nodes = [self._add(nth) for nth in range(len(scenario.nats))]
         self.engine.run_until(AGENTS_START_AT - 0.001)
         for node in nodes:
             node.device.host.link.loss = self.loss
-        self.monitors = [PathMonitor(self.world, nodes[0], other, self.journal) for other in nodes[1:]]
+        self.monitors = [
+            PathMonitor(self.world, nodes[0], other, self.journal, self._apart_s(nth))
+            for nth, other in enumerate(nodes)
+            if nth > 0
+        ]
+
+    def _add(self, nth: int) -> Node:
+        """The nth node: its tunnel comes up when it joins, its agent runs 10 s later."""
+        random = self.engine.random
+        name = chr(ord("A") + nth)
+        link = Link(random.uniform(0.001, 0.06), random.choice((0.0, 0.005)))
+        key_number = 99 if name == self.case.larger else 10 + nth
+        device = self.world.add_node(name, PROFILES[self.scenario.nats[nth]], key_number, link)
+        self._truths[device.public_key] = device.address
+        node: Node
+        if name in self.scenario.origins:
+            node = OriginAgent(self.world, device, self.journal)
+        else:
+            node = Agent(self.world, device, self.scenario.settings, self._truths, self.journal)
+            self.agents[name] = node
+        joins_at = self._joins_at(nth)
+        self.engine.call_in(joins_at, partial(self.world.connect, device))
+        self.engine.call_in(joins_at + AGENTS_START_AT + min(nth, 1) * self.case.offset_s, node.start)
+        return node
+
+    def _joins_at(self, nth: int) -> float:
+        return max(0, nth - 1) * self.scenario.newcomer_every_s
+
+    def _apart_s(self, nth: int) -> float:
+        """How far the passes of A and the nth node are apart, at most half an interval."""
+        interval_s = self.scenario.settings.interval_s
+        apart_s = (self._joins_at(nth) + self.case.offset_s) % interval_s
+        return min(apart_s, interval_s - apart_s)
 
     def go(self) -> None:
         """Let it run, and check what has to hold in this scenario. Raises AssertionError."""
@@ -176,24 +138,10 @@ class Run:
         return tuple(len(agent.fresh_ports_at) for agent in self.agents.values())
 
     @property
-    def in_phase(self) -> bool:
-        """The passes of A and B happen within a few round trips of one another."""
-        apart_s = self.case.offset_s % self.scenario.settings.interval_s
-        return min(apart_s, self.scenario.settings.interval_s - apart_s) < 0.4
-
-    @property
-    def brief_s(self) -> float:
-        """How long the pair may be without a path by what the agents do.
-
-        Without loss that is a promotion: both ends look at the device every 50 ms, and one of them sees the
-        handshake a trip later than the other (facts 4 and 14). If both pass at almost the same time, the
-        knock of one may end the session that the other has just seen, and it takes another round trip. Where
-        packets are lost, one end may go back to the relay alone, and without signals the other notices at its
-        next pass, by two missed probes.
-        """
-        brief_s = WATCH_EVERY_S + self.one_way_s + 0.01 + (2 * self.one_way_s if self.in_phase else 0.0)
-        one_sided_s = self.scenario.settings.interval_s + 4 * PROBE_TIMEOUT_S
-        return brief_s if self.loss == 0 else brief_s + one_sided_s
+    def one_sided_s(self) -> float:
+        """How long it takes, without signals, until an end notices that the other one went back to the relay:
+        a pass and two missed probes."""
+        return self.scenario.settings.interval_s + 4 * PROBE_TIMEOUT_S
 
 
 @dataclass(frozen=True)
@@ -221,9 +169,10 @@ def check_budget(agent: Agent) -> None:
 
 
 def check_never_without_path(run: Run, besides_s: float = 0.0) -> None:
-    """Every outage is as brief as `Run.brief_s` says, or `besides_s` longer."""
+    """No outage is longer than that of a promotion and `besides_s`; where packets are lost, one end may go
+    back to the relay alone."""
     for monitor in run.monitors:
-        allowed_s = run.brief_s + besides_s
+        allowed_s = monitor.promotion_s + besides_s + (0.0 if run.loss == 0 else run.one_sided_s)
         assert monitor.longest_s <= allowed_s, (
             f"{monitor.name} without a path for {monitor.longest_s:.3f} s, {allowed_s:.3f} s are allowed"
         )

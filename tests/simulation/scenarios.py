@@ -58,7 +58,7 @@ def _needs_it_after_a_collision(run: Run) -> None:
 
 
 def _b_needs_it_if_a_came_first(run: Run) -> None:
-    if run.loss == 0 and not run.in_phase:
+    if run.loss == 0 and not run.monitor.in_phase:
         _b_needs_it(run)
     else:
         _needs_it_after_a_collision(run)
@@ -135,6 +135,15 @@ def _a_does_not_fire(run: Run) -> None:
     assert run.fired[0] == 0, "A fired, although B's endpoint kept changing"
 
 
+def _newcomer_costs_one_port(run: Run) -> None:
+    """A needs a port for B, and another for C, who joins later; that one breaks A's link to B for a while."""
+    check_direct(run)
+    check_never_without_path(run, TWO_PASSES_S)
+    a, *others = run.fired
+    assert a == 2, f"A needs two fresh ports, and took {a}"
+    assert max(others) <= 1, f"the others need none, and took {others}"
+
+
 RESTART_CONDITION = {
     "healthy drop": Scenario(("cone drop", "cone drop"), _never_fires, 120.0),
     "healthy reject": Scenario(("cone reject", "cone reject"), _never_fires, 120.0),
@@ -143,6 +152,15 @@ RESTART_CONDITION = {
     "learning window": Scenario(("cone drop", "learning window drop"), _b_needs_it),
     "learning window, unit restarted": Scenario(
         ("cone drop", "learning window drop"), _b_needs_it, settings=Settings(refresh=Policy.RESTART)
+    ),
+    "newcomer, A behind a learning window": Scenario(
+        ("learning window drop", "cone drop", "cone drop"),
+        _newcomer_costs_one_port,
+        400.0,
+        newcomer_every_s=150.0,
+    ),
+    "healthy, six of them": Scenario(
+        ("cone drop", "cone reject", "cone drop") * 2, _never_fires, 150.0, newcomer_every_s=20.0
     ),
     "offline": Scenario(("cone drop", "cone drop"), _nobody_fires, 180.0, happenings=_unplug_b),
     "endpoint changing": Scenario(

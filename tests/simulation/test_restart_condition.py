@@ -18,12 +18,13 @@ HALF_SECONDS = [half / 2 for half in range(27)]
 """0 to 13 s: one whole loop."""
 
 SPARSE = [0.0, 4.5, 9.0, 12.5]
-"""For what has to run long, as the fresh ports get rarer."""
+"""For what has to run long, as the fresh ports get rarer, and for many agents."""
 
 
 def cases(scenario: str, larger: str) -> list[Case]:
     """The cases of one scenario and one order of the keys."""
-    offsets = SPARSE if scenario in HOPELESS else HALF_SECONDS
+    many = len(SCENARIOS[scenario].nats) > 2
+    offsets = SPARSE if many or scenario in HOPELESS else HALF_SECONDS
     first_seed = 1000 * list(SCENARIOS).index(scenario) + (500 if larger == "B" else 0)
     return [Case(scenario, offset_s, larger, first_seed + nth) for nth, offset_s in enumerate(offsets)]
 

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""Whether there was a path all the time: of one pair of agents, evaluated at every change of anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tests.simulation.agents import Agent, Journal
+from tests.simulation.origin import OriginAgent
+from tests.simulation.world import World
+
+Node = Agent | OriginAgent
+
+WATCH_EVERY_S = 0.05
+IN_PHASE_S = 0.4
+
+
+@dataclass
+class PathMonitor:
+    """Watches the path of a pair from the first time on that there is one: when it was missing, and since
+    when it is direct. Their passes are `apart_s` apart."""
+
+    world: World
+    one: Node
+    other: Node
+    journal: Journal
+    apart_s: float = 0.0
+    outages: list[tuple[float, float]] = field(default_factory=list)
+    direct_since: float | None = None
+    lost_at: float | None = None
+    _connected: bool = False
+
+    def __post_init__(self) -> None:
+        self.name = f"{self.one.name}-{self.other.name}"
+        self.world.engine.watchers.append(self._look)
+        self._look()
+
+    @property
+    def direct(self) -> bool:
+        """Traffic goes both ways and not through the hub, now."""
+        return self.direct_since is not None
+
+    @property
+    def one_way_s(self) -> float:
+        """The longest that a packet can take from one to the other, directly."""
+        links = (self.one.device.host.link, self.other.device.host.link)
+        return sum(link.delay_s + link.jitter_s for link in links)
+
+    @property
+    def in_phase(self) -> bool:
+        """They pass within a few round trips of one another."""
+        return self.apart_s < IN_PHASE_S
+
+    @property
+    def promotion_s(self) -> float:
+        """How long a promotion may leave the pair without a path.
+
+        Both ends look at the device every 50 ms, and one of them sees the handshake a trip later than the
+        other (facts 4 and 14). If both pass at almost the same time, the knock of one may end the session
+        that the other has just seen, and it takes another round trip.
+        """
+        return WATCH_EVERY_S + 0.01 + self.one_way_s * (3 if self.in_phase else 1)
+
+    def finish(self) -> None:
+        """Count an outage that still lasts."""
+        if self.lost_at is not None:
+            self.outages.append((self.lost_at, self.world.engine.now))
+
+    @property
+    def longest_s(self) -> float:
+        """The longest outage."""
+        return max((end - begin for begin, end in self.outages), default=0.0)
+
+    def _look(self) -> None:
+        now = self.world.engine.now
+        direct = self.world.is_direct(self.one.device, self.other.device)
+        if direct != self.direct:
+            self.direct_since = now if direct else None
+            self.journal.write(now, self.name, "direct" if direct else "not direct any more")
+        passes = direct or self.world.has_path(self.one.device, self.other.device)
+        self._connected = self._connected or passes
+        if not passes and self.lost_at is None and self._connected:
+            self.lost_at = now
+            self.journal.write(now, self.name, "NO PATH")
+        elif passes and self.lost_at is not None:
+            if now > self.lost_at:
+                self.outages.append((self.lost_at, now))
+            self.journal.write(now, self.name, f"path again after {now - self.lost_at:.3f} s")
+            self.lost_at = None
