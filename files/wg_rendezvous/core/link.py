@@ -12,8 +12,10 @@ when an answer came back through it.
 
     relayed      Traffic goes through the hub.  The device has no entry for the peer, or one
                  without AllowedIPs that nobody waits for.
+    opening      Low-TTL openers are out: the own NAT is open, nothing arrived at the other one.
     knocking     The device has a fresh entry with an endpoint and a keepalive, without
-                 AllowedIPs.  WireGuard sends handshake initiations.  Traffic is still relayed.
+                 AllowedIPs.  WireGuard sends handshake initiations.  Traffic is still relayed;
+                 coming from a promoted state, this is what takes it back.
     provisional  A handshake newer than the knock was seen, so the AllowedIPs were moved here.
                  The other end sees the same handshake within a round trip and moves as well
                  (fact 14).  A probe has to come back through the link, or both go back.
@@ -39,6 +41,7 @@ class State(enum.Enum):
     """Where the traffic goes, and what is awaited (see above)."""
 
     RELAYED = "relayed"
+    OPENING = "opening"
     KNOCKING = "knocking"
     PROVISIONAL = "provisional"
     DIRECT = "direct"
@@ -49,6 +52,7 @@ class LinkEvent(enum.Enum):
     """What happens to a link."""
 
     TRY = "try"  # a pass found the peer online, at an endpoint
+    KNOCK_DUE = "knock due"  # the openers are out, and it is this end's time to knock
     HANDSHAKE = "handshake"  # the device shows a handshake newer than the knock
     ANSWERED = "answered"  # the latest probe came back through the link
     MISSED = "missed"  # the latest probe did not
@@ -69,15 +73,18 @@ class Effect(enum.Enum):
     CONFIRM = "confirm"  # probe once more when the other end has made up its mind as well
     ASK = "ask"  # ask the hub now: is it silent as well, does it name another endpoint?
     FOLLOW = "follow"  # point the entry at the endpoint that the hub names, if it is another
-    DEMOTE = "demote"  # take the AllowedIPs away; the session stays
     REMOVE = "remove"  # take the entry out of the device
 
 
 TRANSITIONS: dict[tuple[State, LinkEvent], tuple[State, tuple[Effect, ...]]] = {
-    (State.RELAYED, LinkEvent.TRY): (State.KNOCKING, (Effect.OPEN, Effect.KNOCK)),
+    (State.RELAYED, LinkEvent.TRY): (State.OPENING, (Effect.OPEN,)),
     (State.RELAYED, LinkEvent.WITHDRAW): (State.RELAYED, (Effect.REMOVE,)),
     (State.RELAYED, LinkEvent.ADOPTED): (State.DIRECT, (Effect.PROBE,)),
-    (State.KNOCKING, LinkEvent.TRY): (State.KNOCKING, (Effect.OPEN, Effect.KNOCK)),
+    (State.OPENING, LinkEvent.TRY): (State.OPENING, (Effect.OPEN,)),
+    (State.OPENING, LinkEvent.KNOCK_DUE): (State.KNOCKING, (Effect.KNOCK,)),
+    (State.OPENING, LinkEvent.WITHDRAW): (State.RELAYED, (Effect.REMOVE,)),
+    (State.KNOCKING, LinkEvent.TRY): (State.KNOCKING, (Effect.OPEN,)),
+    (State.KNOCKING, LinkEvent.KNOCK_DUE): (State.KNOCKING, (Effect.KNOCK,)),
     (State.KNOCKING, LinkEvent.HANDSHAKE): (State.PROVISIONAL, (Effect.PROMOTE, Effect.PROBE)),
     (State.KNOCKING, LinkEvent.LOST): (State.RELAYED, ()),
     (State.KNOCKING, LinkEvent.WITHDRAW): (State.RELAYED, (Effect.REMOVE,)),
@@ -93,7 +100,7 @@ TRANSITIONS: dict[tuple[State, LinkEvent], tuple[State, tuple[Effect, ...]]] = {
     (State.DIRECT, LinkEvent.WITHDRAW): (State.RELAYED, (Effect.REMOVE,)),
     (State.DOUBTFUL, LinkEvent.TRY): (State.DOUBTFUL, (Effect.FOLLOW,)),
     (State.DOUBTFUL, LinkEvent.ANSWERED): (State.DIRECT, ()),
-    (State.DOUBTFUL, LinkEvent.MISSED): (State.RELAYED, (Effect.DEMOTE,)),
+    (State.DOUBTFUL, LinkEvent.MISSED): (State.KNOCKING, (Effect.OPEN, Effect.KNOCK)),
     (State.DOUBTFUL, LinkEvent.MISSED_BLIND): (State.DOUBTFUL, (Effect.PROBE_SOON,)),
     (State.DOUBTFUL, LinkEvent.LOST): (State.RELAYED, ()),
     (State.DOUBTFUL, LinkEvent.WITHDRAW): (State.RELAYED, (Effect.REMOVE,)),
@@ -122,9 +129,13 @@ class Link:
     tries: int = 0
     knocked_at: float | None = None
     attempt: int = 0
+    knock_due_at: float | None = None
     probing: bool = False
     probe_due_at: float | None = None
     rtt_s: float | None = None
+    rx_bytes: int = 0
+    tx_bytes: int = 0
+    heard_at: float = 0.0
     unproven: int = 0
     retry_at: float = 0.0
 

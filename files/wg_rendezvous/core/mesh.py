@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
-from .._wireguard.dump import Device
+from .._wireguard.dump import Device, Peer
 from .._wireguard.keys import check_key
 from . import actions, events
 from .actions import Action, PeerChange
@@ -35,6 +35,10 @@ CONFIRM_S = 2.0
 WATCH_S = 15.0
 WATCH_EVERY_S = 0.05
 CHECK_EVERY_S = 1.0
+SILENCE_S = 2.0
+"""A link with traffic is asked when nothing was received for so long."""
+KEEPALIVES_BYTES = 64
+"""More than this is traffic: a keepalive is 32 bytes."""
 HUB_RETRY_S = 0.5
 HUB_PATIENCE_S = 1.0
 """A hub that has not answered for so long counts as silent when a link is judged."""
@@ -84,11 +88,12 @@ class Mesh:
         self._refused: dict[str, str] = {}
         self._saved: tuple[Any, ...] = ()
         self._answer: events.HubAnswered | events.HubSilent | None = None
-        self._queue: list[tuple[float, str]] = []
+        self._queue: list[str] = []
         self._bucket = TokenBucket()
         self._asking = False
         self._asked_at = 0.0
         self._hub_misses = 0
+        self._hurry = False
         self._pass_at = 0.0
         self._round_at: float | None = None
         self._watch_until = 0.0
@@ -116,7 +121,6 @@ class Mesh:
             Effect.CONFIRM: self._confirm,
             Effect.ASK: self._ask,
             Effect.FOLLOW: self._follow,
-            Effect.DEMOTE: self._demote,
             Effect.REMOVE: self._remove,
         }
 
@@ -131,13 +135,14 @@ class Mesh:
 
     def wakeup_at(self, now_s: float) -> float:
         """The time at which the next `Tick` is wanted."""
-        times = [link.probe_due_at for link in self.links.values() if link.probe_due_at is not None]
+        due_ats = [at for link in self.links.values() for at in (link.probe_due_at, link.knock_due_at)]
+        times = [at for at in due_ats if at is not None]
         if not self._asking:
             times.append(self._pass_at)
         if self._watch_at is not None:
             times.append(self._watch_at)
         if self._queue:
-            times.append(max(self._queue[0][0], self._bucket.available_at(PACKETS_PER_KNOCK, now_s)))
+            times.append(self._bucket.available_at(PACKETS_PER_KNOCK, now_s))
         return min(times, default=now_s + self.settings.interval_s)
 
     def status(self, now_s: float) -> list[dict[str, Any]]:
@@ -212,6 +217,8 @@ class Mesh:
         for link in self.links.values():
             if link.probe_due_at is not None and now_s >= link.probe_due_at:
                 self._probe(link, now_s)
+            if link.knock_due_at is not None and now_s >= link.knock_due_at:
+                self._feed(link, LinkEvent.KNOCK_DUE, now_s)
 
     def _on_hub(self, event: events.HubAnswered | events.HubSilent, _now_s: float) -> None:
         """A pass looks at the device before it acts: a handshake may have come while the hub was asked."""
@@ -260,11 +267,22 @@ class Mesh:
                 link.promoted and (entry is None or link.address not in entry.allowed_ips)
             ):
                 self._lost(link, now_s)
+            elif link.promoted and entry is not None:
+                self._listen(link, entry, now_s)
         answer, self._answer = self._answer, None
         if isinstance(answer, events.HubAnswered):
             self._on_hub_answered(answer, now_s)
         elif answer is not None:
             self._on_hub_silent(answer, now_s)
+
+    def _listen(self, link: Link, entry: Peer, now_s: float) -> None:
+        """A link that we send on and that is silent is asked: no reason to demote yet (fact 13)."""
+        if entry.rx_bytes != link.rx_bytes:
+            link.rx_bytes, link.tx_bytes, link.heard_at = entry.rx_bytes, entry.tx_bytes, now_s
+        elif entry.tx_bytes - link.tx_bytes > KEEPALIVES_BYTES and now_s - link.heard_at >= SILENCE_S:
+            link.tx_bytes, link.heard_at = entry.tx_bytes, now_s
+            if link.state is State.DIRECT and not link.probing:
+                self._feed(link, LinkEvent.TRY, now_s)
 
     def _on_probe_answered(self, event: events.ProbeAnswered, now_s: float) -> None:
         link = self.links.get(event.peer)
@@ -300,7 +318,7 @@ class Mesh:
     def _on_port_taken(self, event: events.PortTaken, now_s: float) -> None:
         self.fresh_ports += 1
         self._say("info", "listening on a fresh port", listen_port=event.listen_port)
-        self._round(now_s)
+        self._round(now_s, hurry=True)
         self._after.append(actions.GreetHub())
 
     def _on_stopping(self, _event: events.Stopping, now_s: float) -> None:
@@ -357,16 +375,17 @@ class Mesh:
             self._say("warning", "the link is given up", peer=peer, why=why)
 
     def _count(self, link: Link, endpoint: str, now_s: float) -> None:
-        """Count the knock of the last pass as a failed probe, unless the endpoint is a new one."""
+        """Count the knock of the last pass as a failed probe."""
         self.refresh.seen(link.peer, endpoint)
-        pending = link.state is State.KNOCKING and link.knocked_at is not None
-        if pending and endpoint == link.endpoint and now_s - (link.knocked_at or 0.0) >= self._counts_after_s:
-            failures = self.refresh.failed(link.peer)
+        if link.state is not State.KNOCKING or link.knocked_at is None:
+            return
+        if now_s - link.knocked_at >= self._counts_after_s:
+            failures = self.refresh.failed(link.peer, moved=endpoint != link.endpoint)
             self._say(
                 "info",
                 "no handshake since the last knock",
                 peer=link.peer,
-                endpoint=endpoint,
+                endpoint=link.endpoint,
                 failures=failures,
                 limit=self.refresh.limit(link.peer),
             )
@@ -386,8 +405,9 @@ class Mesh:
             if link.peer in self._owned:
                 self._feed(link, LinkEvent.WITHDRAW, now_s)
 
-    def _round(self, now_s: float) -> None:
-        """Give every peer its probe."""
+    def _round(self, now_s: float, hurry: bool = False) -> None:
+        """Give every peer its probe; in a hurry no knock is staggered."""
+        self._hurry = hurry
         self._round_at = now_s
         self._queue = []
         for link in self.links.values():
@@ -395,35 +415,32 @@ class Mesh:
                 if not link.probing:
                     self._feed(link, LinkEvent.TRY, now_s)
             elif link.online and link.endpoint and now_s >= link.retry_at:
-                self._enqueue(link, now_s)
-        self._queue.sort()
+                self._queue.append(link.peer)
         self._save(now_s)
 
-    def _enqueue(self, link: Link, now_s: float) -> None:
-        link.tries += 1
-        staggers = link.tries % 2 == 0 and not self.refresh.is_larger(link.peer)
-        due_at = now_s + (min(STAGGER_S, self.settings.interval_s / 8) if staggers else 0.0)
-        self._queue.append((due_at, link.peer))
-
     def _knock_queued(self, now_s: float) -> None:
-        """Knock at the peers that wait for it, as fast as unproven addresses may be sent to."""
-        while self._queue and self._queue[0][0] <= now_s and self._bucket.take(PACKETS_PER_KNOCK, now_s):
-            link = self.links.get(self._queue.pop(0)[1])
-            if link is not None and not link.promoted and link.online:
-                self._feed(link, LinkEvent.TRY, now_s)
+        """Open towards the peers that wait for it, and knock, as fast as pacing permits."""
+        while self._queue and self._bucket.take(PACKETS_PER_KNOCK, now_s):
+            link = self.links.get(self._queue.pop(0))
+            if link is None or link.promoted or not link.online:
+                continue
+            self._feed(link, LinkEvent.TRY, now_s)
+            link.tries += 1
+            if link.tries % 2 == 0 and not self.refresh.is_larger(link.peer) and not self._hurry:
+                link.knock_due_at = now_s + min(STAGGER_S, self.settings.interval_s / 8)
+            else:
+                self._feed(link, LinkEvent.KNOCK_DUE, now_s)
 
     def _take_fresh_port(self, peer: str, now_s: float) -> bool:
         """The restart condition holds for `peer`: take a fresh port, if that is allowed now."""
         if self.settings.refresh is Policy.OFF or self.refresh.allowed_at(now_s) > now_s:
             return False
-        count = self.refresh.counts[peer]
         self._say(
             "warning",
             "restart condition: taking a fresh port",
             peer=peer,
             address=self.links[peer].address,
-            reason=f"the hub says that it is online, its endpoint {count.endpoint} has not changed, "
-            f"and {count.failures} probes in a row failed",
+            reason=self.refresh.reason(peer),
             how=self.settings.refresh.value,
         )
         self.refresh.taken(now_s)
@@ -442,7 +459,7 @@ class Mesh:
         link.why = "something else removed the peer or its AllowedIPs from the interface"
         self._say("warning", "the link was taken away", peer=link.peer, why=link.why)
         if link.online and link.endpoint and now_s >= link.retry_at:
-            self._enqueue(link, now_s)
+            self._queue.append(link.peer)
 
     def _not_proven(self, link: Link, why: str, now_s: float) -> None:
         """A promotion came to nothing.  Each of them costs a second of traffic: the first is
@@ -461,6 +478,8 @@ class Mesh:
             self._effects[effect](link, now_s)
         if not link.promoted:
             link.probing, link.probe_due_at = False, None
+        if link.promoted or link.state is State.RELAYED:
+            link.knock_due_at = None
         if link.state is not before:
             self._say_state(link, before)
 
@@ -470,17 +489,15 @@ class Mesh:
 
     def _knock(self, link: Link, now_s: float) -> None:
         self._owned[link.peer] = link.address
-        link.knocked_at = now_s
+        link.knocked_at, link.knock_due_at = now_s, None
         self._watch_until = now_s + WATCH_S
         self._change(
             link, fresh=True, endpoint=link.endpoint, persistent_keepalive_s=KEEPALIVE_S, allowed_ips=()
         )
 
-    def _promote(self, link: Link, _now_s: float) -> None:
+    def _promote(self, link: Link, now_s: float) -> None:
+        link.heard_at = now_s
         self._change(link, allowed_ips=(link.address,))
-
-    def _demote(self, link: Link, _now_s: float) -> None:
-        self._change(link, allowed_ips=())
 
     def _remove(self, link: Link, _now_s: float) -> None:
         if link.peer in self._owned:

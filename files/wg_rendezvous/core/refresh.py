@@ -8,7 +8,9 @@ that the peer is online, its endpoint has not changed, and so many probes in a r
 
 How many is the tie-break, so that two agents do not chase one another, each moving away from
 where the other one looks: 3 for the larger key and 5 for the smaller.  A new endpoint of the other
-side starts the count again, as it may just have cured what was wrong.  After an own fresh port the
+side starts the count again, as it may just have cured what was wrong; a peer that goes on moving (the
+origin's agents restart at every miss) does not put it off for ever: twice the number, at whatever
+endpoints, will do.  After an own fresh port the
 number is four times as high, and doubles from there: a port that did not help will not
 help sooner the next time.
 
@@ -27,6 +29,8 @@ from typing import Any
 FAILURES_LARGER_KEY = 3
 FAILURES_SMALLER_KEY = 5
 FIRST_FACTOR = 4
+ANYWHERE = 2
+"""How many times the limit have to fail if the other side moved in between."""
 MINUTE_S = 60.0
 HOUR_S = 3600.0
 
@@ -49,10 +53,12 @@ class Budget:
 
 @dataclass
 class Count:
-    """The failed probes of one peer, in a row, at one endpoint; `factor` raises the limit."""
+    """The failed probes of one peer in a row: `failures` at its `endpoint` of now, `row` at any
+    endpoint; `factor` raises the limit."""
 
     endpoint: str
     failures: int = 0
+    row: int = 0
     factor: int = 1
 
 
@@ -84,31 +90,48 @@ class Refresh:
         if count.endpoint != endpoint:
             count.endpoint, count.failures = endpoint, 0
 
-    def failed(self, peer: str) -> int:
-        """One more probe in a row was not answered.  Returns how many that makes."""
+    def failed(self, peer: str, moved: bool = False) -> int:
+        """One more probe in a row was not answered; `moved` if the peer has another endpoint by now.
+        Returns how many that makes at its endpoint."""
         count = self.counts[peer]
-        count.failures += 1
+        count.row += 1
+        if not moved:
+            count.failures += 1
         return count.failures
 
     def succeeded(self, peer: str) -> None:
         """The direct path is proven: nothing counted before means anything now."""
         count = self.counts.get(peer)
         if count:
-            count.failures, count.factor = 0, 1
+            count.failures, count.row, count.factor = 0, 0, 1
 
     def interrupted(self, peer: str) -> None:
         """The hub no longer says that the peer is online: a row of failures ends there."""
         count = self.counts.get(peer)
         if count:
-            count.failures = 0
+            count.failures = count.row = 0
 
     def due(self, peers: Iterable[str]) -> str | None:
         """The first of `peers` for which the restart condition holds, or None."""
         for peer in peers:
             count = self.counts.get(peer)
-            if count and count.failures >= self.limit(peer):
+            limit = self.limit(peer)
+            if count and (count.failures >= limit or count.row >= ANYWHERE * limit):
                 return peer
         return None
+
+    def reason(self, peer: str) -> str:
+        """Why a fresh port is due for `peer`: a sentence."""
+        count = self.counts[peer]
+        if count.failures >= self.limit(peer):
+            return (
+                f"the hub says that it is online, its endpoint {count.endpoint} has not changed, "
+                f"and {count.failures} probes in a row failed"
+            )
+        return (
+            "the hub says that it is online, and "
+            f"{count.row} probes in a row failed at one endpoint after another"
+        )
 
     def allowed_at(self, now_s: float) -> float:
         """The earliest time from `now_s` on at which the budget has a fresh port left."""
@@ -123,16 +146,21 @@ class Refresh:
         """A fresh port was taken; it serves every peer that was failing."""
         self.taken_ats = [at for at in self.taken_ats if at > now_s - HOUR_S] + [now_s]
         for count in self.counts.values():
-            if count.failures:
+            if count.row:
                 count.factor = FIRST_FACTOR if count.factor == 1 else count.factor * 2
-                count.failures = 0
+                count.failures = count.row = 0
 
     def to_state(self, now_s: float) -> dict[str, Any]:
         """What has to survive a restart, in JSON types; times as ages in seconds."""
         return {
             "taken_ages_s": [round(now_s - at, 3) for at in self.taken_ats],
             "counts": {
-                peer: {"endpoint": c.endpoint, "failures": c.failures, "factor": c.factor}
+                peer: {
+                    "endpoint": c.endpoint,
+                    "failures": c.failures,
+                    "row": c.row,
+                    "factor": c.factor,
+                }
                 for peer, c in self.counts.items()
             },
         }
@@ -144,7 +172,7 @@ class Refresh:
         """
         taken_ats = [now_s - max(0.0, float(age_s)) for age_s in state["taken_ages_s"]]
         counts = {
-            str(peer): Count(str(c["endpoint"]), int(c["failures"]), int(c["factor"]))
+            str(peer): Count(str(c["endpoint"]), int(c["failures"]), int(c["row"]), int(c["factor"]))
             for peer, c in state["counts"].items()
         }
         self.taken_ats, self.counts = sorted(taken_ats), counts

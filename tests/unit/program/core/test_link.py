@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from wg_rendezvous.core.link import PROMOTED, TRANSITIONS, Effect, Link, LinkEvent, State
 
+KNOCKED = (LinkEvent.TRY, LinkEvent.KNOCK_DUE)
+
 
 def walk(*history: LinkEvent) -> Link:
     link = Link("key", "192.168.7.6/32")
@@ -19,23 +21,23 @@ def walk(*history: LinkEvent) -> Link:
 
 
 def test_a_link_becomes_direct_by_handshake_and_answer() -> None:
-    assert walk(LinkEvent.TRY, LinkEvent.HANDSHAKE).state is State.PROVISIONAL
-    assert walk(LinkEvent.TRY, LinkEvent.HANDSHAKE, LinkEvent.ANSWERED).state is State.DIRECT
+    assert walk(*KNOCKED, LinkEvent.HANDSHAKE).state is State.PROVISIONAL
+    assert walk(*KNOCKED, LinkEvent.HANDSHAKE, LinkEvent.ANSWERED).state is State.DIRECT
 
 
 def test_a_promotion_that_nothing_answers_goes_back() -> None:
-    assert walk(LinkEvent.TRY, LinkEvent.HANDSHAKE, LinkEvent.MISSED).state is State.RELAYED
+    assert walk(*KNOCKED, LinkEvent.HANDSHAKE, LinkEvent.MISSED).state is State.RELAYED
 
 
 def test_one_miss_does_not_demote_and_two_do() -> None:
-    direct = (LinkEvent.TRY, LinkEvent.HANDSHAKE, LinkEvent.ANSWERED)
+    direct = (*KNOCKED, LinkEvent.HANDSHAKE, LinkEvent.ANSWERED)
     assert walk(*direct, LinkEvent.MISSED).promoted
     assert not walk(*direct, LinkEvent.MISSED, LinkEvent.MISSED).promoted
     assert walk(*direct, LinkEvent.MISSED, LinkEvent.ANSWERED, LinkEvent.MISSED).promoted
 
 
 def test_misses_do_not_demote_while_the_hub_is_silent_as_well() -> None:
-    direct = (LinkEvent.TRY, LinkEvent.HANDSHAKE, LinkEvent.ANSWERED)
+    direct = (*KNOCKED, LinkEvent.HANDSHAKE, LinkEvent.ANSWERED)
     assert walk(*direct, *[LinkEvent.MISSED_BLIND] * 5).promoted
 
 
@@ -61,7 +63,7 @@ def test_the_entry_has_allowed_ips_exactly_in_the_promoted_states(history: list[
         for effect in link.on(event, float(now_s)):
             if effect is Effect.PROMOTE:
                 has_allowed_ips = True
-            elif effect in (Effect.DEMOTE, Effect.REMOVE, Effect.KNOCK):
+            elif effect in (Effect.REMOVE, Effect.KNOCK):
                 has_allowed_ips = False
         has_allowed_ips = has_allowed_ips or adopted
         if event is not LinkEvent.LOST or not link.promoted:

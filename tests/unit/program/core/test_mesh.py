@@ -126,6 +126,42 @@ def test_two_misses_a_second_apart_demote_within_a_pass() -> None:
     assert driven.peers[PEER].allowed_ips == ()
 
 
+def test_a_demoted_link_is_knocked_at_in_the_same_moment() -> None:
+    driven = direct()
+    driven.answering, driven.shaking = set(), set()
+    driven.run(13 + 3.5)
+    assert driven.state() is State.KNOCKING
+    assert driven.changes()[-1].fresh
+
+
+def test_a_link_that_traffic_is_sent_on_and_that_is_silent_is_asked_at_once() -> None:
+    driven = direct().run(3)
+    probes = len(driven.all_done(actions.Probe))
+    for second in range(1, 5):
+        driven.peers[PEER] = dataclasses.replace(driven.peers[PEER], tx_bytes=1000 * second)
+        driven.run(1)
+    assert len(driven.all_done(actions.Probe)) > probes
+
+
+def test_keepalives_alone_are_no_reason_to_ask() -> None:
+    driven = direct().run(3)
+    probes = len(driven.all_done(actions.Probe))
+    driven.peers[PEER] = dataclasses.replace(driven.peers[PEER], tx_bytes=driven.peers[PEER].tx_bytes + 32)
+    driven.run(5)
+    assert len(driven.all_done(actions.Probe)) == probes
+
+
+def test_openers_are_never_staggered_and_nothing_is_after_a_fresh_port() -> None:
+    driven = Driven(own=PEER)
+    driven.records = {OWN: events.PeerRecord(ENDPOINT, ADDRESS)}
+    driven.start().run(13 * 5 + 1)
+    openers = [at for at, action in driven.done if isinstance(action, actions.SendOpeners)]
+    knocks = [at for at, action in driven.done if isinstance(action, actions.SetPeers)]
+    [fresh_at] = [at for at, action in driven.done if isinstance(action, actions.TakeFreshPort)]
+    assert [round(at - 1000) for at in openers] == [0, 13, 26, 39, 52, 65]
+    assert fresh_at in knocks
+
+
 def test_misses_do_not_demote_when_the_interval_is_as_short_as_a_probe() -> None:
     driven = direct(interval_s=1.0)
     driven.answering, driven.shaking = set(), set()
@@ -207,8 +243,8 @@ def test_refresh_restart_restarts_the_client_after_its_count_is_saved() -> None:
 
 
 def test_a_hopeless_peer_gets_fresh_ports_ever_more_seldom() -> None:
-    driven = Driven().start().run(3 * 3600)
-    assert 6 <= len(driven.all_done(actions.TakeFreshPort)) <= 7
+    driven = Driven().start().run(5000)
+    assert len(driven.all_done(actions.TakeFreshPort)) == 6
 
 
 def test_an_agent_that_died_takes_its_links_over_without_touching_them() -> None:

@@ -55,6 +55,16 @@ def test_the_same_endpoint_seen_again_does_not() -> None:
     assert refresh.due([SMALL]) == SMALL
 
 
+def test_a_peer_that_goes_on_moving_does_not_put_it_off_for_ever() -> None:
+    refresh = Refresh(LARGE)
+    for number in range(6):
+        assert refresh.due([SMALL]) is None
+        refresh.seen(SMALL, f"203.0.113.7:{number + 1}")
+        refresh.failed(SMALL, moved=True)
+    assert refresh.due([SMALL]) == SMALL
+    assert "one endpoint after another" in refresh.reason(SMALL)
+
+
 def test_a_success_or_an_absence_ends_the_row() -> None:
     for end in (Refresh.succeeded, Refresh.interrupted):
         refresh = failing(LARGE, SMALL, 2)
