@@ -7,6 +7,9 @@ Times `at_s` are seconds of a clock that never jumps, `unix_at` is the wall cloc
 An *endpoint* is what WireGuard saw as the outer source of a peer's last packet. One genuine packet with a
 spoofed source moves it (DESIGN fact 18), so an endpoint that changed is believed only when the peer has
 completed a handshake or made an HTTP request since then; until that the last believed one is handed on.
+The change and its proof may fall between the same two observations, or a peer that took a fresh port would
+have to ask twice. Who can put a spoofed packet into that fraction of a second is on the path and could as
+well forward the request itself.
 
 A peer is *online* if bytes came from it within 2.5 keepalives. Only the difference of two observations shows
 that, so a hub that just started takes a handshake of the last 2.5 keepalives for it: an older one proves
@@ -252,7 +255,8 @@ def _believe(peer: _Peer, at_s: float) -> list[Event]:
     heard = peer.heard_at_s is not None and peer.changed_after_s < peer.heard_at_s <= at_s
     if latest.endpoint is not None and latest.endpoint != peer.believed and (shaken or heard):
         message = "peer has an endpoint" if peer.believed is None else "peer has a new endpoint"
-        events.append(Event(message, {"peer": latest.public_key, "endpoint": latest.endpoint}))
+        fields = {"peer": latest.public_key, "endpoint": latest.endpoint}
+        events.append(Event(message, {**fields, "proof": "handshake" if shaken else "request"}))
         peer.believed = latest.endpoint
     online = _is_online(peer, at_s)
     if online != peer.online:
