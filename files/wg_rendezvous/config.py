@@ -189,10 +189,10 @@ OPTIONS: Mapping[str, Mapping[str, Option]] = {
             "take a fresh port by rebind, by restart of the unit, or off (rebind)",
         ),
         "refresh-per-minute": Option(
-            _number("refresh_per_minute", 0, 60, True, "1"), "N", "fresh ports a minute, at most (1)"
+            _number("refresh_per_minute", 1, 60, True, "1"), "N", "fresh ports a minute, at most (1)"
         ),
         "refresh-per-hour": Option(
-            _number("refresh_per_hour", 0, 3600, True, "6"), "N", "fresh ports an hour, at most (6)"
+            _number("refresh_per_hour", 1, 3600, True, "6"), "N", "fresh ports an hour, at most (6)"
         ),
         "opener-ttls": Option(_opener_ttls, "TTL,…", "TTLs of the openers (2,3,4)"),
     },

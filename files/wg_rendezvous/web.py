@@ -81,11 +81,6 @@ def listener(host: str, port: int, interface: str) -> socket.socket:
         raise ListenError(f"cannot listen on {host} port {port}: {error.strerror}: {remedy}") from None
 
 
-def listeners(host: str, port: int, interface: str) -> list[socket.socket]:
-    """`listener` as a list, as `start` takes it."""
-    return [listener(host, port, interface)]
-
-
 def unix_listener(path: str) -> socket.socket:
     """A listening socket at `path`, for root only (0600); the directory is made if it is missing (0755).
 

@@ -35,8 +35,8 @@ class LocalApi:
         """Listen inside the VPN and on the node's own socket.  Raises web.ListenError."""
         options = self._agent.options
         inside = {"/statusz": self._statusz, "/healthz": self._healthz, "/metrics": self._metrics}
-        sockets = web.listeners(host, options.listen_port, options.interface)
-        self._runners.append(await web.start(web.application(inside), sockets))
+        listener = web.listener(host, options.listen_port, options.interface)
+        self._runners.append(await web.start(web.application(inside), [listener]))
         local = web.unix_listener(f"{RUN_DIRECTORY}/{options.interface}.sock")
         own = web.application({**inside, "/status": self._status})
         self._runners.append(await web.start(own, [local]))

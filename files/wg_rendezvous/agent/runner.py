@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Callable
 from urllib.parse import urlsplit
 
-from .. import notify
+from .. import notify, web
 from .._wireguard import conf, dump
 from ..config import AgentOptions
 from ..core import actions, events
@@ -80,7 +80,7 @@ class Agent:
         addresses = await self.device.addresses()
         self.mesh = self._mesh(device, addresses)
         api = LocalApi(self)
-        await api.start(listen_host(self.options, addresses))
+        await api.start(web.listen_host(self.options.listen_host, addresses, self.options.interface))
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -291,8 +291,3 @@ def pinned_port(interface: str) -> int | None:
         return conf.parse(conf_path(interface).read_text()).interface().listen_port
     except (OSError, ValueError):
         return None
-
-
-def listen_host(options: AgentOptions, addresses: list[IPInterface]) -> str:
-    """The address to listen on: the option's, or the interface's own first one."""
-    return options.listen_host or str(addresses[0].ip)

@@ -72,11 +72,14 @@ class Device:
         """The device and its peers now, without secrets.
 
         Raises DeviceGone when the interface vanished or another one has taken its name (sockets bound to
-        the old one would stay deaf), DeviceError when `wg` fails, ValueError when its output is not
-        understood.
+        the old one would stay deaf), DeviceError when `wg` fails or its output is not understood.
         """
         self._check_index()
-        return dump.parse_dump(await self._run("wg", "show", self.interface, "dump"))
+        text = await self._run("wg", "show", self.interface, "dump")
+        try:
+            return dump.parse_dump(text)
+        except ValueError as error:
+            raise DeviceError(str(error)) from None
 
     async def set(self, *commands: PeerCommand) -> None:
         """Apply `commands` in their order by one `wg set`. Raises DeviceGone, DeviceError."""

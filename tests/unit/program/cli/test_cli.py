@@ -51,11 +51,11 @@ def test_the_defaults_are_the_designs(ran: list[Any]) -> None:
 
 def test_every_option_can_be_given(ran: list[Any]) -> None:
     options = (
-        "--listen [fd07::5]:81 --interval-s 0.5 --refresh off --refresh-per-minute 0 --refresh-per-hour 2"
+        "--listen [fd07::5]:81 --interval-s 0.5 --refresh off --refresh-per-minute 3 --refresh-per-hour 2"
     )
     more = "--opener-ttls 2,9 --log-format json --log-level debug"
     assert cli.main([*AGENT, *options.split(), *more.split()]) == 0
-    assert ran == [AgentOptions("wg0", HUB_URL, "fd07::5", 81, 0.5, "off", 0, 2, (2, 9), "json", "debug")]
+    assert ran == [AgentOptions("wg0", HUB_URL, "fd07::5", 81, 0.5, "off", 3, 2, (2, 9), "json", "debug")]
 
 
 @pytest.mark.parametrize(
