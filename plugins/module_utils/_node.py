@@ -231,7 +231,8 @@ class Node:
             code, out, _err = self._execute(("ip", "-j", family, "route", "show", *where))
             # A table without any route "does not exist"; protocol boot is not printed.
             entries = json.loads(out or "[]") if code == 0 else []
-            routes += [diff.Route(conf.canonical_network(e["dst"]), e.get("protocol", "boot")) for e in entries]
+            found = [(conf.canonical_network(e["dst"]), e.get("protocol", "boot")) for e in entries]
+            routes += [diff.Route(network, protocol) for network, protocol in found]
         return routes
 
     def apply(self, steps: Iterable[diff.Step]) -> None:

@@ -113,8 +113,8 @@ interface:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._info import interface_info
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import DIRECTORY, Node, run_module
-from ansible_collections.rendezvous.wireguard.plugins.module_utils._peers import interface_info
 
 
 def main() -> None:
