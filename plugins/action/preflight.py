@@ -51,16 +51,20 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         batch = [host for host in task_vars.get("ansible_play_batch", [name]) if host in members]
         hostvars = task_vars["hostvars"]
         interface = arguments["interface"]
-        if batch[:1] == [name]:
+        if batch[:1] == [name] and self._interface(hostvars[name]) == interface:
             hosts = [
                 own if host == name else self._host(host, groups, hostvars[host])
                 for host, groups in members.items()
-                if host == name or hostvars[host].get("wg_interface_name", "wg0") == interface
+                if self._interface(hostvars[host]) == interface
             ]
-            outside = [host for host in hosts if host.name not in task_vars["ansible_play_batch"]]
-            problems += [problem for host in outside for problem in _inventory.problems_of_host(host)]
+            others = [host for host in hosts if host is not own]
+            problems += [problem for host in others for problem in _inventory.problems_of_host(host)]
             problems += _inventory.problems_of_network(hosts)
         return problems
+
+    @staticmethod
+    def _interface(variables: Any) -> str:
+        return str(variables.get("wg_interface_name", "wg0"))
 
     @staticmethod
     def _members(task_vars: dict[str, Any]) -> dict[str, set[str]]:
