@@ -60,8 +60,10 @@ OFFLINE_SOURCE = r"""#!/bin/sh
 set -eu
 rm -f "$1"/etc/apt/sources.list "$1"/etc/apt/sources.list.d/* "$1"/etc/apt/apt.conf.d/99mmdebstrap
 echo 'deb [trusted=yes] file:/srv/apt ./' > "$1"/etc/apt/sources.list
+# No lists, and long ago: to Ansible the directory's own time would say that they are fresh.
 rm -rf "$1"/var/lib/apt/lists/*
-touch -d 2020-01-01 "$1"/var/lib/apt/lists  # or Ansible takes the empty lists for new ones
+mkdir -p "$1"/var/lib/apt/periodic
+touch -d 2020-01-01 "$1"/var/lib/apt/periodic/update-success-stamp
 """
 # The containers share the host's kernel: only settings of their own network namespace are theirs to change.
 CONTAINER_MACHINE = r"""#!/bin/sh

@@ -42,7 +42,8 @@ from tests.containers import images  # noqa: E402
 
 HUB_ADDRESS = "203.0.113.2"
 INOTIFY_INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
-INOTIFY_INSTANCES_BEFORE = Path("/run/rwc-max_user_instances")
+RUN_DIRECTORY = Path("/run/rwc")
+INOTIFY_INSTANCES_BEFORE = RUN_DIRECTORY / "max_user_instances"
 BOOT_TIMEOUT_S = 60.0
 
 LARGE_BYTES = 300
@@ -149,6 +150,7 @@ def in_namespace(pid: int, *command: str, stdin: str | None = None) -> None:
 def up(network: Network) -> None:
     """Make everything, replacing what is there of an earlier run; nothing is left behind if that fails."""
     down(network)
+    RUN_DIRECTORY.mkdir(exist_ok=True)
     try:
         raise_inotify_limit()
         with ThreadPoolExecutor(max_workers=2) as pool:
@@ -191,7 +193,7 @@ def start_machine(network: Network, name: str, image: str) -> int:
 
 
 def start(network: Network, role: str, *arguments: str) -> int:
-    """Start a container with no network but loopback, its pid on the host."""
+    """Start a container with no network but loopback, its pid on the host, which its pid file has too."""
     name = network.container(role)
     podman(
         "run",
@@ -199,11 +201,17 @@ def start(network: Network, role: str, *arguments: str) -> int:
         f"--name={name}",
         f"--hostname={role}",
         f"--label=rwc={network.name}",
+        f"--pidfile={pid_file(name)}",
         "--network=none",
         "--cap-add=NET_ADMIN,NET_RAW",
         *arguments,
     )
-    return int(podman("inspect", "--format={{.State.Pid}}", name))
+    return int(pid_file(name).read_text())
+
+
+def pid_file(container: str) -> Path:
+    """Where the pid of a container's first process is written."""
+    return RUN_DIRECTORY / f"{container}.pid"
 
 
 def connect(network: Network, pids: Mapping[str, int]) -> None:
@@ -274,6 +282,8 @@ def down(network: Network) -> None:
     names = podman("ps", "--all", "--quiet", f"--filter=label=rwc={network.name}").split()
     if names:
         podman("rm", "--force", "--time=0", *names)
+    for file in RUN_DIRECTORY.glob(f"{network.container('*')}.pid"):
+        file.unlink()
     if not podman("ps", "--all", "--quiet", "--filter=label=rwc").split():
         restore_inotify_limit()
 
