@@ -45,8 +45,8 @@ class Case:
 class Run:
     """Agents A, B and so on, set up as the case says; `monitors` watch A's paths.
 
-    `agents` are our own, not those of the origin. A and B are there from the start, their agents start
-    `offset_s` apart; the others come later.
+    `agents` are our own of the `nodes`, not those of the origin. A and B are there from the start, their
+    agents start `offset_s` apart; the others come later.
     """
 
     def __init__(self, case: Case, scenario: Scenario) -> None:
@@ -60,13 +60,13 @@ class Run:
         self.loss = random.choice((0.0, 0.0, 0.01, 0.03))
         self.agents: dict[str, Agent] = {}
         self._truths: dict[str, str] = {}
-        nodes = [self._add(nth) for nth in range(len(scenario.nats))]
+        self.nodes = [self._add(nth) for nth in range(len(scenario.nats))]
         self.engine.run_until(AGENTS_START_AT - 0.001)
-        for node in nodes:
+        for node in self.nodes:
             node.device.host.link.loss = self.loss
         self.monitors = [
-            PathMonitor(self.world, nodes[0], other, self.journal, self._apart_s(nth))
-            for nth, other in enumerate(nodes)
+            PathMonitor(self.world, self.nodes[0], other, self.journal, self._apart_s(nth))
+            for nth, other in enumerate(self.nodes)
             if nth > 0
         ]
 

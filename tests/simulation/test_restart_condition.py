@@ -17,6 +17,9 @@ pytestmark = pytest.mark.sim
 HALF_SECONDS = [half / 2 for half in range(27)]
 """0 to 13 s: one whole loop."""
 
+IN_PHASE = [0.02, 0.05, 0.1, 0.2]
+"""Both pass at almost the same time, again and again: packets cross."""
+
 SPARSE = [0.0, 4.5, 9.0, 12.5]
 """For what has to run long, as the fresh ports get rarer, and for many agents."""
 
@@ -24,7 +27,7 @@ SPARSE = [0.0, 4.5, 9.0, 12.5]
 def cases(scenario: str, larger: str) -> list[Case]:
     """The cases of one scenario and one order of the keys."""
     many = len(SCENARIOS[scenario].nats) > 2
-    offsets = SPARSE if many or scenario in HOPELESS else HALF_SECONDS
+    offsets = SPARSE if many or scenario in HOPELESS else HALF_SECONDS + IN_PHASE
     first_seed = 1000 * list(SCENARIOS).index(scenario) + (500 if larger == "B" else 0)
     return [Case(scenario, offset_s, larger, first_seed + nth) for nth, offset_s in enumerate(offsets)]
 
