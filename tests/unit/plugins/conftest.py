@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils import basic
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common import warnings
-from ansible.module_utils.testing import patch_module_args
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import owned
 from tests.unit.plugins.fake_node import FakeNode
 
@@ -47,8 +47,13 @@ class Host:
         """Run a module, and return its result with "failed" if it failed."""
         main = importlib.import_module(f"{MODULES}.{name}").main
         arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": True}
-        with patch_module_args(arguments), pytest.raises(SystemExit):
-            main()
+        text = json.dumps({"ANSIBLE_MODULE_ARGS": arguments})
+        with pytest.MonkeyPatch.context() as patch:
+            # ansible.module_utils.testing does this too, but only from ansible-core 2.19 on.
+            patch.setattr(basic, "_ANSIBLE_ARGS", text.encode())
+            patch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
+            with pytest.raises(SystemExit):
+                main()
         printed = self.capsys.readouterr().out
         self.output += printed
         result: dict[str, Any] = json.loads(printed.splitlines()[-1])
