@@ -38,9 +38,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         result.update(
             self._execute_module("rendezvous.wireguard.preflight", for_the_node, task_vars=task_vars)
         )
-        if result.get("failed") and result.get("problems"):
+        if result.get("problems"):
             name = task_vars["inventory_hostname"]
-            result["msg"] = "\n".join(f"{name}: {problem}" for problem in result["problems"])
+            raise AnsibleActionFail("\n".join(f"{name}: {problem}" for problem in result["problems"]))
         return result
 
     def _problems(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> list[str]:

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: the rendezvous.wireguard authors
+"""What on a node would stop a deployment is said with the remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible_collections.rendezvous.wireguard.plugins.modules import preflight
+
+
+@pytest.mark.parametrize("line", ["SaveConfig = true", "  saveconfig=TRUE  # why not"])
+def test_save_config_is_refused(line: str, tmp_path: Path) -> None:
+    (tmp_path / "wg0.conf").write_text(f"[Interface]\n{line}\nAddress = 192.168.7.5/24\n")
+
+    (problem,) = preflight.conf_problems("wg0", str(tmp_path))
+    assert f"{tmp_path}/wg0.conf" in problem
+    assert "remove that line" in problem
+
+
+@pytest.mark.parametrize("line", ["SaveConfig = false", "# SaveConfig = true", ""])
+def test_a_conf_that_is_not_overwritten_is_fine(line: str, tmp_path: Path) -> None:
+    (tmp_path / "wg0.conf").write_text(f"[Interface]\n{line}\n")
+
+    assert preflight.conf_problems("wg0", str(tmp_path)) == []
+
+
+def test_a_conf_that_is_not_there_is_fine(tmp_path: Path) -> None:
+    assert preflight.conf_problems("wg0", str(tmp_path)) == []
+
+
+@pytest.mark.parametrize(("kernel", "tun"), [(True, True), (True, False), (False, True)])
+def test_kernel_or_tun_is_enough(kernel: bool, tun: bool) -> None:
+    assert preflight.wireguard_problems(kernel, tun) == []
+
+
+def test_neither_kernel_nor_tun_is_refused() -> None:
+    (problem,) = preflight.wireguard_problems(False, False)
+    assert "/dev/net/tun" in problem
+    assert "--device /dev/net/tun" in problem
