@@ -310,9 +310,6 @@ class Mesh:
             link.why = f"a probe through the link was not answered: {event.reason}"
         else:
             link.why = f"two probes in a row through the link were not answered: {event.reason}"
-            if link.online and link.endpoint:
-                self.refresh.seen(link.peer, link.endpoint)
-                self.refresh.failed(link.peer)
         self._feed(link, LinkEvent.MISSED_BLIND if blind else LinkEvent.MISSED, now_s)
 
     def _on_port_taken(self, event: events.PortTaken, now_s: float) -> None:
