@@ -16,7 +16,7 @@ from tests.lab import namespaces
 from tests.lab.network import Network
 from tests.nat_profiles import PROFILES, NatProfile
 
-TOOLS = ("ip", "nft", "wg", "wireguard-go", "nsenter", "setpriv", "ping", "sysctl")
+TOOLS = ("ip", "ss", "nft", "conntrack", "wg", "wireguard-go", "nsenter", "setpriv", "ping", "sysctl", "curl")
 
 
 @pytest.fixture(scope="session", autouse=True)
