@@ -52,7 +52,7 @@ class Agent(Program):
     def __init__(self, program: Path, node: Node, interval_s: float, *options: str) -> None:
         super().__init__(
             node, str(program), "agent", "--interface", INTERFACE, "--hub", HUB_URL, "--interval-s",
-            str(interval_s), "--log-format", "json", *options,
+            str(interval_s), "--log-format", "json", "--log-level", "debug", *options,
         )  # fmt: skip
 
     def said(self, message: str) -> list[dict[str, Any]]:

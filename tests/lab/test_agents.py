@@ -389,6 +389,19 @@ def test_a_direct_link_does_not_need_the_hub(make_pair: MakePair) -> None:
     assert [node.endpoints()[pair.network.hub.public_key] for node in pair.nodes] == hub_endpoints
 
 
+def test_an_agent_that_is_stopped_while_the_hub_is_away_leaves_its_links(make_pair: MakePair) -> None:
+    """Also before it has noticed by itself: nobody else could carry the traffic."""
+    pair = make_pair("cone drop", "cone reject")
+    pair.wait_until_direct()
+    a, b = pair.nodes
+    with Pinger(a, b.address) as pinger:
+        pair.network.hub.run("ip", "link", "set", "wan", "down")
+        assert pair.agents[0].end() == 0
+        time.sleep(2 * TO_RELAY_WITHIN_S)
+    assert b.public_key in a.peers()
+    assert pinger.result.lost == 0, pinger.result
+
+
 # --- what is left alone ---
 
 

@@ -169,7 +169,7 @@ class Agent:
 
     def stop(self) -> None:
         """SIGTERM."""
-        self._handle(events.Stopping())
+        self._handle(events.Stopping(hub_answers=self.mesh.hub_silent is None))
         self.running = False
 
     def _new_mesh(self) -> Mesh:

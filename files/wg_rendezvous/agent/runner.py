@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 CONF_DIRECTORY = Path("/etc/wireguard")
 STOP_S = 5.0
+LAST_ASK_S = 1.0
+"""How long a hub may take to answer an agent that is about to end."""
 STALL_S = 30.0
 """The loop is stuck if it handled nothing for so long: then the watchdog is not fed."""
 
@@ -94,7 +96,7 @@ class Agent:
             notify.ready()
             await self._loop(stop)
             notify.stopping()
-            await asyncio.wait_for(self._handle(events.Stopping()), STOP_S)
+            await asyncio.wait_for(self._handle(events.Stopping(await self._hub_answers())), STOP_S)
             logger.info("agent stopped")
         finally:
             keep_alive.cancel()
@@ -177,6 +179,14 @@ class Agent:
         task = asyncio.ensure_future(deliver())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _hub_answers(self) -> bool:
+        """Whether the hub, which has to carry the traffic of the withdrawn links, is there."""
+        try:
+            await asyncio.wait_for(self.hub.greet(), LAST_ASK_S)
+        except (HubError, asyncio.TimeoutError):
+            return False
+        return True
 
     # -- actions ----------------------------------------------------------------------------
 

@@ -81,7 +81,9 @@ class PortTaken:
 
 @dataclass(frozen=True)
 class Stopping:
-    """The agent was asked to end."""
+    """The agent was asked to end; `hub_answers` tells whether the hub does at this moment."""
+
+    hub_answers: bool
 
 
 Event = Union[

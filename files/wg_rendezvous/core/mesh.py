@@ -318,8 +318,8 @@ class Mesh:
         self._round(now_s, hurry=True)
         self._after.append(actions.GreetHub())
 
-    def _on_stopping(self, _event: events.Stopping, now_s: float) -> None:
-        if self.hub_silent is None:
+    def _on_stopping(self, event: events.Stopping, now_s: float) -> None:
+        if event.hub_answers:
             for link in self.links.values():
                 if link.peer in self._owned:
                     link.why = "the agent stops"
@@ -379,7 +379,7 @@ class Mesh:
         if now_s - link.knocked_at >= self._counts_after_s:
             failures = self.refresh.failed(link.peer, moved=endpoint != link.endpoint)
             self._say(
-                "info",
+                "info" if failures == 1 else "debug",
                 "no handshake since the last knock",
                 peer=link.peer,
                 endpoint=link.endpoint,

@@ -269,16 +269,14 @@ def test_what_it_takes_over_but_does_not_answer_goes_back_to_the_relay() -> None
 
 def test_stopping_removes_its_own_peers_and_only_these() -> None:
     driven = direct()
-    driven.give(events.Stopping())
+    driven.give(events.Stopping(hub_answers=True))
     assert set(driven.peers) == {HUB}
     assert driven.all_done(actions.RecordOwned)[-1].owned == {}
 
 
 def test_stopping_while_the_hub_is_silent_leaves_the_links() -> None:
     driven = direct()
-    driven.records = None
-    driven.run(20)
-    driven.give(events.Stopping())
+    driven.give(events.Stopping(hub_answers=False))
     assert driven.peers[PEER].allowed_ips == (ADDRESS,)
 
 
