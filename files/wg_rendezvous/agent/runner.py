@@ -59,7 +59,7 @@ class Agent:
         self.started_at = time.time()
         self._port = 0
         self._fwmark = 0
-        self._events: asyncio.Queue[events.Event] = asyncio.Queue()
+        self._events: asyncio.Queue[events.Event]
         self._tasks: set[asyncio.Task[None]] = set()
         self._alive_s = now_s()
         self._doers: dict[type, Callable[[Any], Awaitable[events.Event | None]]] = {
@@ -78,6 +78,7 @@ class Agent:
 
     async def run(self) -> None:
         """Start, loop, and withdraw.  Raises StartError, DeviceError, web.ListenError."""
+        self._events = asyncio.Queue()  # before Python 3.10 it belongs to the loop that runs now
         device = await self.device.read()
         addresses = await self.device.addresses()
         self.mesh = self._mesh(device, addresses)

@@ -120,6 +120,7 @@ class Device:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 env=environment,
+                start_new_session=True,  # Ctrl-C is for us, and must not end a change half done
             )
         except FileNotFoundError:
             package = {"wg": "wireguard-tools", "ip": "iproute2"}[argv[0]]
