@@ -88,7 +88,7 @@ class Machine:
 
     def journal_cursor(self) -> str:
         """The place where the journal ends now."""
-        return self.run("journalctl --no-pager -n 0 --show-cursor").strip().removeprefix("-- cursor: ")
+        return self.run("journalctl --no-pager -n 0 --show-cursor").strip().rpartition("-- cursor: ")[2]
 
 
 class Mesh:

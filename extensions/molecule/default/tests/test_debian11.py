@@ -29,7 +29,7 @@ def dora(mesh: Mesh, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machi
     podman("cp", f"{mesh['alice'].container}:{PROGRAM}", str(program))
     copy_in(machine, program)
     machine.run(
-        f"systemd-run --unit=wireguard-go --setenv=WG_PROCESS_FOREGROUND=1 {wireguard_go(machine)} wg0"
+        f"systemd-run --collect --unit=wireguard-go --setenv=WG_PROCESS_FOREGROUND=1 {wireguard_go(machine)} wg0"
     )
     wait_until(lambda: machine.run("wg show wg0", check=False) != "", 10, lambda: "wireguard-go serves wg0")
     to_hub = f"peer {hub.public_key} endpoint hub.example.net:51820 allowed-ips 192.168.7.0/24"
@@ -63,7 +63,7 @@ def wireguard_go(machine: Machine) -> str:
 
 def test_agent_on_debian_11_gets_a_direct_path(mesh: Mesh, dora: Machine, report: Report) -> None:
     dora.run(
-        "systemd-run --unit=agent python3 /opt/wg-rendezvous.pyz agent "
+        "systemd-run --collect --unit=agent python3 /opt/wg-rendezvous.pyz agent "
         "--interface wg0 --hub http://192.168.7.1:8080 --interval-s 3"
     )
     to_direct_s = mesh.wait_for_path(dora, mesh["alice"], "direct", 30)
@@ -75,7 +75,7 @@ def test_agent_on_debian_11_gets_a_direct_path(mesh: Mesh, dora: Machine, report
 def test_hub_on_debian_11_answers(mesh: Mesh, dora: Machine) -> None:
     # To dora as a hub, a peer is one that has one address.
     dora.run(f"wg set wg0 peer {mesh['hub'].public_key} allowed-ips {mesh['hub'].vpn_address}/32")
-    dora.run("systemd-run --unit=hub python3 /opt/wg-rendezvous.pyz hub --interface wg0")
+    dora.run("systemd-run --collect --unit=hub python3 /opt/wg-rendezvous.pyz hub --interface wg0")
 
     def get(path: str) -> str:
         return dora.run(f'python3 -c "{GET}" http://{dora.vpn_address}:8080{path}', check=False)
