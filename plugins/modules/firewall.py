@@ -165,7 +165,8 @@ def firewalld(openings: _firewall.Openings, zone: str, default_zone: str) -> lis
     if openings.listen_port:
         wanted.append((default_zone, f"port={openings.listen_port}/udp"))
     if openings.relay:
-        wanted.append((zone, "forward"))
+        # Only between interfaces that are listed, not between those that are in the default zone by default.
+        wanted += [(zone, f"interface={openings.interface}"), (zone, "forward")]
     start = ["firewall-cmd", "--quiet", "--permanent"]
     return [
         ([*start, f"--zone={one}", f"--query-{it}"], [*start, f"--zone={one}", f"--add-{it}"])
