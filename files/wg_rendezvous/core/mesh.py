@@ -196,12 +196,16 @@ class Mesh:
         self._device = event.device
         self._recorded = dict(event.owned)
         self._pass_at = now_s
+        for link in self.links.values():
+            link.since_at = now_s
         for peer, address in event.owned.items():
             entry = event.device.peers.get(peer)
             if entry is None:
                 continue
             self._owned[peer] = address
-            link = self.links.setdefault(peer, Link(peer, address, entry.endpoint, online=True))
+            link = self.links.setdefault(
+                peer, Link(peer, address, entry.endpoint, since_at=now_s, online=True)
+            )
             if link.address == address and address in entry.allowed_ips:
                 link.why = "taken over from the agent's last run"
                 self._feed(link, LinkEvent.ADOPTED, now_s)

@@ -331,7 +331,9 @@ def test_the_state_is_saved_when_it_changes_and_is_taken_over() -> None:
     again.records = None
     again.mesh.restore(saved, again.now_s)
     again.shaking = again.answering = {PEER}
-    again.start().run(2)
+    again.start()
+    assert again.mesh.status(again.now_s)[0]["since_s"] == 0
+    again.run(2)
     assert again.state() is State.DIRECT  # known endpoints are tried even though the hub is silent
     count = len(driven.all_done(actions.SaveState))
     assert count <= 4
