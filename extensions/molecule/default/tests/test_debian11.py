@@ -28,9 +28,8 @@ def dora(mesh: Mesh, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machi
     program = tmp_path_factory.mktemp("program") / "wg-rendezvous.pyz"
     podman("cp", f"{mesh['alice'].container}:{PROGRAM}", str(program))
     copy_in(machine, program)
-    machine.run(
-        f"systemd-run --collect --unit=wireguard-go --setenv=WG_PROCESS_FOREGROUND=1 {wireguard_go(machine)} wg0"
-    )
+    command = f"--setenv=WG_PROCESS_FOREGROUND=1 {wireguard_go(machine)} wg0"
+    machine.run(f"systemd-run --collect --unit=wireguard-go {command}")
     wait_until(lambda: machine.run("wg show wg0", check=False) != "", 10, lambda: "wireguard-go serves wg0")
     to_hub = f"peer {hub.public_key} endpoint hub.example.net:51820 allowed-ips 192.168.7.0/24"
     machine.run(
