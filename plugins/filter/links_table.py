@@ -12,8 +12,8 @@ version_added: 0.1.0
 author:
   - The rendezvous.wireguard authors (!UNKNOWN)
 description:
-  - Turns the answers of C(wg-rendezvous status --json) from several hosts into the lines of one table, with the
-    hosts' names in the place of keys.
+  - Turns the answers of C(wg-rendezvous status --json) from several hosts into the lines of one table, with
+    the hosts' names in the place of keys.
 options:
   _input:
     description: The registered result of that command by host name.
