@@ -511,7 +511,7 @@ def apply(openings: Openings) -> Plan:
 def main(arguments: Sequence[str]) -> int:
     """What the unit runs: `firewall.py INTERFACE`."""
     if len(arguments) != 1:
-        print("usage: firewall.py INTERFACE", file=sys.stderr)
+        sys.stderr.write("usage: firewall.py INTERFACE\n")
         return 2
     path = CONFIG.format(interface=arguments[0])
     try:
@@ -519,10 +519,10 @@ def main(arguments: Sequence[str]) -> int:
             openings = Openings.from_json(file.read())
         apply(openings)
     except (OSError, ValueError, subprocess.CalledProcessError) as error:
-        print(f"firewall of {arguments[0]}: {error}", file=sys.stderr)
+        sys.stderr.write(f"firewall of {arguments[0]}: {error}\n")
         return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main(sys.argv[1:]))

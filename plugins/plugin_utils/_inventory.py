@@ -110,7 +110,7 @@ def _claims(host: Host, peer: Mapping[str, Any], owners: Mapping[str, str]) -> I
     if peer.get("state", "present") != "present":
         return
     for text in peer.get("allowed_ips") or ():
-        owner = owners.get(str(text).split("/")[0])
+        owner = owners.get(str(text).split("/", maxsplit=1)[0])
         if owner and "/" in str(text) and str(text).endswith(("/32", "/128")):
             label = peer.get("name") or peer.get("public_key")
             yield (
