@@ -27,6 +27,7 @@ from .candidates import Place, UnacceptableError
 from .link import PROMOTED, Effect, Link, LinkEvent, State
 from .pacing import TokenBucket
 from .refresh import Budget, Policy, Refresh
+from .report import Outlook, describe, describe_refused
 
 KEEPALIVE_S = 13
 PROBE_TIMEOUT_S = 1.0
@@ -147,34 +148,10 @@ class Mesh:
 
     def status(self, now_s: float) -> list[dict[str, Any]]:
         """One JSON object for every peer that the hub named, with why its link is what it is."""
-        links = [
-            {
-                "peer": link.peer,
-                "address": link.address,
-                "state": link.state.value,
-                "online": link.online,
-                "endpoint": link.endpoint,
-                "strategy": "reflexive" if link.promoted else "relay",
-                "rtt_s": link.rtt_s if link.promoted else None,
-                "since_s": round(now_s - link.since_at, 3),
-                "why": self._why(link, now_s),
-            }
-            for link in self.links.values()
-        ]
+        outlook = Outlook(self.refresh, self.settings.refresh, now_s)
+        links = [describe(link, outlook) for link in self.links.values()]
         refused = [
-            {
-                "peer": peer,
-                "address": None,
-                "state": State.RELAYED.value,
-                "online": True,
-                "endpoint": None,
-                "strategy": "relay",
-                "rtt_s": None,
-                "since_s": None,
-                "why": why,
-            }
-            for peer, why in self._refused.items()
-            if peer not in self.links
+            describe_refused(peer, why) for peer, why in self._refused.items() if peer not in self.links
         ]
         return sorted(links + refused, key=lambda entry: str(entry["peer"]))
 
@@ -577,26 +554,6 @@ class Mesh:
             endpoint=link.endpoint,
             why=link.why,
         )
-
-    def _why(self, link: Link, now_s: float) -> str:
-        """One sentence: why the link is what it is, and what will be tried when."""
-        if link.state is State.KNOCKING:
-            return f"knocked at {link.endpoint}, no handshake yet; {self._refresh_outlook(link, now_s)}"
-        if link.state is State.RELAYED and link.retry_at > now_s:
-            return f"{link.why}; tried again in {link.retry_at - now_s:.0f} s"
-        return link.why
-
-    def _refresh_outlook(self, link: Link, now_s: float) -> str:
-        count = self.refresh.counts.get(link.peer)
-        failures = count.failures if count else 0
-        limit = self.refresh.limit(link.peer)
-        tried = f"{failures} probes in a row failed"
-        if self.settings.refresh is Policy.OFF:
-            return f"{tried}, and a fresh port is never taken (refresh: off)"
-        wait_s = self.refresh.allowed_at(now_s) - now_s
-        if failures >= limit and wait_s > 0:
-            return f"{tried}, the budget allows a fresh port in {wait_s:.0f} s"
-        return f"{tried}, a fresh port is taken at {limit}"
 
     def _save(self, now_s: float) -> None:
         """Ask for the state to be persisted, if it is another one than last time."""
