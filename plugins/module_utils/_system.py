@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import glob
+import importlib.util
 import os
 import shlex
 import shutil
@@ -55,6 +57,11 @@ def missing_packages(wanted: list[str]) -> list[str]:
     listing = run("dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\\n") or ""
     installed = {line.split()[0] for line in listing.splitlines() if line.endswith(" installed")}
     return [package for package in wanted if package not in installed]
+
+
+def package_manager_ready() -> bool:
+    """Whether Ansible's apt module works in check mode, where it fetches neither python3-apt nor the lists."""
+    return importlib.util.find_spec("apt") is not None and bool(glob.glob("/var/lib/apt/lists/*Packages*"))
 
 
 def kernel_has_wireguard() -> bool:

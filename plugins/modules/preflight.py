@@ -106,7 +106,6 @@ problems:
   returned: failure
 """
 
-import importlib.util
 import ipaddress
 import os
 import re
@@ -175,7 +174,7 @@ def find(parameters: dict[str, Any], result: dict[str, Any]) -> list[str]:
     if parameters["firewall"] == "auto":
         parameters["firewall"] = _system.firewall_backend()
     result["packages_missing"] = _system.missing_packages(packages)
-    result["package_manager_ready"] = importlib.util.find_spec("apt") is not None
+    result["package_manager_ready"] = _system.package_manager_ready()
     result["firewall"] = parameters["firewall"]
     return (
         conf_problems(parameters["interface"])

@@ -139,6 +139,7 @@ class Agent:
             actions.Say: self._say,
             actions.AskHub: self._ask_hub,
             actions.GreetHub: self._greet_hub,
+            actions.ResolveHub: lambda _action: None,
             actions.Probe: self._probe,
         }
         self.mesh = self._new_mesh()

@@ -23,6 +23,10 @@ class HubError(Exception):
     """The hub could not be asked, or its answer makes no sense; the text says which and why."""
 
 
+class AnswerError(HubError):
+    """The hub is there, but its answer to one request is none."""
+
+
 def _percent_encoded(key: str) -> str:
     return quote(key, safe="")
 
@@ -42,6 +46,7 @@ class HubClient:
         self.base = base.rstrip("/")
         self._session: aiohttp.ClientSession | None = None
         self._spellings = list(SPELLINGS)
+        self._records: dict[str, PeerRecord] = {}
 
     async def close(self) -> None:
         """Close the connections."""
@@ -56,7 +61,8 @@ class HubClient:
     async def peers(self, own_key: str) -> dict[str, PeerRecord]:
         """What the hub says of every online peer but ourselves, by public key.
 
-        A peer that has gone in between, or whose record is not understood, is left out.  Raises HubError.
+        A peer that has gone in between is left out; of one whose record the hub cannot give right now,
+        the last one counts.  Raises HubError.
         """
         keys = self._json(await self._get("/online-peers"), "/online-peers")
         if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
@@ -64,19 +70,25 @@ class HubClient:
         others = [key for key in dict.fromkeys(keys) if key != own_key]
         gate = asyncio.Semaphore(AT_ONCE)
         records = await asyncio.gather(*(self._peer(key, gate) for key in others))
-        return {key: record for key, record in zip(others, records) if record is not None}
+        self._records = {key: record for key, record in zip(others, records) if record is not None}
+        return dict(self._records)
 
     async def _peer(self, key: str, gate: asyncio.Semaphore) -> PeerRecord | None:
         async with gate:
+            unclear = False
             for spelling in list(self._spellings):
-                text = await self._get(f"/peer/{spelling(key)}", missing_ok=True)
+                try:
+                    text = await self._get(f"/peer/{spelling(key)}", missing_ok=True)
+                    record = None if text is None else self._record(text)
+                except AnswerError:
+                    unclear = True
+                    continue
                 if text is None:
                     continue
-                if spelling is not self._spellings[0]:
-                    self._spellings.remove(spelling)
-                    self._spellings.insert(0, spelling)
-                return self._record(text)
-        return None
+                self._spellings.remove(spelling)
+                self._spellings.insert(0, spelling)
+                return record
+        return self._records.get(key) if unclear else None
 
     def _record(self, text: str) -> PeerRecord | None:
         answer = self._json(text, "/peer/")
@@ -91,10 +103,10 @@ class HubClient:
         try:
             return json.loads(text or "")
         except ValueError:
-            raise HubError(f"{self.base}{path} did not answer with JSON") from None
+            raise AnswerError(f"{self.base}{path} did not answer with JSON") from None
 
     async def _get(self, path: str, missing_ok: bool = False) -> str | None:
-        """The body of the answer; None for a 4xx if `missing_ok`.  Raises HubError."""
+        """The body of the answer; None for a 4xx if `missing_ok`.  Raises HubError, AnswerError."""
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
             self._session = aiohttp.ClientSession(timeout=timeout)
@@ -104,7 +116,7 @@ class HubClient:
                 if missing_ok and 400 <= response.status < 500:
                     return None
                 if response.status != 200:
-                    raise HubError(
+                    raise AnswerError(
                         f"{url} answered {response.status}: {(await response.text())[:200].strip()}"
                     )
                 return await response.text()

@@ -21,7 +21,7 @@ from ..core import actions, events
 from ..core.candidates import Address, Place
 from ..core.mesh import Mesh, Settings
 from ..core.refresh import Budget, Policy
-from ..wg.device import Device, IPInterface, PeerCommand
+from ..wg.device import Device, DeviceError, IPInterface, PeerCommand
 from .hub_client import HubClient, HubError
 from .local_api import LocalApi
 from .opener import send_openers
@@ -57,6 +57,9 @@ class Agent:
         self.storage = Storage(options.interface)
         self.mesh: Mesh
         self.started_at = time.time()
+        self._hub_key = ""
+        self._conf = conf.Conf(())
+        self._conf_changed_ns = 0
         self._port = 0
         self._fwmark = 0
         self._events: asyncio.Queue[events.Event]
@@ -73,6 +76,7 @@ class Agent:
             actions.Say: self._say,
             actions.AskHub: self._ask_hub,
             actions.GreetHub: self._greet_hub,
+            actions.ResolveHub: self._resolve_hub,
             actions.Probe: self._probe,
         }
 
@@ -120,7 +124,8 @@ class Agent:
             policy = Policy.OFF
         budget = Budget(self.options.refresh_per_minute, self.options.refresh_per_hour)
         settings = Settings(self.options.interval_s, policy, budget)
-        mesh = Mesh(device.public_key, find_place(self.options.hub, device, addresses), settings)
+        self._hub_key, place = find_place(self.options.hub, device, addresses)
+        mesh = Mesh(device.public_key, place, settings)
         try:
             saved = self.storage.read_state()
             if saved is not None:
@@ -194,7 +199,7 @@ class Agent:
     async def _read_device(self, _action: actions.ReadDevice) -> events.Event:
         device = await self.device.read()
         self._port, self._fwmark = device.listen_port, device.fwmark
-        return events.DeviceSeen(device)
+        return events.DeviceSeen(device, self._configured())
 
     async def _set_peers(self, action: actions.SetPeers) -> None:
         await self.device.set(*(command for change in action.changes for command in commands(change)))
@@ -243,6 +248,30 @@ class Agent:
 
         self._beside(greet())
 
+    async def _resolve_hub(self, _action: actions.ResolveHub) -> None:
+        async def resolve() -> None:
+            for peer in self._conf.peers().values():
+                if peer.public_key == self._hub_key and peer.endpoint and named(peer.endpoint):
+                    try:  # wg looks the name up
+                        await self.device.set(PeerCommand(peer.public_key, endpoint=peer.endpoint))
+                    except DeviceError as error:
+                        logger.warning(
+                            "the hub's name could not be looked up", extra={"fields": {"error": str(error)}}
+                        )
+
+        self._beside(resolve())
+
+    def _configured(self) -> frozenset[str]:
+        """The peers in the interface's configuration, which is read again when it has changed."""
+        try:
+            changed_ns = conf_path(self.options.interface).stat().st_mtime_ns
+            if changed_ns != self._conf_changed_ns:
+                self._conf = read_conf(self.options.interface)
+                self._conf_changed_ns = changed_ns
+        except (OSError, ValueError):
+            return frozenset()
+        return frozenset(self._conf.peers())
+
     async def _probe(self, action: actions.Probe) -> None:
         async def ask() -> events.Event:
             interface, port = self.options.interface, self.options.listen_port
@@ -268,8 +297,9 @@ def commands(change: actions.PeerChange) -> list[PeerCommand]:
     return [PeerCommand(change.peer, remove=True), setting] if change.fresh else [setting]
 
 
-def find_place(hub_url: str, device: dump.Device, addresses: list[IPInterface]) -> Place:
-    """Where this node is in the VPN.  The hub peer is the one whose AllowedIPs cover the hub's address.
+def find_place(hub_url: str, device: dump.Device, addresses: list[IPInterface]) -> tuple[str, Place]:
+    """The hub's public key, and where this node is in the VPN.  The hub peer is the one whose AllowedIPs
+    cover the hub's address.
 
     Raises StartError.
     """
@@ -283,7 +313,7 @@ def find_place(hub_url: str, device: dump.Device, addresses: list[IPInterface]) 
     for peer in device.peers.values():
         relayed = tuple(ipaddress.ip_network(network) for network in peer.allowed_ips)
         if _covers(relayed, hub):
-            return Place(tuple(addresses), hub, relayed)
+            return peer.public_key, Place(tuple(addresses), hub, relayed)
     raise StartError(f"--hub {hub_url}: no peer of the interface has {hub} in its AllowedIPs")
 
 
@@ -296,9 +326,23 @@ def conf_path(interface: str) -> Path:
     return CONF_DIRECTORY / f"{interface}.conf"
 
 
+def read_conf(interface: str) -> conf.Conf:
+    """The configuration of `interface`.  Raises OSError, ValueError."""
+    return conf.parse(conf_path(interface).read_text())
+
+
+def named(endpoint: str) -> bool:
+    """Whether the host of `endpoint` (`"hub.example.net:51820"`) is a name, and not an address."""
+    try:
+        ipaddress.ip_address(endpoint.rsplit(":", 1)[0].strip("[]"))
+    except ValueError:
+        return True
+    return False
+
+
 def pinned_port(interface: str) -> int | None:
     """The ListenPort that the configuration of the interface names, None without one."""
     try:
-        return conf.parse(conf_path(interface).read_text()).interface().listen_port
+        return read_conf(interface).interface().listen_port
     except (OSError, ValueError):
         return None

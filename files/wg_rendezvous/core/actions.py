@@ -3,8 +3,8 @@
 """What an agent can do.  `mesh.Mesh.handle` returns these; they are to be carried out in order.
 
 `SetPeers`, `ReadDevice`, `SendOpeners`, `RecordOwned`, `SaveState`, `TakeFreshPort` and
-`RestartClient` are finished before the next action starts.  `AskHub`, `GreetHub` and `Probe`
-run beside everything else, and their outcome comes back as an event.
+`RestartClient` are finished before the next action starts.  `AskHub`, `GreetHub`, `ResolveHub` and
+`Probe` run beside everything else, and their outcome comes back as an event.
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ class AskHub:
 @dataclass(frozen=True)
 class GreetHub:
     """Send the hub any request, so that it sees this node's endpoint.  No event follows."""
+
+
+@dataclass(frozen=True)
+class ResolveHub:
+    """Look the name of the hub's public endpoint up again, and send there.  No event follows."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,7 @@ class Say:
 Action = Union[
     AskHub,
     GreetHub,
+    ResolveHub,
     ReadDevice,
     SendOpeners,
     SetPeers,

@@ -49,9 +49,11 @@ class HubSilent:
 
 @dataclass(frozen=True)
 class DeviceSeen:
-    """The WireGuard device as it is now; read after every earlier action was carried out."""
+    """The WireGuard device as it is now; read after every earlier action was carried out.
+    `configured` are the public keys of the peers in the interface's configuration."""
 
     device: Device
+    configured: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

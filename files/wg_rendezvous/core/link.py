@@ -115,7 +115,8 @@ class Link:
     """One other peer.
 
     `address` is its VPN address as a host route (`"192.168.7.6/32"`); `endpoint` the one that
-    the hub names (`"203.0.113.7:51820"`), None until it did.  All `_at` are seconds of the
+    the hub names (`"203.0.113.7:51820"`), None until it did; `followed` the one that it named when the
+    entry was pointed there.  All `_at` are seconds of the
     agent's own clock (CLOCK_BOOTTIME).
     """
 
@@ -126,6 +127,7 @@ class Link:
     since_at: float = 0.0
     online: bool = False
     why: str = "not tried yet"
+    followed: str | None = None
     tries: int = 0
     knocked_at: float | None = None
     attempt: int = 0

@@ -47,6 +47,8 @@ STAGGER_S = 0.5
 """How much later the smaller key knocks in every second try.  Handshake initiations that cross fail both, and
 two loops of the same length that are in phase would cross them in every pass."""
 RETRY_MAX_S = 3600.0
+RESOLVE_AFTER_S = 30.0
+CONFIGURED = "it is a peer of the interface's own configuration, which is not ours to change"
 OPENERS_PER_KNOCK = 3
 PACKETS_PER_KNOCK = OPENERS_PER_KNOCK + 1
 
@@ -94,6 +96,7 @@ class Mesh:
         self._asking = False
         self._asked_at = 0.0
         self._hub_misses = 0
+        self._resolve_at = 0.0
         self._hurry = False
         self._pass_at = 0.0
         self._round_at: float | None = None
@@ -228,8 +231,12 @@ class Mesh:
 
     def _on_hub_silent(self, event: events.HubSilent, now_s: float) -> None:
         if self.hub_silent is None or self._hub_misses == 0:
+            self._resolve_at = now_s + RESOLVE_AFTER_S
             self._say("warning", "the hub does not answer; going on with what is known", reason=event.reason)
         self.hub_silent = event.reason
+        if now_s >= self._resolve_at:
+            self._resolve_at = now_s + RESOLVE_AFTER_S
+            self._after.append(actions.ResolveHub())
         backoff_s = min(self.settings.interval_s, HUB_RETRY_S * 2**self._hub_misses)
         self._hub_misses = min(self._hub_misses + 1, 30)
         self._pass_at = now_s + backoff_s
@@ -238,6 +245,8 @@ class Mesh:
 
     def _on_device_seen(self, event: events.DeviceSeen, now_s: float) -> None:
         self._device = event.device
+        for peer in event.configured & self._owned.keys():
+            self._disown(peer, now_s)
         for link in list(self.links.values()):
             entry = event.device.peers.get(link.peer)
             if link.state is State.KNOCKING and entry is not None:
@@ -255,6 +264,11 @@ class Mesh:
             self._on_hub_answered(answer, now_s)
         elif answer is not None:
             self._on_hub_silent(answer, now_s)
+
+    def _disown(self, peer: str, now_s: float) -> None:
+        """The admin has put a peer of ours into the configuration: it is theirs now, as it stands."""
+        del self._owned[peer]
+        self._refuse(peer, CONFIGURED, now_s)
 
     def _listen(self, link: Link, entry: Peer, now_s: float) -> None:
         """A link that we send on and that is silent is asked: no reason to demote yet (fact 13)."""
@@ -329,6 +343,7 @@ class Mesh:
         if link is None:
             link = self.links[peer] = Link(peer, address, since_at=now_s)
         link.online = True
+        link.followed = link.followed or endpoint
         self._count(link, endpoint, now_s)
         if link.endpoint != endpoint:
             link.endpoint, link.unproven, link.retry_at = endpoint, 0, 0.0
@@ -336,9 +351,7 @@ class Mesh:
     def _check_unclaimed(self, peer: str, address: str) -> None:
         """Raises UnacceptableError if `peer` is none of ours, or `address` is another online peer's."""
         if peer in self._device.peers and peer not in self._owned:
-            raise UnacceptableError(
-                "it is a peer of the interface's own configuration, which is not ours to change"
-            )
+            raise UnacceptableError(CONFIGURED)
         for other in self.links.values():
             if other.address == address and other.peer != peer and other.online:
                 raise UnacceptableError(f"{address} belongs to {other.peer}, which is online")
@@ -467,7 +480,7 @@ class Mesh:
 
     def _knock(self, link: Link, now_s: float) -> None:
         self._owned[link.peer] = link.address
-        link.knocked_at, link.knock_due_at = now_s, None
+        link.knocked_at, link.knock_due_at, link.followed = now_s, None, link.endpoint
         self._watch_until = now_s + WATCH_S
         self._change(
             link, fresh=True, endpoint=link.endpoint, persistent_keepalive_s=KEEPALIVE_S, allowed_ips=()
@@ -500,8 +513,9 @@ class Mesh:
 
     def _follow(self, link: Link, _now_s: float) -> None:
         """The peer took a fresh port: our NAT has to be opened towards it before it can be heard."""
-        entry = self._device.peers.get(link.peer)
-        if link.endpoint and entry is not None and entry.endpoint != link.endpoint:
+        # Not if only the entry has another one: a NAT that maps dependently shows us one of its own.
+        if link.endpoint and link.endpoint != link.followed:
+            link.followed = link.endpoint
             self._openers.append(link.endpoint)
             self._change(link, endpoint=link.endpoint)
 

@@ -86,6 +86,22 @@ async def test_a_peer_that_has_gone_in_between_is_left_out(connect: Connect) -> 
     assert set(await client.peers(OWN)) == {PLUS}
 
 
+async def test_a_peer_that_the_hub_has_trouble_with_keeps_its_last_record_and_hides_no_other(
+    connect: Connect,
+) -> None:
+    trouble: list[str] = []
+
+    def understands(request: web.Request) -> str:
+        if decoded(request) in trouble:
+            raise web.HTTPInternalServerError
+        return decoded(request)
+
+    client = await connect(hub(understands))
+    before = await client.peers(OWN)
+    trouble.append(PLUS)
+    assert await client.peers(OWN) == before
+
+
 @pytest.mark.parametrize("keys", [{"a": 1}, "text", [1, 2], None])
 async def test_an_answer_that_is_no_list_of_keys_is_an_error(connect: Connect, keys: object) -> None:
     client = await connect(hub(decoded, keys))

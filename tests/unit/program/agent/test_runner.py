@@ -34,7 +34,8 @@ def test_a_removal_sets_nothing() -> None:
 
 
 def test_the_hub_peer_is_the_one_whose_allowed_ips_cover_the_hub() -> None:
-    place = runner.find_place("http://192.168.7.1:8080", Device(KEY, 1, 0, {KEY: HUB}), ADDRESSES)
+    key, place = runner.find_place("http://192.168.7.1:8080", Device(KEY, 1, 0, {KEY: HUB}), ADDRESSES)
+    assert key == KEY
     assert place.hub == ipaddress.ip_address("192.168.7.1")
     assert ipaddress.ip_network("192.168.7.0/24") in place.relayed
 
@@ -52,6 +53,11 @@ def test_a_node_where_the_agent_cannot_work_is_told_why(
 ) -> None:
     with pytest.raises(runner.StartError, match=remedy):
         runner.find_place(url, Device(KEY, 1, 0, {KEY: HUB}), addresses)
+
+
+def test_only_a_name_has_to_be_looked_up() -> None:
+    endpoints = ["hub.example.net:51820", "203.0.113.7:51820", "[2001:db8::7]:51820"]
+    assert [runner.named(endpoint) for endpoint in endpoints] == [True, False, False]
 
 
 @pytest.mark.parametrize(

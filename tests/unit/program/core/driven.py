@@ -42,6 +42,7 @@ class Driven:
         self.answering: set[str] = set()
         self.shaking: set[str] = set()
         self.probe_takes_s = 0.01
+        self.configured: frozenset[str] = frozenset()
         self.done: list[tuple[float, actions.Action]] = []
         self.later: list[tuple[float, events.Event]] = []
 
@@ -96,7 +97,7 @@ class Driven:
             for change in action.changes:
                 self._change(change)
         elif isinstance(action, actions.ReadDevice):
-            self.give(events.DeviceSeen(self.device()))
+            self.give(events.DeviceSeen(self.device(), self.configured))
         elif isinstance(action, actions.AskHub):
             silent = events.HubSilent("timed out")
             answer = silent if self.records is None else events.HubAnswered(dict(self.records))

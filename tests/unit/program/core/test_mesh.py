@@ -106,6 +106,38 @@ def test_a_missed_probe_asks_the_hub_and_follows_the_peer_to_its_new_endpoint() 
     assert driven.all_done(actions.SendOpeners)[-1].endpoints == ("203.0.113.7:40000",)
 
 
+def test_an_entry_that_shows_another_endpoint_than_the_hub_is_left_alone() -> None:
+    """A NAT that maps dependently has one port towards the hub and another one towards us."""
+    driven = direct().run(3)
+    driven.peers[PEER] = dataclasses.replace(driven.peers[PEER], endpoint="203.0.113.7:55555")
+    driven.answering = set()
+    driven.run(9.5)
+    driven.answering = {PEER}
+    driven.run(2)
+    assert driven.state() is State.DIRECT
+    assert driven.peers[PEER].endpoint == "203.0.113.7:55555"
+
+
+def test_a_peer_that_the_admin_has_put_into_the_configuration_is_given_up_as_it_stands() -> None:
+    driven = direct()
+    changes = len(driven.changes())
+    driven.configured = frozenset({PEER})
+    driven.run(30)
+    driven.give(events.Stopping(hub_answers=True))
+    assert len(driven.changes()) == changes
+    assert PEER in driven.peers
+    assert driven.all_done(actions.RecordOwned)[-1].owned == {}
+
+
+def test_the_hub_is_looked_up_again_when_it_was_silent_for_30_s() -> None:
+    driven = Driven()
+    driven.records = None
+    driven.start().run(29)
+    assert driven.all_done(actions.ResolveHub) == []
+    driven.run(20)
+    assert len(driven.all_done(actions.ResolveHub)) == 1
+
+
 def test_handshakes_of_two_loops_in_phase_do_not_cross_twice() -> None:
     """The smaller key knocks later in every second try."""
     knocks = {}
