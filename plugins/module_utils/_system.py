@@ -60,7 +60,7 @@ def missing_packages(wanted: list[str]) -> list[str]:
 
 
 def package_manager_ready() -> bool:
-    """Whether Ansible's apt module works in check mode, where it fetches neither python3-apt nor the lists."""
+    """Whether Ansible's apt module works in check mode, which fetches neither python3-apt nor lists."""
     return importlib.util.find_spec("apt") is not None and bool(glob.glob("/var/lib/apt/lists/*Packages*"))
 
 

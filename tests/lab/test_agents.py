@@ -435,6 +435,20 @@ def test_the_admin_may_have_a_peer_that_the_hub_knows_as_well(
     assert entry(a, b.public_key)[1:] == before[1:]
 
 
+def test_a_peer_that_the_admin_takes_over_is_theirs_as_it_stands(make_pair: MakePair) -> None:
+    pair = make_pair("cone drop", "cone reject")
+    pair.wait_until_direct()
+    a, b = pair.nodes
+    peer = f"\n[Peer]\nPublicKey = {b.public_key}\nAllowedIPs = {b.address}/32\nPersistentKeepalive = 25\n"
+    a.run("sh", "-c", "cat >> /etc/wireguard/wg0.conf", stdin=peer)
+    a.sync_file()
+    pair.agents[0].wait_until_said("the link is given up", 10)
+    before = entry(a, b.public_key)
+    assert pair.agents[0].end() == 0
+    assert entry(a, b.public_key) == before
+    assert before[1:] == (f"{b.address}/32", "25")
+
+
 def entry(node: Node, key: str) -> tuple[str | None, ...]:
     """Endpoint, AllowedIPs and keepalive of a peer."""
     return node.endpoints().get(key), node.peers().get(key), node.keepalives().get(key)
