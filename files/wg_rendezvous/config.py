@@ -17,6 +17,7 @@ from typing import Any, Callable
 from urllib.parse import urlsplit
 
 from . import log
+from ._wireguard import check
 
 DEFAULT_PORT = 8080
 CONFIG_DIRECTORY = "/etc/wg-rendezvous"
@@ -79,10 +80,12 @@ class Option:
 
 
 def _interface(text: str) -> dict[str, Any]:
-    # The kernel's limit (IFNAMSIZ) and wg-quick(8)'s alphabet; the name becomes part of file names.
-    if not re.fullmatch(r"[a-zA-Z0-9_=+.-]{1,15}", text) or text in (".", ".."):
-        raise ValueError("is not an interface name: 1 to 15 letters, digits or any of _=+.-, e.g. wg0")
-    return {"interface": text}
+    try:
+        return {"interface": check.interface_name(text)}
+    except ValueError:
+        raise ValueError(
+            "is not an interface name: 1 to 15 letters, digits or any of _=+.-, not - first, e.g. wg0"
+        ) from None
 
 
 def _port(text: str) -> int:
@@ -109,6 +112,14 @@ def _listen(text: str) -> dict[str, Any]:
     return {"listen_host": str(address) if address else None, "listen_port": port}
 
 
+def _is_address(host: str | None) -> bool:
+    try:
+        ipaddress.ip_address(host or "")
+    except ValueError:
+        return False
+    return True
+
+
 def _hub(text: str) -> dict[str, Any]:
     remedy = "is not the URL of a hub inside the VPN, e.g. http://192.168.7.1:8080"
     try:
@@ -121,7 +132,7 @@ def _hub(text: str) -> dict[str, Any]:
     )
     if (
         parts.scheme != "http"
-        or not parts.hostname
+        or not _is_address(parts.hostname)
         or not plain
         or port == 0
         or not text.isprintable()

@@ -42,7 +42,8 @@ def listen_host(wanted: str | None, addresses: Sequence[IPInterface], interface:
 
     Raises ListenError if the interface does not have it.
     """
-    own = [str(address.ip) for address in sorted(addresses, key=lambda address: address.version)]
+    global_first = sorted(addresses, key=lambda address: address.version)
+    own = [str(address.ip) for address in global_first if not address.is_link_local]
     if not own:
         raise ListenError(
             f"{interface} has no address: give it one, e.g. ip addr add 192.168.7.1/24 dev {interface}"

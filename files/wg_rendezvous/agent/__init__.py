@@ -8,7 +8,7 @@ import asyncio
 import logging
 
 from .. import web
-from ..config import AgentOptions
+from ..config import AgentOptions, OptionError
 from ..wg.device import DeviceError
 from .runner import Agent, StartError
 
@@ -16,10 +16,15 @@ logger = logging.getLogger(__name__)
 
 
 def run(options: AgentOptions) -> int:
-    """Run the agent until it is asked to end.  Returns the exit code: 0, or 1 after a logged reason."""
+    """Run the agent until it is asked to end.
+
+    Returns the exit code: 0, or 1 after a logged reason.  Raises OptionError if it cannot start so.
+    """
     try:
         asyncio.run(Agent(options).run())
-    except (StartError, DeviceError, web.ListenError) as error:
+    except (StartError, web.ListenError) as error:
+        raise OptionError(str(error)) from None
+    except DeviceError as error:
         logger.error(str(error))
         return 1
     return 0

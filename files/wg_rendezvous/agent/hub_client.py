@@ -109,7 +109,8 @@ class HubClient:
         """The body of the answer; None for a 4xx if `missing_ok`.  Raises HubError, AnswerError."""
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-            self._session = aiohttp.ClientSession(timeout=timeout)
+            # A hub of the origin may serve one connection at a time.
+            self._session = aiohttp.ClientSession(timeout=timeout, headers={"Connection": "close"})
         url = URL(self.base + path, encoded=True)
         try:
             async with self._session.get(url, allow_redirects=False) as response:

@@ -10,18 +10,18 @@ import logging
 import signal
 import time
 from collections.abc import Awaitable, Coroutine
-from pathlib import Path
 from typing import Any, Callable
 from urllib.parse import urlsplit
 
 from .. import notify, web
-from .._wireguard import conf, dump
+from .._wireguard import dump
 from ..config import AgentOptions
 from ..core import actions, events
 from ..core.candidates import Address, Place
 from ..core.mesh import Mesh, Settings
 from ..core.refresh import Budget, Policy
-from ..wg.device import Device, DeviceError, IPInterface, PeerCommand
+from ..wg.device import Device, DeviceError, DeviceGone, IPInterface, PeerCommand
+from .configuration import Configuration, named
 from .hub_client import HubClient, HubError
 from .local_api import LocalApi
 from .opener import send_openers
@@ -30,7 +30,6 @@ from .storage import Storage
 
 logger = logging.getLogger(__name__)
 
-CONF_DIRECTORY = Path("/etc/wireguard")
 STOP_S = 5.0
 LAST_ASK_S = 1.0
 """How long a hub may take to answer an agent that is about to end."""
@@ -58,8 +57,7 @@ class Agent:
         self.mesh: Mesh
         self.started_at = time.time()
         self._hub_key = ""
-        self._conf = conf.Conf(())
-        self._conf_changed_ns = 0
+        self.configuration: Configuration
         self._port = 0
         self._fwmark = 0
         self._events: asyncio.Queue[events.Event]
@@ -83,7 +81,13 @@ class Agent:
     async def run(self) -> None:
         """Start, loop, and withdraw.  Raises StartError, DeviceError, web.ListenError."""
         self._events = asyncio.Queue()  # before Python 3.10 it belongs to the loop that runs now
-        device = await self.device.read()
+        try:
+            device = await self.device.read()
+            self.configuration = Configuration(self.options.interface)
+        except DeviceError as error:
+            raise StartError(f"option --interface: {error}") from None
+        except ValueError as error:
+            raise StartError(str(error)) from None
         addresses = await self.device.addresses()
         self.mesh = self._mesh(device, addresses)
         api = LocalApi(self)
@@ -115,11 +119,11 @@ class Agent:
         if device.public_key is None:
             raise StartError(f"{self.options.interface} has no private key: set one, e.g. with wg-quick up")
         policy = Policy(self.options.refresh)
-        pinned = pinned_port(self.options.interface)
+        pinned = self.configuration.pinned_port
         if pinned is not None and policy is not Policy.OFF:
             logger.info(
                 "no fresh ports: the listen port is pinned",
-                extra={"fields": {"listen_port": pinned, "file": str(conf_path(self.options.interface))}},
+                extra={"fields": {"listen_port": pinned, "file": str(self.configuration.path)}},
             )
             policy = Policy.OFF
         budget = Budget(self.options.refresh_per_minute, self.options.refresh_per_hour)
@@ -196,10 +200,16 @@ class Agent:
 
     # -- actions ----------------------------------------------------------------------------
 
-    async def _read_device(self, _action: actions.ReadDevice) -> events.Event:
-        device = await self.device.read()
+    async def _read_device(self, _action: actions.ReadDevice) -> events.Event | None:
+        try:
+            device = await self.device.read()
+        except DeviceGone:
+            raise
+        except DeviceError as error:
+            logger.warning("the device could not be read", extra={"fields": {"error": str(error)}})
+            return None
         self._port, self._fwmark = device.listen_port, device.fwmark
-        return events.DeviceSeen(device, self._configured())
+        return events.DeviceSeen(device, frozenset(self.configuration.peers()))
 
     async def _set_peers(self, action: actions.SetPeers) -> None:
         await self.device.set(*(command for change in action.changes for command in commands(change)))
@@ -211,7 +221,10 @@ class Agent:
         self.storage.write_owned(action.owned)
 
     async def _save_state(self, action: actions.SaveState) -> None:
-        self.storage.write_state(action.state)
+        try:
+            self.storage.write_state(action.state)
+        except OSError as error:  # a full disk is no reason to lose the mesh
+            logger.warning("the state could not be saved", extra={"fields": {"error": str(error)}})
 
     async def _take_fresh_port(self, _action: actions.TakeFreshPort) -> events.Event:
         await self.device.set_listen_port(0)  # WireGuard takes a free one, which it has not had
@@ -219,11 +232,20 @@ class Agent:
         self._port = device.listen_port
         return events.PortTaken(device.listen_port)
 
-    async def _restart_client(self, _action: actions.RestartClient) -> None:
+    async def _restart_client(self, _action: actions.RestartClient) -> events.Event | None:
         unit = f"wg-quick@{self.options.interface}.service"
-        process = await asyncio.create_subprocess_exec("systemctl", "--no-block", "restart", unit)
-        if await process.wait() != 0:
-            logger.error("the VPN client could not be restarted", extra={"fields": {"unit": unit}})
+        try:
+            process = await asyncio.create_subprocess_exec("systemctl", "--no-block", "restart", unit)
+            failed = await process.wait() != 0
+        except OSError:
+            failed = True
+        if not failed:
+            return None
+        logger.error(
+            "the VPN client is no unit that can be restarted here; only the port is changed",
+            extra={"fields": {"unit": unit}},
+        )
+        return await self._take_fresh_port(actions.TakeFreshPort())
 
     async def _say(self, action: actions.Say) -> None:
         logger.log(
@@ -236,6 +258,9 @@ class Agent:
                 return events.HubAnswered(await self.hub.peers(self.mesh.own_key))
             except HubError as error:
                 return events.HubSilent(str(error))
+            except Exception as error:  # a defect must not stop the passes for good
+                logger.exception("asking the hub failed")
+                return events.HubSilent(repr(error))
 
         self._beside(ask())
 
@@ -250,27 +275,17 @@ class Agent:
 
     async def _resolve_hub(self, _action: actions.ResolveHub) -> None:
         async def resolve() -> None:
-            for peer in self._conf.peers().values():
-                if peer.public_key == self._hub_key and peer.endpoint and named(peer.endpoint):
-                    try:  # wg looks the name up
-                        await self.device.set(PeerCommand(peer.public_key, endpoint=peer.endpoint))
-                    except DeviceError as error:
-                        logger.warning(
-                            "the hub's name could not be looked up", extra={"fields": {"error": str(error)}}
-                        )
+            hub = self.configuration.peers().get(self._hub_key)
+            if hub is None or hub.endpoint is None or not named(hub.endpoint):
+                return
+            try:  # wg looks the name up
+                await self.device.set(PeerCommand(hub.public_key, endpoint=hub.endpoint))
+            except DeviceError as error:
+                logger.warning(
+                    "the hub's name could not be looked up", extra={"fields": {"error": str(error)}}
+                )
 
         self._beside(resolve())
-
-    def _configured(self) -> frozenset[str]:
-        """The peers in the interface's configuration, which is read again when it has changed."""
-        try:
-            changed_ns = conf_path(self.options.interface).stat().st_mtime_ns
-            if changed_ns != self._conf_changed_ns:
-                self._conf = read_conf(self.options.interface)
-                self._conf_changed_ns = changed_ns
-        except (OSError, ValueError):
-            return frozenset()
-        return frozenset(self._conf.peers())
 
     async def _probe(self, action: actions.Probe) -> None:
         async def ask() -> events.Event:
@@ -307,42 +322,17 @@ def find_place(hub_url: str, device: dump.Device, addresses: list[IPInterface]) 
     try:
         hub = ipaddress.ip_address(host)
     except ValueError:
-        raise StartError(f"--hub {hub_url}: write the hub's address inside the VPN, not a name") from None
+        raise StartError(f"option --hub: {hub_url}: write the hub's address in the VPN, not a name") from None
     if not addresses:
         raise StartError("the interface has no address: bring it up, e.g. with wg-quick up")
+    if any(hub == address.ip for address in addresses):
+        raise StartError(f"option --hub: {hub_url} is this node itself: write the hub's address in the VPN")
     for peer in device.peers.values():
         relayed = tuple(ipaddress.ip_network(network) for network in peer.allowed_ips)
         if _covers(relayed, hub):
             return peer.public_key, Place(tuple(addresses), hub, relayed)
-    raise StartError(f"--hub {hub_url}: no peer of the interface has {hub} in its AllowedIPs")
+    raise StartError(f"option --hub: {hub_url}: no peer of the interface has {hub} in its AllowedIPs")
 
 
 def _covers(networks: Any, address: Address) -> bool:
     return any(address in network for network in networks)
-
-
-def conf_path(interface: str) -> Path:
-    """Where wg-quick(8) has the configuration of `interface`."""
-    return CONF_DIRECTORY / f"{interface}.conf"
-
-
-def read_conf(interface: str) -> conf.Conf:
-    """The configuration of `interface`.  Raises OSError, ValueError."""
-    return conf.parse(conf_path(interface).read_text())
-
-
-def named(endpoint: str) -> bool:
-    """Whether the host of `endpoint` (`"hub.example.net:51820"`) is a name, and not an address."""
-    try:
-        ipaddress.ip_address(endpoint.rsplit(":", 1)[0].strip("[]"))
-    except ValueError:
-        return True
-    return False
-
-
-def pinned_port(interface: str) -> int | None:
-    """The ListenPort that the configuration of the interface names, None without one."""
-    try:
-        return read_conf(interface).interface().listen_port
-    except (OSError, ValueError):
-        return None

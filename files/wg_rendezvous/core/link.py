@@ -126,6 +126,7 @@ class Link:
     state: State = State.RELAYED
     since_at: float = 0.0
     online: bool = False
+    named_at: float = 0.0
     why: str = "not tried yet"
     followed: str | None = None
     tries: int = 0

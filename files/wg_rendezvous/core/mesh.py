@@ -48,6 +48,7 @@ STAGGER_S = 0.5
 two loops of the same length that are in phase would cross them in every pass."""
 RETRY_MAX_S = 3600.0
 RESOLVE_AFTER_S = 30.0
+FORGET_AFTER_S = 24 * 3600.0
 CONFIGURED = "it is a peer of the interface's own configuration, which is not ours to change"
 OPENERS_PER_KNOCK = 3
 PACKETS_PER_KNOCK = OPENERS_PER_KNOCK + 1
@@ -152,11 +153,16 @@ class Mesh:
     def status(self, now_s: float) -> list[dict[str, Any]]:
         """One JSON object for every peer that the hub named, with why its link is what it is."""
         outlook = Outlook(self.refresh, self.settings.refresh, now_s)
-        links = [describe(link, outlook) for link in self.links.values()]
+        links = [describe(link, outlook, self._endpoint(link)) for link in self.links.values()]
         refused = [
             describe_refused(peer, why) for peer, why in self._refused.items() if peer not in self.links
         ]
         return sorted(links + refused, key=lambda entry: str(entry["peer"]))
+
+    def _endpoint(self, link: Link) -> str | None:
+        """Where packets to the peer go, if they go to it directly; else where the hub sees it."""
+        entry = self._device.peers.get(link.peer)
+        return entry.endpoint if link.promoted and entry is not None else link.endpoint
 
     def restore(self, state: Mapping[str, Any], saved_at_s: float) -> None:
         """Take over the `SaveState` of an earlier run, saved at `saved_at_s` on this clock.
@@ -177,7 +183,7 @@ class Mesh:
         self._recorded = dict(event.owned)
         self._pass_at = now_s
         for link in self.links.values():
-            link.since_at = now_s
+            link.since_at = link.named_at = now_s
         for peer, address in event.owned.items():
             entry = event.device.peers.get(peer)
             if entry is None:
@@ -342,14 +348,14 @@ class Mesh:
             link.address = address
         if link is None:
             link = self.links[peer] = Link(peer, address, since_at=now_s)
-        link.online = True
+        link.online, link.named_at = True, now_s
         link.followed = link.followed or endpoint
         self._count(link, endpoint, now_s)
         if link.endpoint != endpoint:
             link.endpoint, link.unproven, link.retry_at = endpoint, 0, 0.0
 
     def _check_unclaimed(self, peer: str, address: str) -> None:
-        """Raises UnacceptableError if `peer` is none of ours, or `address` is another online peer's."""
+        """Raises UnacceptableError if `peer` is in the device but not ours, or `address` is another one's."""
         if peer in self._device.peers and peer not in self._owned:
             raise UnacceptableError(CONFIGURED)
         for other in self.links.values():
@@ -391,6 +397,9 @@ class Mesh:
             self._say("info", "the peer went offline", peer=link.peer, address=link.address)
         link.online = False
         self.refresh.interrupted(link.peer)
+        if not link.promoted and now_s - link.named_at > FORGET_AFTER_S:
+            del self.links[link.peer]
+            self.refresh.counts.pop(link.peer, None)
         if not link.promoted:
             link.why = "the hub says it is offline"
             if link.peer in self._owned:
@@ -456,7 +465,9 @@ class Mesh:
         """A promotion came to nothing.  Each of them costs a second of traffic: the first is
         tried again with the next pass, any other waits longer every time."""
         link.unproven += 1
-        link.retry_at = now_s + min(RETRY_MAX_S, self.settings.interval_s * (2 ** (link.unproven - 1) - 1))
+        link.retry_at = now_s + min(
+            RETRY_MAX_S, self.settings.interval_s * (2 ** min(link.unproven - 1, 16) - 1)
+        )
         link.why = why
         self.refresh.interrupted(link.peer)
 

@@ -33,14 +33,14 @@ class Outlook:
         return f"{tried}, a fresh port is taken at {limit}"
 
 
-def describe(link: Link, outlook: Outlook) -> dict[str, Any]:
-    """The link as a JSON object; `since_s` is how long it has been in its state."""
+def describe(link: Link, outlook: Outlook, endpoint: str | None) -> dict[str, Any]:
+    """The link, which goes to `endpoint`, as a JSON object; `since_s` is how long it is in its state."""
     return {
         "peer": link.peer,
         "address": link.address,
         "state": link.state.value,
         "online": link.online,
-        "endpoint": link.endpoint,
+        "endpoint": endpoint,
         "strategy": "reflexive" if link.promoted else "relay",
         "rtt_s": link.rtt_s if link.promoted else None,
         "since_s": round(outlook.now_s - link.since_at, 3),

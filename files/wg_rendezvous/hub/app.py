@@ -10,7 +10,7 @@ import logging
 import signal
 
 from .. import notify, web
-from ..config import RUN_DIRECTORY, STATE_DIRECTORY, HubOptions
+from ..config import RUN_DIRECTORY, STATE_DIRECTORY, HubOptions, OptionError
 from ..wg import Device, DeviceError
 from .observation import Observation
 from .registry import Registry
@@ -20,10 +20,15 @@ logger = logging.getLogger("wg_rendezvous.hub")
 
 
 def run(options: HubOptions) -> int:
-    """Serve until SIGTERM or SIGINT (0), or until it cannot go on (1, with the reason in the log)."""
+    """Serve until SIGTERM or SIGINT (0), or until it cannot go on (1, with the reason in the log).
+
+    Raises OptionError if it cannot start with these options.
+    """
     try:
         asyncio.run(_serve(options))
-    except (DeviceError, web.ListenError) as error:
+    except web.ListenError as error:
+        raise OptionError(str(error)) from None
+    except DeviceError as error:
         logger.error(str(error))
         return 1
     return 0
@@ -37,7 +42,10 @@ async def _serve(options: HubOptions) -> None:
 
     device = Device(options.interface)
     observation = Observation(device, Registry())
-    await observation.read()
+    try:
+        await observation.read()
+    except DeviceError as error:
+        raise OptionError(f"option --interface: {error}") from None
     host = web.listen_host(options.listen_host, await device.addresses(), options.interface)
     api = SeedApi(observation, options.interface)
     web.make_directory(STATE_DIRECTORY, 0o700)

@@ -219,7 +219,7 @@ def test_status_shows_the_peers_and_sigterm_ends_it_cleanly(network: Network, hu
 
 def test_a_second_hub_on_the_interface_says_so(network: Network, hub: Hub) -> None:
     second = hub.run("hub", "--interface", network.hub.interface, "--listen", ":8090")
-    assert second.returncode == 1
+    assert second.returncode == 2
     assert "another wg-rendezvous" in second.stderr
     assert hub.socket.exists()
 
@@ -231,11 +231,11 @@ def test_a_second_hub_on_the_interface_says_so(network: Network, hub: Hub) -> No
         (["--interface", "lo"], "'wg show lo' failed"),
     ],
 )
-def test_an_interface_that_it_cannot_serve_is_one_line_and_exit_code_1(
+def test_an_interface_that_it_cannot_serve_is_one_line_and_exit_code_2(
     network: Network, program: Path, tmp_path: Path, words: list[str], says: str
 ) -> None:
     done = Hub(network.hub, program, tmp_path / "log").run("hub", *words)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert says in done.stderr
 
@@ -245,7 +245,7 @@ def test_an_address_that_the_interface_does_not_have_is_refused(
 ) -> None:
     hub = Hub(network.hub, program, tmp_path / "log")
     done = hub.run("hub", "--interface", network.hub.interface, "--listen", network.hub.lan)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert f"use {network.hub.vpn}" in done.stderr
 
 

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import ipaddress
-from pathlib import Path
 
 import pytest
 
@@ -45,6 +44,7 @@ def test_the_hub_peer_is_the_one_whose_allowed_ips_cover_the_hub() -> None:
     [
         ("http://10.0.0.1:8080", ADDRESSES, "AllowedIPs"),
         ("http://hub.example.net:8080", ADDRESSES, "not a name"),
+        ("http://192.168.7.5:8080", ADDRESSES, "this node itself"),
         ("http://192.168.7.1:8080", [], "no address"),
     ],
 )
@@ -53,20 +53,3 @@ def test_a_node_where_the_agent_cannot_work_is_told_why(
 ) -> None:
     with pytest.raises(runner.StartError, match=remedy):
         runner.find_place(url, Device(KEY, 1, 0, {KEY: HUB}), addresses)
-
-
-def test_only_a_name_has_to_be_looked_up() -> None:
-    endpoints = ["hub.example.net:51820", "203.0.113.7:51820", "[2001:db8::7]:51820"]
-    assert [runner.named(endpoint) for endpoint in endpoints] == [True, False, False]
-
-
-@pytest.mark.parametrize(
-    ("text", "port"),
-    [("[Interface]\nListenPort = 51820\n", 51820), ("[Interface]\n", None), ("nonsense", None)],
-)
-def test_a_port_in_the_configuration_is_pinned(
-    text: str, port: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(runner, "CONF_DIRECTORY", tmp_path)
-    (tmp_path / "wg0.conf").write_text(text)
-    assert runner.pinned_port("wg0") == port

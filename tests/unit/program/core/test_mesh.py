@@ -129,6 +129,25 @@ def test_a_peer_that_the_admin_has_put_into_the_configuration_is_given_up_as_it_
     assert driven.all_done(actions.RecordOwned)[-1].owned == {}
 
 
+def test_a_peer_that_the_hub_has_not_named_for_a_day_is_forgotten() -> None:
+    driven = Driven(Settings(interval_s=600.0)).start().run(700)
+    driven.records = {}
+    driven.run(23 * 3600)
+    assert PEER in driven.mesh.links
+    driven.run(2 * 3600)
+    assert PEER not in driven.mesh.links
+    assert PEER not in driven.all_done(actions.SaveState)[-1].state["links"]
+
+
+def test_a_promotion_may_fail_for_months() -> None:
+    driven = Driven(Settings(interval_s=600.0))
+    driven.shaking = {PEER}
+    driven.start().run(1)
+    driven.mesh.links[PEER].unproven = 5000
+    driven.run(3 * 3600)
+    assert driven.state() is State.RELAYED
+
+
 def test_the_hub_is_looked_up_again_when_it_was_silent_for_30_s() -> None:
     driven = Driven()
     driven.records = None
