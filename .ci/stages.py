@@ -68,7 +68,7 @@ def plan() -> list[list[list[Stage]]]:
     What is quick comes first. The lab measures times, so it has the machine to itself.
     """
     return [
-        [[Stage("collection", "installed")]],
+        [[Stage("checkout", "collections"), Stage("collection", "installed")]],
         [
             [Stage("lint", "lint")],
             [Stage("types", "types"), Stage("unit", "unit"), Stage("unit-2.18", "unit", ("CORE=2.18",))],
