@@ -52,10 +52,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         hostvars = task_vars["hostvars"]
         interface = arguments["interface"]
         if batch[:1] == [name] and self._interface(hostvars[name]) == interface:
+            network = self._network(hostvars[name], members[name])
             hosts = [
                 own if host == name else self._host(host, groups, hostvars[host])
                 for host, groups in members.items()
-                if self._interface(hostvars[host]) == interface
+                if self._network(hostvars[host], groups) == network
             ]
             others = [host for host in hosts if host is not own]
             problems += [problem for host in others for problem in _inventory.problems_of_host(host)]
@@ -65,6 +66,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
     @staticmethod
     def _interface(variables: Any) -> str:
         return str(variables.get("wg_interface_name", "wg0"))
+
+    def _network(self, variables: Any, groups: set[str]) -> str:
+        """The name of the hub's interface tells networks apart; a peer's own may be another one."""
+        if "hub" in groups:
+            return self._interface(variables)
+        return str(variables.get("wg_peer_hub_interface", self._interface(variables)))
 
     @staticmethod
     def _members(task_vars: dict[str, Any]) -> dict[str, set[str]]:

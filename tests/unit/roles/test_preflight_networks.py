@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""Which hosts of an inventory are one network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.rendezvous.wireguard.plugins.action.preflight import ActionModule
+
+HUB = {"wg_interface_address": "192.168.7.1/24", "wg_hub_endpoint": "hub.example.net:51820"}
+ALICE = {"wg_interface_address": "192.168.7.5/24"}
+
+
+def problems(name: str, hosts: dict[str, dict[str, Any]], interface: str = "wg0") -> list[str]:
+    """What the first host of a run says of this inventory, whose hub is `hub`."""
+    action = ActionModule.__new__(ActionModule)
+    variables = {
+        "inventory_hostname": name,
+        "groups": {"wireguard_hub": ["hub"], "wireguard_peers": [host for host in hosts if host != "hub"]},
+        "hostvars": hosts,
+        "ansible_play_batch": [name],
+        **hosts[name],
+    }
+    return action._problems(
+        {"interface": interface, "address": hosts[name]["wg_interface_address"]}, variables
+    )
+
+
+def test_a_peer_may_name_its_interface_otherwise_than_the_hub_does() -> None:
+    alice = {**ALICE, "wg_interface_name": "mesh0", "wg_peer_hub_interface": "wg0"}
+    assert problems("alice", {"hub": HUB, "alice": alice}, "mesh0") == []
+
+
+@pytest.mark.parametrize("first", ["hub", "bob"])
+def test_its_address_is_checked_with_those_of_its_network(first: str) -> None:
+    alice = {**ALICE, "wg_interface_name": "mesh0", "wg_peer_hub_interface": "wg0"}
+    found = problems(first, {"hub": HUB, "bob": ALICE, "alice": alice})
+    assert any("192.168.7.5" in problem and "alice" in problem for problem in found)
+
+
+def test_another_network_of_the_inventory_is_none_of_its_business() -> None:
+    other = {**ALICE, "wg_interface_name": "wg1", "wg_peer_hub_interface": "wg1"}
+    assert problems("hub", {"hub": HUB, "bob": ALICE, "alice": other}) == []
