@@ -236,7 +236,7 @@ class Mesh:
         self._round(now_s)
 
     def _on_hub_silent(self, event: events.HubSilent, now_s: float) -> None:
-        if self.hub_silent is None or self._hub_misses == 0:
+        if self._hub_misses == 0:
             self._resolve_at = now_s + RESOLVE_AFTER_S
             self._say("warning", "the hub does not answer; going on with what is known", reason=event.reason)
         self.hub_silent = event.reason
