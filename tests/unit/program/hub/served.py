@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
-"""A hub with a fake device, served over real HTTP at 127.7.0.1, and peers that ask it from their own addresses.
+"""A hub with a fake device, served over real HTTP at 127.7.0.1, and peers that ask it from their addresses.
 
 All of 127.0.0.0/8 is ours.
 """
