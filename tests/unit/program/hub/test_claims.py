@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wg_rendezvous.hub.claims import ClaimError, parse_claim, parse_object, parse_signal
@@ -144,6 +144,7 @@ FIELDS = st.dictionaries(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.one_of(st.binary(), FIELDS.map(lambda fields: json.dumps(fields).encode())))
 def test_whatever_comes_is_read_or_refused(body: bytes) -> None:
     for read in (lambda: parse_claim(body, VPN), lambda: parse_signal(body, key(5))):
