@@ -50,10 +50,13 @@ class HubSilent:
 @dataclass(frozen=True)
 class DeviceSeen:
     """The WireGuard device as it is now; read after every earlier action was carried out.
-    `configured` are the public keys of the peers in the interface's configuration."""
+    `configured` are the public keys of the peers in the interface's configuration; `beat_bytes` maps VPN
+    addresses to the bytes of heartbeats that were received from there and sent there so far, as WireGuard
+    counts them."""
 
     device: Device
     configured: frozenset[str] = frozenset()
+    beat_bytes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,11 @@ class Stopping:
     """The agent was asked to end; `hub_answers` tells whether the hub does at this moment."""
 
     hub_answers: bool
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The agent ends now: `Mesh.quiet` holds, or there is no more time to wait for it."""
 
 
 # -- signals through the hub (docs/protocol.md) ---------------------------------------------
@@ -190,6 +198,7 @@ Event = Union[
     ProbeMissed,
     PortTaken,
     Stopping,
+    Stopped,
     Snapshot,
     PeerChanged,
     PeerGone,
