@@ -144,16 +144,23 @@ class Registry:
         peer = self._peers.get(key)
         return None if peer is None else peer.latest
 
+    def route(self, key: str) -> str | None:
+        """The peer's one host route, if it has one and nobody else still holds that address."""
+        return self._routes.get(key)
+
+    def believed(self, key: str) -> str | None:
+        """The peer's endpoint as far as it is proven."""
+        peer = self._peers.get(key)
+        return None if peer is None else peer.believed
+
+    def networks(self) -> tuple[IPNetwork, ...]:
+        """The VPN: the networks of the interface's own addresses."""
+        return tuple(own.network for own in self._own)
+
     def is_online(self, key: str, at_s: float) -> bool:
         """Whether bytes came from the peer within 2.5 keepalives, and a handshake ever completed."""
         peer = self._peers.get(key)
         return peer is not None and _is_online(peer, at_s)
-
-    def online(self, at_s: float) -> list[str]:
-        """The peers that are online and for which `answer` has an answer, in order of their keys."""
-        return sorted(
-            key for key in self._peers if self.is_online(key, at_s) and self.answer(key) is not None
-        )
 
     def answer(self, key: str) -> Answer | None:
         """What to tell others about the peer; None if it is unknown, or as long as something is missing."""
