@@ -102,7 +102,8 @@ class Stopped:
 @dataclass(frozen=True)
 class PeerView:
     """What a hub with `/v1` says of one peer (a peer record), as text, not yet believed.  `linked` tells
-    whether that peer's agent, in its present run, reported its link to us as direct."""
+    whether that peer's agent, in its present run, reported its link to us as direct; `polls` whether it asks
+    as an agent of the origin does."""
 
     address: str | None
     endpoint: str | None = None
@@ -111,6 +112,7 @@ class PeerView:
     instance: str | None = None
     candidates: tuple[str, ...] = ()
     linked: bool = False
+    polls: bool = False
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class Hub:
         self.watch = Watch()
         self.heard_at = float("-inf")
         self.silent: str | None = "it was not asked yet"
-        self.silent_since = float("-inf")
+        self.silent_since: float | None = None
         self._registration = registration
         self._numbers = 0
         self._asked_at = float("-inf")
@@ -88,7 +88,7 @@ class Hub:
             self.heard(now_s)
             self._open_at = now_s + LOOK_AGAIN_PASSES * self.node.settings.interval_s
             return
-        if self.silent is None:
+        if self.silent is None or self.silent_since is None:
             self.silent_since = now_s
         self.silent = reason
         backoff_s = min(RECONNECT_MAX_S, RECONNECT_S * 2 ** min(self._failures, 10))

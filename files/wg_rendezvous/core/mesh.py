@@ -262,18 +262,22 @@ class Mesh:
         elif self.hub.stream_open:
             self._hand_over_the_silent(now_s)
             self.loop.handle(events.HubAnswered(self._records()), now_s)
-        elif self.hub.kind is Kind.UNKNOWN and self.hub.silent_since == float("-inf"):
+        elif self.hub.silent_since is None:
             self._pass_waits = True  # the first stream is being opened
         else:
             self._go_on_without_hub(now_s)
             self.loop.handle(events.HubSilent(self.hub.silent or "its stream is closed"), now_s)
 
     def _records(self) -> dict[str, events.PeerRecord]:
-        """What the loop is to know: every online peer that has no agent which signals."""
+        """What the loop is to know: every online peer whose agent is one of the origin.
+
+        Not one that has no agent at all, or none yet: knocking at it would be in vain, and might take the
+        tuple that it needs when its agent starts (fact 1).
+        """
         return {
             peer: events.PeerRecord(view.endpoint, view.address)
             for peer, view in self._views.items()
-            if view.online and view.endpoint and view.address and view.instance is None
+            if view.online and view.endpoint and view.address and view.polls and view.instance is None
             if peer not in self.pairs.pairs
         }
 
@@ -290,7 +294,7 @@ class Mesh:
                 self._to_loop(pair, now_s)
 
     def _go_on_without_hub(self, now_s: float) -> None:
-        if now_s - self.hub.silent_since < GO_ON_WITHOUT_HUB_S:
+        if self.hub.silent_since is None or now_s - self.hub.silent_since < GO_ON_WITHOUT_HUB_S:
             return
         for pair in list(self.pairs.pairs.values()):
             if pair.phase is Phase.RELAYED and pair.peer in self.node.known:
@@ -339,7 +343,7 @@ class Mesh:
             self.pairs.update(peer, view, now_s)
         elif peer in self.pairs.pairs:
             self.pairs.update(peer, view, now_s)
-        elif view.online and (before is None or not before.online):
+        elif view.polls and (before is None or not before.polls):
             self.loop.pass_now(now_s)
 
     def _on_peer_gone(self, event: events.PeerGone, now_s: float) -> None:

@@ -171,14 +171,11 @@ class Pairs:
 
     def _compare(self, pair: Pair, before: PeerView | None, view: PeerView, now_s: float) -> None:
         """What follows from what has changed."""
-        known = before is not None and before.instance is not None
-        restarted = view.instance is not None and known and before is not None
-        if restarted and before is not None and view.instance != before.instance and not view.linked:
+        another = view.instance is not None and view.instance != pair.instance
+        if view.instance is not None:
+            pair.instance = view.instance
+        if another and view.signals and not view.linked:
             pair.why = "its agent was started anew"
-            self._feed(pair, PairEvent.RESTARTED, now_s)
-            pair.retry_at = now_s
-        elif not known and pair.promoted and view.signals and not view.linked:
-            pair.why = "it does not know of this link any more"
             self._feed(pair, PairEvent.RESTARTED, now_s)
             pair.retry_at = now_s
         elif view.signals and view.linked and (before is None or not before.signals):
@@ -198,8 +195,8 @@ class Pairs:
         pair.rungs, pair.unproven, pair.refusals = [], 0, 0
         if pair.phase is Phase.RELAYED:
             pair.retry_at = now_s
-        elif pair.phase is Phase.DIRECT and pair.rung is not None and pair.view is not None:
-            if pair.rung.strategy == REFLEXIVE and pair.rung.yours != pair.view.endpoint:
+        elif pair.rung is not None and pair.rung.strategy == REFLEXIVE and pair.view is not None:
+            if pair.rung.yours != pair.view.endpoint:
                 pair.why = f"the hub sees it at {pair.view.endpoint} now"
                 self._feed(pair, PairEvent.MISSED, now_s)
 
@@ -676,6 +673,9 @@ class Pairs:
         """This candidate pair came to nothing."""
         if pair.rungs or (pair.rung is not None and pair.rung.strategy != REFLEXIVE):
             pair.retry_at = now_s
+            return
+        if pair.view is not None and pair.rung is not None and pair.view.endpoint != pair.rung.yours:
+            pair.retry_at = now_s  # it has moved meanwhile
             return
         if now_s < pair.direct_until:
             pair.retry_at = now_s + RETRY_DIRECT_S

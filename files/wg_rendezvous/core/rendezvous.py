@@ -217,7 +217,8 @@ STATES = {
 class Pair:
     """One other peer that sends signals.
 
-    `address` is its VPN address as a host route; `view` what the hub says of it, None until it did.  `rung` is
+    `address` is its VPN address as a host route; `view` what the hub says of it, None until it did;
+    `instance` the last run of its agent that was heard of.  `rung` is
     the candidate pair of this rendezvous, `rungs` those that remain.  `trips_s` is how long a signal and its
     answer take.  All `_at` are seconds of the agent's own clock (CLOCK_BOOTTIME), None: not awaited.
     """
@@ -226,6 +227,7 @@ class Pair:
     address: str
     controlling: bool
     view: PeerView | None = None
+    instance: str | None = None
     phase: Phase = Phase.RELAYED
     since_at: float = 0.0
     why: str = "not tried yet"
