@@ -7,10 +7,12 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from tests.simulation.engine import Timer
 from tests.simulation.nat import Endpoint, parse_endpoint
+from tests.simulation.signals import SignalClient, SignalHub, answer_pings
 from tests.simulation.stack import Stack
 from tests.simulation.wireguard import Device
 from tests.simulation.world import HUB_ADDRESS, UNIX_TIME_AT_START, VPN, World
@@ -24,6 +26,7 @@ ONLINE_S = 2.5 * 13
 HUB_TIMEOUT_S, HUB_TRY_EVERY_S = 5.0, 1.0
 PROBE_TRY_EVERY_S = 0.2
 RESTART_S = 1.0
+WITHDRAW_S = 1.0
 """How long the unit of the interface takes to restart."""
 
 
@@ -58,11 +61,27 @@ class HubModel:
     An endpoint is passed on once it is proven: the peer's handshake or request completed since it changed.
     """
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, signals: bool = False) -> None:
         self.device = device
         self.stack = Stack(device)
         self.stack.serve = self._serve
         self._proven: dict[str, Endpoint] = {}
+        self.signals: SignalHub | None = None
+        if signals:
+            self.signals = SignalHub(self.stack, self.proven)
+            answer_pings(self.stack, self.signals)
+
+    def proven(self) -> dict[str, Endpoint]:
+        """The endpoint of each peer that is believed."""
+        for key, peer in self.device.peers.items():
+            shaken = peer.latest_handshake_at is not None and peer.latest_handshake_at >= peer.endpoint_since
+            heard = any(
+                connection.heard_at >= peer.endpoint_since and self.device.owner(connection.address) is peer
+                for connection in self.stack.connections.values()
+            )
+            if shaken or heard:
+                self._prove(key)
+        return self._proven
 
     def records(self) -> dict[str, events.PeerRecord]:
         """Every online peer."""
@@ -85,6 +104,8 @@ class HubModel:
         peer = self.device.owner(caller)
         if peer is not None:
             self._prove(peer.key)
+            if self.signals is not None:
+                self.signals.polled_at[peer.key] = self.device.engine.now
         return self.records()
 
 
@@ -110,9 +131,16 @@ class Agent:
     """
 
     def __init__(
-        self, world: World, device: Device, settings: Settings, truths: Mapping[str, str], journal: Journal
+        self,
+        world: World,
+        device: Device,
+        settings: Settings,
+        truths: Mapping[str, str],
+        journal: Journal,
+        signals: bool = False,
     ) -> None:
         self.world = world
+        self.signals = signals
         self.device = device
         self.settings = settings
         self.truths = truths
@@ -141,7 +169,12 @@ class Agent:
             actions.GreetHub: self._greet_hub,
             actions.ResolveHub: lambda _action: None,
             actions.Probe: self._probe,
+            actions.OpenStream: self._open_stream,
+            actions.Register: self._register,
+            actions.SendSignal: self._send_signal,
+            actions.SendBeat: self._send_beat,
         }
+        self._client = SignalClient(self.stack, partial(self._later, life=0))
         self.mesh = self._new_mesh()
 
     @property
@@ -156,22 +189,27 @@ class Agent:
 
     def start(self) -> None:
         """Run, with what an earlier run left behind."""
+        self._client = SignalClient(self.stack, partial(self._later, life=self._life + 1))
         self.mesh = self._new_mesh()
         self.running = True
         self._life += 1
         if self._saved is not None:
             state, saved_at_s = self._saved
             self.mesh.restore(state, saved_at_s)
+        self._handle(events.AddressesSeen((self.device.host.address,)))
         self._handle(events.Started(self._read(), dict(self._owned)))
 
     def kill(self) -> None:
         """SIGKILL: the device and the files stay as they are."""
         self.running = False
+        self._client.close()
 
     def stop(self) -> None:
         """SIGTERM."""
         self._handle(events.Stopping(hub_answers=self.mesh.hub_silent is None))
-        self.running = False
+        self.engine.run_for(WITHDRAW_S, lambda: self.mesh.quiet)
+        self._handle(events.Stopped())
+        self.kill()
 
     def _new_mesh(self) -> Mesh:
         place = Place(
@@ -179,7 +217,8 @@ class Agent:
             ipaddress.ip_address(HUB_ADDRESS),
             (ipaddress.ip_network(VPN),),
         )
-        return Mesh(self.device.public_key, place, self.settings)
+        instance = f"{self.engine.random.getrandbits(64):016x}"
+        return Mesh(self.device.public_key, place, self.settings, instance)
 
     def _handle(self, event: events.Event) -> None:
         pending = [event]
@@ -224,8 +263,24 @@ class Agent:
     def _greet_hub(self, _action: actions.GreetHub) -> None:
         self.stack.ask(HUB_ADDRESS, HUB_TIMEOUT_S, HUB_TRY_EVERY_S, lambda _b, _s: None, lambda: None)
 
+    def _open_stream(self, action: actions.OpenStream) -> None:
+        if self.signals:
+            self._client.open(action.registration)
+        else:
+            closed, life = events.StreamClosed("404", unsupported=True), self._life
+            self.engine.call_in(0.001, lambda: self._later(closed, life))
+
+    def _register(self, action: actions.Register) -> None:
+        self._client.register(action.registration)
+
+    def _send_signal(self, action: actions.SendSignal) -> None:
+        self._client.send(action.peer, action.signal)
+
+    def _send_beat(self, action: actions.SendBeat) -> None:
+        self._client.beat(action.peer, action.address, action.number, action.padded)
+
     def _read_device(self, _action: actions.ReadDevice) -> events.Event:
-        return events.DeviceSeen(self._read())
+        return events.DeviceSeen(self._read(), beat_bytes=self._client.beat_bytes())
 
     def _send_openers(self, action: actions.SendOpeners) -> None:
         for endpoint in action.endpoints:

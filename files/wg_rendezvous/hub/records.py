@@ -24,6 +24,7 @@ class Record:
     instance: str | None
     candidates: tuple[str, ...]
     version: str | None
+    polls: bool
 
     def as_json(self, hands_shaken_at: int) -> dict[str, Any]:
         """The record with the time of the latest handshake, which by itself is no change of it."""
@@ -36,6 +37,7 @@ class Record:
             "instance": self.instance,
             "candidates": list(self.candidates),
             "version": self.version,
+            "polls": self.polls,
         }
 
 
@@ -125,7 +127,8 @@ class Records:
             endpoint=self._registry.believed(key),
             online=self.is_online(key, at_s),
             signals=signals,
-            instance=run.instance if run is not None and signals else None,
+            instance=run.instance if run is not None and run.is_announced else None,
             candidates=run.candidates if run is not None else (),
             version=run.version if run is not None else None,
+            polls=self._registrations.polls(key, at_s),
         )

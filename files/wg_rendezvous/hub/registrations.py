@@ -14,6 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 FORGET_S = 60.0
+POLLS_S = 120.0
+"""An agent of the origin asks every 13 s, or as its user likes it."""
+MOVED = ("provisional", "direct", "doubtful")
+"""States of a link in which its end has moved the AllowedIPs."""
 
 Report = Mapping[str, Any]
 """What an agent says of one of its links (docs/protocol.md)."""
@@ -41,6 +45,8 @@ class Registration:
     candidates: tuple[str, ...] = ()
     links: dict[str, Report] = field(default_factory=dict)
     has_stream: bool = False
+    is_announced: bool = False
+    """Its stream was open once: the others know of this run."""
 
 
 class Registrations:
@@ -48,6 +54,15 @@ class Registrations:
 
     def __init__(self) -> None:
         self._runs: dict[str, Registration] = {}
+        self._polled_at_s: dict[str, float] = {}
+
+    def polled(self, key: str, at_s: float) -> None:
+        """That peer asked who is online, as an agent of the origin does."""
+        self._polled_at_s[key] = at_s
+
+    def polls(self, key: str, at_s: float) -> bool:
+        """Whether it has an agent of the origin."""
+        return at_s - self._polled_at_s.get(key, float("-inf")) <= POLLS_S
 
     def get(self, key: str) -> Registration | None:
         """The run of this peer's agent, if it has one."""
@@ -79,7 +94,7 @@ class Registrations:
 
     def stream_opened(self, key: str) -> None:
         """From now on signals reach this run."""
-        self._runs[key].has_stream = True
+        self._runs[key].has_stream = self._runs[key].is_announced = True
 
     def stream_closed(self, key: str, at_s: float) -> None:
         """From now on they do not."""
@@ -93,9 +108,9 @@ class Registrations:
         return run is not None and run.has_stream
 
     def says_direct(self, key: str, other: str) -> bool:
-        """Whether the present run of `key` reported its link to `other` as direct."""
+        """Whether the present run of `key` reported that it has moved its traffic to `other` to a direct path."""
         run = self._runs.get(key)
-        return run is not None and other in run.links and run.links[other]["state"] == "direct"
+        return run is not None and other in run.links and run.links[other]["state"] in MOVED
 
     def links(self) -> dict[str, dict[str, Report]]:
         """All reports: who says it, of the link to whom."""
@@ -103,6 +118,8 @@ class Registrations:
 
     def forget(self, known: Collection[str], at_s: float) -> None:
         """Forget runs that were without a stream for a minute, and peers that are not `known` any more."""
+        for key in self._polled_at_s.keys() - set(known):
+            del self._polled_at_s[key]
         for key, run in list(self._runs.items()):
             expired = not run.has_stream and at_s - run.idle_since_s >= FORGET_S
             if expired or key not in known:

@@ -80,10 +80,10 @@ class Rendezvous:
             linked: event("peer", json.dumps({**record, "linked": linked}).encode())
             for linked in (False, True)
         }
+        own = event("self", json.dumps(self.records.tell(key) or {}).encode())
         for other, stream in self.streams.items():
-            if other != key:
-                stream.send(texts[self.records.is_linked(key, other)])
-                self.events_sent += 1
+            stream.send(own if other == key else texts[self.records.is_linked(key, other)])
+            self.events_sent += 1
 
     def _broadcast(self, about: str, data: bytes) -> None:
         for other, stream in self.streams.items():
@@ -103,6 +103,11 @@ class Rendezvous:
 
     # --- what agents do ---
 
+    def polled(self, key: str) -> None:
+        """That peer asked as an agent of the origin does."""
+        self.registrations.polled(key, self._observation.clock())
+        self._refresh_one(key)
+
     def register(self, key: str, claim: Claim) -> None:
         """Take in what an agent says of itself."""
         if self.registrations.is_another_run(key, claim.instance):
@@ -113,9 +118,9 @@ class Rendezvous:
 
     def open_stream(self, key: str, stream: Stream) -> None:
         """Signals reach that peer from now on; its first event is the snapshot."""
-        self.streams.open(key, stream)
         self.registrations.stream_opened(key)
         self._refresh_one(key)
+        self.streams.open(key, stream)
         stream.send(event("snapshot", json.dumps(self.snapshot(key)).encode()))
 
     def snapshot(self, key: str) -> dict[str, Any]:

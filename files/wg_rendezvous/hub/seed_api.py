@@ -26,6 +26,7 @@ class SeedApi:
         self._observation = observation
         self._registry = observation.registry
         self._records = rendezvous.records
+        self._polled = rendezvous.polled
         self._figures = figures
         self._interface = interface
 
@@ -60,6 +61,9 @@ class SeedApi:
     # --- the calls ---
 
     async def _online_peers(self, _request: aiohttp_web.Request) -> aiohttp_web.Response:
+        key = caller()
+        if key is not None:
+            self._polled(key)
         return aiohttp_web.json_response(self._records.online(self._observation.clock()))
 
     async def _peer(self, request: aiohttp_web.Request) -> aiohttp_web.Response:

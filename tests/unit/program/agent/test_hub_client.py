@@ -35,7 +35,6 @@ async def connect() -> AsyncIterator[Connect]:
 
     yield serve
     for server, client in opened:
-        await client.close()
         await server.close()
 
 
@@ -113,7 +112,6 @@ async def test_a_hub_that_is_away_is_an_error_that_names_it() -> None:
     client = HubClient("http://127.0.0.1:9")
     with pytest.raises(HubError, match=r"http://127\.0\.0\.1:9/online-peers"):
         await client.peers(OWN)
-    await client.close()
 
 
 async def test_the_hub_sees_a_greeting(connect: Connect) -> None:
