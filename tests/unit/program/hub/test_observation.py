@@ -81,10 +81,10 @@ async def test_who_has_to_know_what_is_true_now_is_told_at_once(
 async def test_of_many_who_have_to_know_now_the_device_is_read_four_times_a_second(
     fake: FakeDevice, observation: Observation
 ) -> None:
-    started_at_s = boottime_s()
+    started_at_s, reads = boottime_s(), fake.reads
     while boottime_s() - started_at_s < 1.0:
         await observation.newer()
-    assert fake.reads <= BURST + (boottime_s() - started_at_s) * READS_PER_S
+    assert fake.reads - reads <= BURST + (boottime_s() - started_at_s) * READS_PER_S
 
 
 async def test_however_many_are_content_with_memory_one_who_is_not_need_not_wait(

@@ -10,7 +10,7 @@ import pytest
 
 from wg_rendezvous._wireguard import dump
 from wg_rendezvous.hub.records import Changes, Records
-from wg_rendezvous.hub.registrations import FORGET_S, Claim, Registrations
+from wg_rendezvous.hub.registrations import FORGET_S, POLLS_S, Claim, Registrations
 from wg_rendezvous.hub.registry import Registry
 
 from .fake import device, key, peer
@@ -110,7 +110,9 @@ def test_a_run_is_made_known_when_its_stream_opens(world: World) -> None:
     assert world.open() == ALICE
     assert (world.told()["instance"], world.told()["signals"]) == (RUN, True)
     assert world.close() == ALICE
-    assert (world.told()["instance"], world.told()["signals"]) == (None, False)
+    assert (world.told()["instance"], world.told()["signals"]) == (RUN, False)
+    world.look(peer(5), peer(6), at_s=world.now_s + FORGET_S)
+    assert world.told()["instance"] is None
 
 
 def test_version_and_candidates_are_changes_and_links_are_not(world: World) -> None:
@@ -143,6 +145,27 @@ def test_linked_is_what_the_present_run_said_of_the_receiver(world: World) -> No
     assert world.told(to=6)["linked"] is True
     world.register(Claim(OTHER_RUN, links={key(6): None}))
     assert world.told(to=6)["linked"] is False
+
+
+@pytest.mark.parametrize(
+    ("state", "linked"),
+    [
+        *(("provisional", True), ("direct", True), ("doubtful", True)),
+        *(("relayed", False), ("opening", False), ("knocking", False)),
+    ],
+)
+def test_linked_is_traffic_that_was_moved(world: World, state: str, linked: bool) -> None:
+    world.register(Claim(RUN, links={key(6): {"state": state}}))
+    assert world.told(to=6)["linked"] is linked
+
+
+def test_who_asked_as_the_origin_does_polls_for_two_minutes(world: World) -> None:
+    world.look(peer(5), peer(6), at_s=SILENT_AT_S)
+    world.registrations.polled(key(5), SILENT_AT_S)
+    assert world.look(peer(5), peer(6), at_s=SILENT_AT_S + POLLS_S) == ALICE
+    assert world.told()["polls"] is True
+    assert world.look(peer(5), peer(6), at_s=SILENT_AT_S + POLLS_S + 0.1) == ALICE
+    assert world.told()["polls"] is False
 
 
 def test_reports_are_merged_and_those_of_strangers_ignored(world: World) -> None:
