@@ -59,7 +59,7 @@ async def running(fake: FakeDevice) -> AsyncIterator[Hub]:
     runner = await web.start(api.application(), [listener])
     task = asyncio.ensure_future(observation.run())
     yield Hub(fake, listener.getsockname()[1], api)
-    await api.stop()
+    api.stop()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await web.stop(runner)

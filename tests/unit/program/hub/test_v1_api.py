@@ -418,6 +418,6 @@ async def test_the_hub_stops_at_once_whoever_listens_or_waits(alice: Peer, bob: 
     tag = (await bob.call("GET", "/v1/peers")).headers["ETag"]
     waiting = asyncio.ensure_future(bob.call("GET", "/v1/peers?wait=60", headers={"If-None-Match": tag}))
     await asyncio.sleep(0.05)
-    await hub.api.stop()
+    hub.api.stop()
     assert await events.until("end") is None
     assert (await asyncio.wait_for(waiting, 1)).status == 304
