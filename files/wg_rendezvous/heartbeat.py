@@ -13,7 +13,7 @@ import fcntl
 import logging
 import socket
 import struct
-from typing import Any, Callable
+from typing import Any, Callable, cast
 
 from .listeners import datagram_listener
 
@@ -129,8 +129,8 @@ class Beats(asyncio.DatagramProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        # Before Python 3.12 asyncio's own datagram transport is no asyncio.DatagramTransport.
+        self._transport = cast(asyncio.DatagramTransport, transport)
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """End."""

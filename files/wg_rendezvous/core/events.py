@@ -185,7 +185,7 @@ class BeatAnswered:
 @dataclass(frozen=True)
 class AddressesSeen:
     """The node's own addresses outside of the VPN (`"10.0.1.2"`), bridges and tunnels left out; at start,
-    and again whenever they have changed."""
+    and again whenever they, or the way to the hub, have changed."""
 
     addresses: tuple[str, ...]
 

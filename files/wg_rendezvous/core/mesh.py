@@ -229,9 +229,10 @@ class Mesh:
             self.node.do(actions.GreetHub())
 
     def _on_addresses_seen(self, event: events.AddressesSeen, now_s: float) -> None:
-        changed, self._addresses = event.addresses != self._addresses, event.addresses
-        if changed and self._started:
-            self.node.say("info", "this node's addresses have changed", addresses=list(event.addresses))
+        """Other addresses, or the same ones and another way to the hub: this node may have roamed."""
+        self._addresses = event.addresses
+        if self._started:
+            self.node.say("info", "this node's network has changed", addresses=list(event.addresses))
             self.hub.ask(now_s)
             self.pairs.network_changed(now_s)
 
