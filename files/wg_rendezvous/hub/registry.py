@@ -11,6 +11,14 @@ The change and its proof may fall between the same two observations, or a peer t
 have to ask twice. Who can put a spoofed packet into that fraction of a second is on the path and could as
 well forward the request itself.
 
+A request counts as soon as it arrives, and not when its answer was received. Strictly, only something that
+the hub sent *after* it saw the new endpoint, and that was acknowledged, proves that the endpoint answers; a
+request on a connection of before the change shows no more than one packet does. To wait for that would cost
+every fresh port a second look and a round trip (an interim answer, and looking at what the socket has
+unacknowledged), and agents of the origin, which close every connection, up to 13 s. What it would prevent:
+somebody on the path holds back the very packet that carries a request, and sends it on from another
+address. He could as well drop it, with the same effect until the peer sends again.
+
 A peer is *online* if bytes came from it within 2.5 keepalives. Only the difference of two observations shows
 that, so a hub that just started takes a handshake of the last 2.5 keepalives for it: an older one proves
 nothing about now (DESIGN fact 6).
