@@ -66,6 +66,17 @@ def is_local(request: web.Request) -> bool:
 # --- applications ---
 
 
+class _NotOfClients(logging.Filter):
+    """Without the tracebacks that aiohttp logs for every body that breaks off or cannot be decoded."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, web.RequestPayloadError)
+
+
+logging.getLogger("aiohttp.server").addFilter(_NotOfClients())
+
+
 def application(routes: Mapping[str, Handler], middlewares: Sequence[Any] = ()) -> web.Application:
     """An application with these `routes`, whose every error is JSON.
 

@@ -78,7 +78,12 @@ class Connection:
     """One end of a connection to `address`."""
 
     def __init__(
-        self, stack: Stack, address: str, number: int, received: Callable[[Any], None], ended: Callable[[], None]
+        self,
+        stack: Stack,
+        address: str,
+        number: int,
+        received: Callable[[Any], None],
+        ended: Callable[[], None],
     ) -> None:
         self.stack = stack
         self.address = address

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import signal
 
-from .. import notify, web
+from .. import heartbeat, notify, web
 from ..config import RUN_DIRECTORY, STATE_DIRECTORY, HubOptions, OptionError
 from ..wg import Device, DeviceError
 from .application import HubApi
@@ -54,8 +54,8 @@ async def _serve(options: HubOptions) -> None:
         ending.push_async_callback(web.stop, await web.start(api.application(), [inside]))
         own = web.unix_listener(f"{RUN_DIRECTORY}/{options.interface}.sock")
         ending.push_async_callback(web.stop, await web.start(api.local_application(), [own]))
-
-        ending.push_async_callback(api.stop)
+        ending.callback(api.stop)  # before these two, which would wait for streams
+        ending.callback((await heartbeat.listen(host, options.listen_port, options.interface)).close)
 
         tasks = [asyncio.ensure_future(work) for work in (observation.run(), stop.wait())]
         tasks.append(asyncio.ensure_future(notify.keep_alive(observation.is_healthy)))

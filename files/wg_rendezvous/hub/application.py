@@ -37,6 +37,6 @@ class HubApi:
         routes = {**self._seed.routes(), **self._v1.routes(), **self._seed.local_routes()}
         return web.application(routes, self._callers.middlewares())
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
         """End what would go on for ever: streams, and whoever waits."""
         self.rendezvous.stop()

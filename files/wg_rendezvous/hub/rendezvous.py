@@ -111,7 +111,7 @@ class Rendezvous:
     def register(self, key: str, claim: Claim) -> None:
         """Take in what an agent says of itself."""
         if self.registrations.is_another_run(key, claim.instance):
-            self.close_stream(key)  # the run that it belonged to has ended
+            self.streams.close(key)  # the run that it belonged to has ended
         known = self._registry.known_keys()
         self.registrations.register(key, claim, known, self._observation.clock())
         self._refresh_one(key)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import pkgutil
 from urllib.parse import unquote, urlsplit
@@ -21,6 +22,14 @@ from .rendezvous import Rendezvous
 from .streams import Stream
 
 MAX_WAIT_S = 60.0
+# What reading a body raises, in one version of aiohttp or another.
+_BROKEN = (
+    aiohttp_web.RequestPayloadError,
+    aiohttp.ClientPayloadError,
+    aiohttp.http_exceptions.HttpProcessingError,
+    ConnectionError,
+    asyncio.IncompleteReadError,
+)
 
 
 class V1Api:
@@ -165,7 +174,5 @@ async def _body(request: aiohttp_web.Request) -> bytes:
         return await request.read()
     except aiohttp_web.HTTPRequestEntityTooLarge:
         raise Refusal("too_large", f"the body is larger than {web.MAX_BODY_BYTES} bytes") from None
-    except (aiohttp.ClientPayloadError, aiohttp.http_exceptions.HttpProcessingError):
-        raise Refusal(
-            "malformed", "the body cannot be decoded: see its Content-Encoding and its length"
-        ) from None
+    except _BROKEN:
+        raise Refusal("malformed", "the body breaks off, or is not as its Content-Encoding says") from None

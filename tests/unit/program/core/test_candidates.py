@@ -123,7 +123,7 @@ def test_a_host_candidate_is_private_shared_global_ipv6_or_unique_local(text: st
         "10.0.0.1:65536",
         "10.0.0.1:051820",
         "10.0.0.1: 51820",
-        "10.0.0.1:५१८२०",
+        "10.0.0.1:\N{DEVANAGARI DIGIT FIVE}",
         "10.0.0.1:51820\n",
         "010.0.0.1:51820",
         "host.example.net:51820",

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
-"""A hub with a fake device, served over real HTTP at 127.7.0.1, and peers that ask it from their own addresses.
+"""A hub with a fake device, served over real HTTP at 127.7.0.1, and peers that ask it from their addresses.
 
 All of 127.0.0.0/8 is ours.
 """
@@ -59,7 +59,7 @@ async def running(fake: FakeDevice) -> AsyncIterator[Hub]:
     runner = await web.start(api.application(), [listener])
     task = asyncio.ensure_future(observation.run())
     yield Hub(fake, listener.getsockname()[1], api)
-    await api.stop()
+    api.stop()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await web.stop(runner)
