@@ -13,7 +13,7 @@ import fcntl
 import logging
 import socket
 import struct
-from typing import Any, Callable
+from typing import Any, Callable, cast
 
 from .listeners import datagram_listener
 
@@ -112,8 +112,7 @@ class Beats(asyncio.DatagramProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast("asyncio.DatagramTransport", transport)
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """End."""
