@@ -130,7 +130,7 @@ class Beats(asyncio.DatagramProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         # Before Python 3.12 asyncio's own datagram transport is no asyncio.DatagramTransport.
-        self._transport = cast(asyncio.DatagramTransport, transport)
+        self._transport = cast("asyncio.DatagramTransport", transport)
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """End."""
