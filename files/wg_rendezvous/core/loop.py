@@ -413,15 +413,18 @@ class Loop:
                 continue
             self._feed(link, LinkEvent.TRY, now_s)
             link.tries += 1
-            knock_in_s = self._stagger_s(link) if self._knock_in_s is None else self._knock_in_s
+            knock_in_s = self._knock_wait_s(link)
             if knock_in_s:
                 link.knock_due_at = now_s + knock_in_s
             else:
                 self._feed(link, LinkEvent.KNOCK_DUE, now_s)
 
-    def _stagger_s(self, link: Link) -> float:
-        staggered = link.tries % 2 == 0 and not self.node.is_larger(link.peer)
-        return min(STAGGER_S, self.node.settings.interval_s / 8) if staggered else 0.0
+    def _knock_wait_s(self, link: Link) -> float:
+        """How long after its openers: whatever both ends do at the same time, the smaller key does later."""
+        smaller_s = 0.0 if self.node.is_larger(link.peer) else min(STAGGER_S, self.node.settings.interval_s / 8)
+        if self._knock_in_s is None:
+            return smaller_s if link.tries % 2 == 0 else 0.0
+        return self._knock_in_s + smaller_s if self._knock_in_s else 0.0
 
     def _lost(self, link: Link, now_s: float) -> None:
         """Something else changed our peer: start over at once."""
