@@ -80,7 +80,7 @@ class Beats(asyncio.DatagramProtocol):
         self._bytes: dict[str, tuple[int, int]] = {}
 
     def bytes_by_address(self) -> dict[str, tuple[int, int]]:
-        """How many bytes of heartbeats came from an address and went there so far, as WireGuard counts them."""
+        """Bytes of heartbeats that came from an address and went there so far, as WireGuard counts them."""
         return dict(self._bytes)
 
     def _count(self, address: str, received: int = 0, sent: int = 0) -> None:
