@@ -80,7 +80,7 @@ class Beats(asyncio.DatagramProtocol):
         self._bytes: dict[str, tuple[int, int]] = {}
 
     def bytes_by_address(self) -> dict[str, tuple[int, int]]:
-        """How many bytes of heartbeats came from an address and went there so far, as WireGuard counts them."""
+        """Bytes of heartbeats that came from an address and went there so far, as WireGuard counts them."""
         return dict(self._bytes)
 
     def _count(self, address: str, received: int = 0, sent: int = 0) -> None:
@@ -130,7 +130,7 @@ class Beats(asyncio.DatagramProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         # Before Python 3.12 asyncio's own datagram transport is no asyncio.DatagramTransport.
-        self._transport = cast(asyncio.DatagramTransport, transport)
+        self._transport = cast("asyncio.DatagramTransport", transport)
 
     def connection_lost(self, _exc: Exception | None) -> None:
         """End."""

@@ -14,6 +14,7 @@ from typing import Any, Callable
 from ..wg.device import DeviceError, run
 from .netlink import Changes
 from .opener import split_endpoint
+from .timing import both
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ async def read(interface: str, endpoint: str | None, fwmark: int) -> Outside:
     """What is so now, beside the WireGuard `interface` whose hub is at `endpoint`; the address that packets
     to there leave from comes first. Raises DeviceError.
     """
-    listing, route = await asyncio.gather(run("ip", "-j", "-d", "addr"), _route(endpoint, fwmark))
+    listing, route = await both(run("ip", "-j", "-d", "addr"), _route(endpoint, fwmark))
     try:
         addresses = parse_addresses(listing, interface)
         way, source = parse_route(route)

@@ -36,6 +36,7 @@ from .opener import send_openers
 from .probe import UnansweredError, probe
 from .signalling import OF_STREAMS, Signalling
 from .storage import Storage
+from .timing import both
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +135,7 @@ class Agent:
 
     async def _read_node(self) -> tuple[dump.Device, list[IPInterface]]:
         try:
-            device, addresses = await asyncio.gather(self.device.read(), self.device.addresses())
+            device, addresses = await both(self.device.read(), self.device.addresses())
             self.configuration = Configuration(self.options.interface)
         except DeviceError as error:
             raise StartError(f"option --interface: {error}") from None

@@ -89,6 +89,7 @@ class Signalling:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._pool.close()
+        await asyncio.sleep(0)  # sockets are closed by the loop
 
     def _go(
         self,

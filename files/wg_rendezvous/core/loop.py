@@ -41,6 +41,9 @@ HUB_PATIENCE_S = 1.0
 STAGGER_S = 0.5
 """How much later the smaller key knocks in every second try.  Handshake initiations that cross fail both, and
 two loops of the same length that are in phase would cross them in every pass."""
+CROSSING_S = 1.0
+"""So long after a fresh port the hub is asked who took one at the same moment, and so long after the openers
+they are knocked at: by then they have opened as well."""
 RETRY_MAX_S = 3600.0
 RESOLVE_AFTER_S = 30.0
 FORGET_AFTER_S = 24 * 3600.0
@@ -65,7 +68,8 @@ class Loop:
         self._asked_at = 0.0
         self._hub_misses = 0
         self._resolve_at = 0.0
-        self._hurry = False
+        self._knock_in_s: float | None = None
+        self._crossing_until = 0.0
         self._pass_at = 0.0
         self._round_at: float | None = None
         self._watch_until = 0.0
@@ -192,7 +196,10 @@ class Loop:
         )
         if peer_due and self.node.take_fresh_port(peer_due, self.links[peer_due].address, now_s):
             return
-        self._round(now_s)
+        if now_s < self._crossing_until:
+            self._round_of_crossed(now_s)
+        else:
+            self._round(now_s)
 
     def _on_hub_silent(self, event: events.HubSilent, now_s: float) -> None:
         if self._hub_misses == 0:
@@ -272,7 +279,9 @@ class Loop:
         self._feed(link, LinkEvent.MISSED_BLIND if blind else LinkEvent.MISSED, now_s)
 
     def _on_port_taken(self, _event: events.PortTaken, now_s: float) -> None:
-        self._round(now_s, hurry=True)
+        self._round(now_s, knock_in_s=0.0)
+        self._pass_at = now_s + self._crossing_s
+        self._crossing_until = now_s + 2 * self._crossing_s
 
     def _on_stopping(self, event: events.Stopping, now_s: float) -> None:
         if event.hub_answers:
@@ -359,17 +368,41 @@ class Loop:
             if link.peer in self.node.owned:
                 self._feed(link, LinkEvent.WITHDRAW, now_s)
 
-    def _round(self, now_s: float, hurry: bool = False) -> None:
-        """Give every peer its probe; in a hurry no knock is staggered."""
-        self._hurry = hurry
+    def _round(self, now_s: float, knock_in_s: float | None = None) -> None:
+        """Give every peer its probe; knocks come so long after their openers, or else staggered."""
+        self._knock_in_s = knock_in_s
         self._round_at = now_s
-        self._queue = []
+        self._probe_promoted(now_s)
+        self._queue = [
+            link.peer
+            for link in self.links.values()
+            if not link.promoted and link.online and link.endpoint and now_s >= link.retry_at
+        ]
+        self.node.save(now_s)
+
+    def _probe_promoted(self, now_s: float) -> None:
         for link in self.links.values():
-            if link.promoted:
-                if not link.probing:
-                    self._feed(link, LinkEvent.TRY, now_s)
-            elif link.online and link.endpoint and now_s >= link.retry_at:
-                self._queue.append(link.peer)
+            if link.promoted and not link.probing:
+                self._feed(link, LinkEvent.TRY, now_s)
+
+    @property
+    def _crossing_s(self) -> float:
+        return min(CROSSING_S, self.node.settings.interval_s / 3)
+
+    def _round_of_crossed(self, now_s: float) -> None:
+        """Go on with those peers that took a fresh port when we did: we knocked at where they no longer were.
+
+        A pass later would be too late for a firewall that learns only in the first seconds, and a knock
+        before the other end has opened could undo what its fresh port is for (fact 1).  They do the same now.
+        """
+        self._crossing_until = 0.0
+        self._knock_in_s = self._crossing_s
+        self._probe_promoted(now_s)
+        self._queue += [
+            link.peer
+            for link in self.links.values()
+            if link.online and link.state is State.KNOCKING and link.endpoint != link.followed
+        ]
         self.node.save(now_s)
 
     def _knock_queued(self, now_s: float) -> None:
@@ -380,10 +413,18 @@ class Loop:
                 continue
             self._feed(link, LinkEvent.TRY, now_s)
             link.tries += 1
-            if link.tries % 2 == 0 and not self.node.is_larger(link.peer) and not self._hurry:
-                link.knock_due_at = now_s + min(STAGGER_S, self.node.settings.interval_s / 8)
+            knock_in_s = self._knock_wait_s(link)
+            if knock_in_s:
+                link.knock_due_at = now_s + knock_in_s
             else:
                 self._feed(link, LinkEvent.KNOCK_DUE, now_s)
+
+    def _knock_wait_s(self, link: Link) -> float:
+        """How long after its openers: whatever both ends do at the same time, the smaller key does later."""
+        smaller_s = 0.0 if self.node.is_larger(link.peer) else min(STAGGER_S, self.node.settings.interval_s / 8)
+        if self._knock_in_s is None:
+            return smaller_s if link.tries % 2 == 0 else 0.0
+        return self._knock_in_s + smaller_s if self._knock_in_s else 0.0
 
     def _lost(self, link: Link, now_s: float) -> None:
         """Something else changed our peer: start over at once."""

@@ -35,7 +35,7 @@ from .signals import (
 
 WATCH_EVERY_S = 0.05
 TRAFFIC_WATCH_S = 0.5
-IDLE_WATCH_S = 1.0
+IDLE_WATCH_S = 2.0
 """How often the device is read: for a handshake, with traffic on a direct link, without."""
 
 OFFERED_S = 1.0

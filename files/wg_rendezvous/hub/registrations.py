@@ -108,7 +108,7 @@ class Registrations:
         return run is not None and run.has_stream
 
     def says_direct(self, key: str, other: str) -> bool:
-        """Whether the present run of `key` reported that its traffic to `other` is on a direct path."""
+        """Whether the present run of `key` has moved its traffic to `other` to a direct path, as it says."""
         run = self._runs.get(key)
         return run is not None and other in run.links and run.links[other]["state"] in MOVED
 

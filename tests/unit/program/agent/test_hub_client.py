@@ -24,17 +24,16 @@ Connect = Callable[[web.Application], Awaitable[HubClient]]
 @pytest.fixture
 async def connect() -> AsyncIterator[Connect]:
     """Serves an application and gives a client of it."""
-    opened: list[tuple[TestServer, HubClient]] = []
+    opened: list[TestServer] = []
 
     async def serve(app: web.Application) -> HubClient:
         server = TestServer(app)
         await server.start_server()
-        client = HubClient(str(server.make_url("")))
-        opened.append((server, client))
-        return client
+        opened.append(server)
+        return HubClient(str(server.make_url("")))
 
     yield serve
-    for server, client in opened:
+    for server in opened:
         await server.close()
 
 
