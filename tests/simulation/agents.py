@@ -11,11 +11,11 @@ from functools import partial
 from typing import Any
 
 from tests.simulation.engine import Timer
-from tests.simulation.nat import Endpoint, parse_endpoint
+from tests.simulation.nat import Endpoint, Nat, parse_endpoint
 from tests.simulation.signals import SignalClient, SignalHub, answer_pings
 from tests.simulation.stack import Stack
 from tests.simulation.wireguard import Device
-from tests.simulation.world import HUB_ADDRESS, UNIX_TIME_AT_START, VPN, World
+from tests.simulation.world import HUB_ADDRESS, HUB_ENDPOINT, KEEPALIVE_S, UNIX_TIME_AT_START, VPN, World
 
 from wg_rendezvous._wireguard import dump
 from wg_rendezvous.core import actions, events
@@ -26,8 +26,9 @@ ONLINE_S = 2.5 * 13
 HUB_TIMEOUT_S, HUB_TRY_EVERY_S = 5.0, 1.0
 PROBE_TRY_EVERY_S = 0.2
 RESTART_S = 1.0
-WITHDRAW_S = 1.0
 """How long the unit of the interface takes to restart."""
+WITHDRAW_S = 1.0
+AGENT_STARTS_S = 0.5
 
 
 def dump_of(device: Device) -> dump.Device:
@@ -100,7 +101,9 @@ class HubModel:
         if endpoint is not None:
             self._proven[key] = endpoint
 
-    def _serve(self, caller: str) -> dict[str, events.PeerRecord]:
+    def _serve(self, caller: str) -> dict[str, events.PeerRecord] | None:
+        if self.signals is not None and not self.signals.running:
+            return None  # the kernel refuses the connection
         peer = self.device.owner(caller)
         if peer is not None:
             self._prove(peer.key)
@@ -156,6 +159,7 @@ class Agent:
         self._tick: Timer | None = None
         self._seen: tuple[int, dump.Device] | None = None
         self._life = 0
+        self._asleep: list[tuple[events.Event, int]] | None = None
         self._doers: dict[type, Callable[[Any], events.Event | None]] = {
             actions.ReadDevice: self._read_device,
             actions.SetPeers: self._set_peers,
@@ -207,9 +211,61 @@ class Agent:
     def stop(self) -> None:
         """SIGTERM."""
         self._handle(events.Stopping(hub_answers=self.mesh.hub_silent is None))
-        self.engine.run_for(WITHDRAW_S, lambda: self.mesh.quiet)
+        self._wait_for_quiet(self.engine.now + WITHDRAW_S, self._life)
+
+    def _wait_for_quiet(self, until: float, life: int) -> None:
+        if not self.running or life != self._life:
+            return
+        if not self.mesh.quiet and self.engine.now < until:
+            self.engine.call_in(0.02, lambda: self._wait_for_quiet(until, life))
+            return
         self._handle(events.Stopped())
         self.kill()
+
+    def suspend(self) -> None:
+        """The node sleeps: nothing is sent or received, and nothing runs."""
+        self.device.host.up = False
+        self._asleep = []
+        self.engine.changed()
+
+    def resume(self) -> None:
+        """The node wakes up, and what was due meanwhile happens now."""
+        self.device.host.up = True
+        asleep, self._asleep = self._asleep or [], None
+        self.engine.changed()
+        for event, life in asleep:
+            self._later(event, life)
+
+    def lose_power(self) -> None:
+        """The node is off: sessions, the agent's peers and `/run` are gone, its files stay."""
+        self.kill()
+        self._asleep = None
+        self.device.host.up = False
+        for key in list(self.device.peers):
+            self.device.remove_peer(key)
+        self._owned = {}
+        self.engine.changed()
+
+    def boot(self) -> None:
+        """The node is back: its tunnel comes up, on another port, and its agent runs a moment later."""
+        self.device.set_listen_port(self.engine.random.randint(32768, 60999))
+        self.device.host.up = True
+        self.device.set_peer(self.world.hub.public_key, HUB_ENDPOINT, KEEPALIVE_S, (VPN,))
+        self.engine.changed()
+        self.engine.call_in(AGENT_STARTS_S, lambda: None if self.running else self.start())
+
+    def reload(self) -> None:
+        """`systemctl reload wg-quick@IF`: every peer that is not in the configuration is removed."""
+        for key in list(self.device.peers):
+            if key != self.world.hub.public_key:
+                self.device.remove_peer(key)
+
+    def roam(self, nat: Nat) -> None:
+        """The node is in another network."""
+        address = f"10.{self.engine.random.randint(100, 250)}.0.2"
+        self.world.network.roam(self.device.host, nat, address)
+        if self.running:
+            self._later(events.AddressesSeen((address,)), self._life)
 
     def _new_mesh(self) -> Mesh:
         place = Place(
@@ -236,7 +292,10 @@ class Agent:
     def _later(self, event: events.Event, life: int) -> None:
         """An event for the run of the agent that asked for it."""
         if self.running and life == self._life:
-            self._handle(event)
+            if self._asleep is not None:
+                self._asleep.append((event, life))
+            else:
+                self._handle(event)
 
     def _read(self) -> dump.Device:
         if self._seen is None or self._seen[0] != self.device.version:
@@ -249,6 +308,9 @@ class Agent:
         life = self._life
 
         def answered(records: Any, _seconds: float) -> None:
+            if records is None:
+                self._later(events.HubSilent("connection refused"), life)
+                return
             others = {key: record for key, record in records.items() if key != self.device.public_key}
             self._later(events.HubAnswered(others), life)
 

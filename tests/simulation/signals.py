@@ -32,6 +32,7 @@ OBSERVE_EVERY_S = 0.25
 FORGET_S = 60.0
 POLLS_S = 120.0
 ONLINE_S = 2.5 * 13
+PADDED_BYTES = 1452
 PROMOTED = ("provisional", "direct", "doubtful")
 
 
@@ -167,7 +168,7 @@ class Run:
 
 class SignalHub:
     """The hub's program: its records come from the device and from what agents register.  `proven` are the
-    endpoints that it believes in."""
+    endpoints that it believes in.  Without `supported` it is a program of the origin, which knows no `/v1`."""
 
     def __init__(self, stack: Stack, proven: Callable[[], Mapping[str, Endpoint]]) -> None:
         self.stack = stack
@@ -176,6 +177,9 @@ class SignalHub:
         self._proven = proven
         self._runs: dict[str, Run] = {}
         self._told: dict[str, PeerView] = {}
+        self.supported = True
+        self.disturb: Callable[[Callable[[], None]], None] = lambda deliver: deliver()
+        """What happens to a signal on its way; one that is delivered is delivered by `deliver`."""
         self.polled_at: dict[str, float] = {}
         """When a peer asked as an agent of the origin does."""
         stack.accept = self._accept
@@ -190,13 +194,13 @@ class SignalHub:
         self._runs.clear()
         self._told.clear()
 
-    def start(self) -> None:
-        """Run again."""
-        self.running = True
+    def start(self, supported: bool = True) -> None:
+        """Run again; without `supported` as a program of the origin."""
+        self.running, self.supported = True, supported
         self._tick()
 
     def _tick(self) -> None:
-        if not self.running:
+        if not self.running or not self.supported:
             return
         now = self.device.engine.now
         for key, run in list(self._runs.items()):
@@ -231,7 +235,11 @@ class SignalHub:
 
     def _message(self, key: str, connection: Connection, body: Any) -> None:
         kind, *rest = body
-        if kind == "open":
+        if not self.supported:
+            connection.send(("unsupported",))
+        elif key not in self.device.peers:
+            connection.end()
+        elif kind == "open":
             self._register(key, rest[0])
             run = self._runs[key]
             if run.connection is not None:
@@ -264,7 +272,8 @@ class SignalHub:
         if run is None or run.connection is None:
             connection.send(("undeliverable", to, signal))
         else:
-            run.connection.send(("signal", key, signal))
+            receiver = run.connection
+            self.disturb(lambda: receiver.send(("signal", key, signal)) if receiver.open else None)
 
     def view(self, key: str, to: str) -> PeerView:
         """What `to` is told of `key`."""
@@ -286,6 +295,14 @@ class SignalHub:
 
     def tell(self) -> None:
         """Tell everybody of what has changed."""
+        for key in [key for key in self._told if key not in self.device.peers]:
+            del self._told[key]
+            forgotten = self._runs.pop(key, None)
+            if forgotten is not None and forgotten.connection is not None:
+                forgotten.connection.end()
+            for run in self._runs.values():
+                if run.connection is not None:
+                    run.connection.send(("gone", key))
         for key in self.device.peers:
             view = replace(self.view(key, key), linked=False)
             if self._told.get(key) == view:
@@ -349,11 +366,11 @@ class SignalClient:
         else:
             self.engine.call_in(1.0, lambda: self._watch(connection))
 
-    def _ended(self, connection: Connection, reason: str) -> None:
-        if self._connection is connection:
+    def _ended(self, connection: Connection | None, reason: str, unsupported: bool = False) -> None:
+        if connection is not None and self._connection is connection:
             self._connection = None
             connection.end()
-            self._deliver(events.StreamClosed(reason))
+            self._deliver(events.StreamClosed(reason, unsupported))
 
     def _message(self, body: Any) -> None:
         kind, *rest = body
@@ -362,6 +379,10 @@ class SignalClient:
             self._deliver(events.Snapshot(*rest))
         elif kind == "peer":
             self._deliver(events.PeerChanged(*rest))
+        elif kind == "gone":
+            self._deliver(events.PeerGone(*rest))
+        elif kind == "unsupported":
+            self._ended(self._connection, "404", unsupported=True)
         elif kind == "signal":
             self._deliver(events.SignalReceived(*rest))
         elif kind == "registered":
@@ -385,8 +406,9 @@ class SignalClient:
     def beat(self, peer: str | None, address: str, number: int, padded: bool) -> None:
         """`SendBeat`."""
         self._beats[number] = peer, address, self.engine.now
-        self._count(address, sent=DATA_BYTES)
-        self.stack.send_packet(address, Ping(number, padded))
+        size = PADDED_BYTES if padded else DATA_BYTES
+        self._count(address, sent=size)
+        self.stack.send_packet(address, Ping(number, padded), size)
 
     def beat_bytes(self) -> dict[str, tuple[int, int]]:
         """What the heartbeats cost so far."""
@@ -398,7 +420,7 @@ class SignalClient:
 
     def _on_ping(self, address: str, ping: Ping) -> None:
         if not self._closed:
-            self._count(address, received=DATA_BYTES, sent=DATA_BYTES)
+            self._count(address, received=PADDED_BYTES if ping.padded else DATA_BYTES, sent=DATA_BYTES)
             self.stack.send_packet(address, Pong(ping.number))
 
     def _on_pong(self, address: str, pong: Pong) -> None:

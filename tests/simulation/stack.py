@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tests.simulation.wireguard import Device, Inner
+from tests.simulation.wireguard import DATA_BYTES, Device, Inner
 
 ROUND_TRIPS = 2
 
@@ -79,9 +79,9 @@ class Stack:
         self._send(exchange.address, Segment(number, 0, answer=False))
         engine.call_in(min(exchange.try_every_s, left_s), lambda: self._try(number))
 
-    def send_packet(self, address: str, packet: Any) -> None:
+    def send_packet(self, address: str, packet: Any, size: int = DATA_BYTES) -> None:
         """Send a packet of the signalled protocol (signals.py)."""
-        self.device.send(Inner(self.device.address, address, packet))
+        self.device.send(Inner(self.device.address, address, packet, size))
 
     def _receive(self, inner: Inner) -> None:
         from tests.simulation import signals
