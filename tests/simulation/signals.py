@@ -257,6 +257,7 @@ class SignalHub:
             self._forward(key, connection, *rest)
 
     def _register(self, key: str, registration: Registration) -> None:
+        self.polled_at.pop(key, None)
         run = self._runs.get(key)
         if run is None or run.registration.instance != registration.instance:
             run = self._runs[key] = Run(registration)

@@ -278,7 +278,7 @@ class Mesh:
         return {
             peer: events.PeerRecord(view.endpoint, view.address)
             for peer, view in self._views.items()
-            if view.online and view.endpoint and view.address and view.polls and view.instance is None
+            if view.online and view.endpoint and view.address and view.polls and not _is_signalling(view)
             if peer not in self.pairs.pairs
         }
 
@@ -338,10 +338,13 @@ class Mesh:
         self._views[peer] = view
         if peer == self.node.own_key:
             return
-        if view.instance is not None:
+        if _is_signalling(view):
             self._signalled_at[peer] = now_s
             self.loop.release(peer)
             self.pairs.update(peer, view, now_s)
+        elif peer in self.pairs.pairs and view.polls:
+            self._to_loop(self.pairs.pairs[peer], now_s)
+            self.loop.pass_now(now_s)
         elif peer in self.pairs.pairs:
             self.pairs.update(peer, view, now_s)
         elif view.polls and (before is None or not before.polls):
@@ -397,3 +400,8 @@ class Mesh:
     def states(self) -> list[State]:
         """The state of every link."""
         return [link.state for link in self.links.values()]
+
+
+def _is_signalling(view: PeerView) -> bool:
+    """Whether the peer's agent is one that signals: it has registered, and did not turn into one of the origin."""
+    return view.instance is not None and (view.signals or not view.polls)

@@ -11,6 +11,9 @@ from .link import Link, State
 from .refresh import Policy, Refresh
 from .rendezvous import Pair, Phase
 
+HOPELESS_TRIES = 6
+"""Whatever a fresh port can cure was cured by then."""
+
 
 @dataclass(frozen=True)
 class Outlook:
@@ -94,6 +97,8 @@ def why_pair(pair: Pair, outlook: Outlook) -> str:
     what = pair.why
     if pair.tries and pair.rung is not None and outlook.now_s >= pair.direct_until:
         what = f"{what}; {outlook.of(pair.peer)}"
+    if pair.tries >= HOPELESS_TRIES:
+        what = f"{what}; after {pair.tries} tries it seems that one side's NAT maps ports by destination"
     if not pair.controlling and not pair.unproven:
         return f"{what}; the other end offers the next try"
     wait_s = (pair.retry_at or outlook.now_s) - outlook.now_s

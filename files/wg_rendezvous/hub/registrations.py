@@ -78,6 +78,7 @@ class Registrations:
 
         Another instance is another run: what the last one said is forgotten, its stream with it.
         """
+        self._polled_at_s.pop(key, None)  # whatever it was, it is an agent that signals now
         run = self._runs.get(key)
         if run is None or run.instance != claim.instance:
             run = self._runs[key] = Registration(claim.instance, at_s)
