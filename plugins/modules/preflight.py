@@ -100,6 +100,7 @@ problems:
 
 import ipaddress
 import os
+import subprocess
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -135,7 +136,7 @@ def wireguard_problems(kernel: bool, tun: bool) -> list[str]:
 def firewall_problems(parameters: dict[str, Any]) -> list[str]:
     """Only what neither we nor firewalld or ufw can open."""
     backend = parameters["firewall"]
-    if backend in ("ufw", "none"):
+    if backend == "none":
         return []
     address = parameters["address"]
     texts = tuple(address) if isinstance(address, list) else (str(address),)
@@ -149,7 +150,16 @@ def firewall_problems(parameters: dict[str, Any]) -> list[str]:
         parameters["relay"],
         backend,
     )
-    return _firewall.unmanageable(openings, _system.iptables_rules())
+    iptables = {} if backend == "ufw" else _system.iptables_rules()
+    return _firewall.unmanageable(openings, iptables, nft_ruleset())
+
+
+def nft_ruleset() -> _firewall.Ruleset:
+    """What nftables has; nothing where it is not installed yet."""
+    try:
+        return _firewall.read_ruleset()
+    except (OSError, subprocess.CalledProcessError):
+        return _firewall.Ruleset({})
 
 
 def find(parameters: dict[str, Any], result: dict[str, Any]) -> list[str]:
