@@ -109,7 +109,7 @@ def test_a_node_that_cannot_do_it(node: Node, what: dict[str, Any], words: tuple
 @pytest.mark.parametrize(
     ("role", "variables", "words"),
     [
-        ("wg_hub", HUB | {"wg_hub_endpoint": ""}, ("no public endpoint", "wg_hub_endpoint=node:51820")),
+        ("wg_hub", {**HUB, "wg_hub_endpoint": ""}, ("no public endpoint", "wg_hub_endpoint=node:51820")),
         ("wg_hub", {"wg_interface_address": "192.168.7.1/24"}, ("no public endpoint", "wg_hub_endpoint=")),
         ("wg_peer", ALICE, ("there is no hub",)),
         ("wg_peer", {**ALICE, "wg_peer_hub": "hbu"}, ("'hbu' is no host of the inventory",)),
