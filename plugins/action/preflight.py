@@ -52,7 +52,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         """
         variables: dict[str, Any] = {}
         problems = []
-        for name in task_vars.keys() & _inventory.VARIABLES.keys():
+        for name in filter(task_vars.__contains__, _inventory.VARIABLES):
             try:
                 variables[name] = self._templar.template(task_vars[name])
             except AnsibleError as error:  # noqa: PERF203 - one that fails does not stop the others

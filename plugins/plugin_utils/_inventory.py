@@ -320,6 +320,13 @@ def _interval_s(value: Any, variable: str) -> object:
     return seconds
 
 
+def _table(value: Any, variable: str) -> object:
+    """YAML reads `off` as false, which wg-quick does not take."""
+    if isinstance(value, bool):
+        raise ValueError(f"{variable} {value!r}: write 'off' in quotation marks, auto, or a number")
+    return check.conf_text(str(value), variable)
+
+
 def _refresh(value: Any, variable: str) -> object:
     """YAML reads `off` as false."""
     if value is not False and value not in REFRESH:
@@ -333,7 +340,7 @@ VARIABLES: Mapping[str, Check] = {
     "wg_interface_listen_port": _whole(check.port),
     "wg_interface_mtu": _whole(check.mtu),
     "wg_interface_fwmark": _whole(check.fwmark),
-    "wg_interface_table": _text(check.conf_text),
+    "wg_interface_table": _table,
     "wg_interface_pre_up": _each(_text(check.conf_text)),
     "wg_interface_post_up": _each(_text(check.conf_text)),
     "wg_interface_pre_down": _each(_text(check.conf_text)),

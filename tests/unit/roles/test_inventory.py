@@ -168,6 +168,7 @@ def test_an_own_address_twice() -> None:
         ("wg_interface_mtu", "70000", "from 576 to 65535"),
         ("wg_interface_fwmark", -1, "from 0 to 4294967295"),
         ("wg_interface_table", "", "one line"),
+        ("wg_interface_table", False, "'off' in quotation marks"),
         ("wg_interface_post_up", ["echo a", "echo # b"], "without #"),
         ("wg_peer_port", 0, "from 1 to 65535"),
         ("wg_peer_refresh", "rebnd", "rebind, restart, off"),
