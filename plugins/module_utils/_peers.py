@@ -30,26 +30,30 @@ PEER_SPEC = {
 def read_peer(option: Mapping[str, Any]) -> tuple[str, conf.Peer | None]:
     """One entry of the option `peers` as a user wrote it, of any types, in canonical form.
 
-    For those who want to know before the module runs. ValueError as in `check_peers`.
+    For those who want to know before the module runs. ValueError says what the module would say.
     """
     result = ArgumentSpecValidator(PEER_SPEC).validate(dict(option))
     if result.error_messages:
         of_peer = f"peer {option['name']}: " if option.get("name") else ""
         raise ValueError(of_peer + "; ".join(result.error_messages))
-    ((key, peer),) = check_peers([result.validated_parameters]).items()
-    return key, peer
+    return _check_option(result.validated_parameters)
 
 
 def check_peers(options: Iterable[Mapping[str, Any]]) -> Wanted:
     """The option `peers` in canonical form. ValueError names the first peer that cannot be, and why."""
     wanted: Wanted = {}
     for option in options:
-        name = option.get("name")
-        key = check.public_key(option["public_key"], f"public_key of peer {name}" if name else "public_key")
+        key, peer = _check_option(option)
         if key in wanted:
             raise ValueError(f"peer {key} is listed twice: list it once")
-        wanted[key] = None if option["state"] == "absent" else _check_peer(key, option)
+        wanted[key] = peer
     return wanted
+
+
+def _check_option(option: Mapping[str, Any]) -> tuple[str, conf.Peer | None]:
+    name = option.get("name")
+    key = check.public_key(option["public_key"], f"public_key of peer {name}" if name else "public_key")
+    return key, None if option["state"] == "absent" else _check_peer(key, option)
 
 
 def _check_peer(key: str, option: Mapping[str, Any]) -> conf.Peer:
