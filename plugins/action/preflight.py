@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.rendezvous.wireguard.plugins.plugin_utils import _inventory
 
 GROUPS = {"hub": "wireguard_hub", "peer": "wireguard_peers"}
-INVENTORY_OPTIONS = ("peers", "peers_exclusive", "hub_endpoint")
-"""Checked here; they do not leave the controller, since peers can hold preshared keys."""
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no types
@@ -27,39 +25,57 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         task_vars = task_vars or {}
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
+        role = arguments.pop("role", "interface")
         checked = arguments.pop("checked", None)
         if checked and checked.get("interface") == arguments["interface"]:
             return dict(checked, changed=False)
 
-        problems = self._problems(arguments, task_vars)
-        if problems:
-            raise AnsibleActionFail("\n".join(problems))
-        for_the_node = {name: value for name, value in arguments.items() if name not in INVENTORY_OPTIONS}
-        result.update(
-            self._execute_module("rendezvous.wireguard.preflight", for_the_node, task_vars=task_vars)
-        )
-        if result.get("problems"):
+        variables, problems = self._variables(arguments, task_vars)
+        problems += self._problems(role, variables, task_vars)
+        if not problems:
+            result.update(
+                self._execute_module("rendezvous.wireguard.preflight", arguments, task_vars=task_vars)
+            )
             name = task_vars["inventory_hostname"]
-            raise AnsibleActionFail("\n".join(f"{name}: {problem}" for problem in result["problems"]))
+            problems = [f"{name}: {problem}" for problem in result.get("problems", ())]
+        if problems:
+            # Not raised, since that would get past the task's own failed_when.
+            result.update(failed=True, changed=False, problems=problems, msg="\n".join(problems))
         return result
 
-    def _problems(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> list[str]:
+    def _variables(
+        self, arguments: dict[str, Any], task_vars: dict[str, Any]
+    ) -> tuple[dict[str, Any], list[str]]:
+        """The roles' variables as this task sees them, and what is wrong with their templates.
+
+        They do not leave the controller, since listed peers can have preshared keys.
+        """
+        variables: dict[str, Any] = {}
+        problems = []
+        for name in filter(task_vars.__contains__, _inventory.VARIABLES):
+            try:
+                variables[name] = self._templar.template(task_vars[name])
+            except AnsibleError as error:  # noqa: PERF203 - one that fails does not stop the others
+                problems.append(f"{task_vars['inventory_hostname']}: {name} has no value: {error}")
+        variables["wg_interface_name"] = arguments["interface"]
+        variables["wg_interface_address"] = arguments.get("address")
+        return variables, problems
+
+    def _problems(self, role: str, variables: dict[str, Any], task_vars: dict[str, Any]) -> list[str]:
         name = task_vars["inventory_hostname"]
         members = self._members(task_vars)
-        own = self._host(name, members.get(name, set()), task_vars, arguments)
-        problems = list(_inventory.problems_of_host(own))
-        batch = [host for host in task_vars.get("ansible_play_batch", [name]) if host in members]
         hostvars = task_vars["hostvars"]
-        interface = arguments["interface"]
-        if batch[:1] == [name] and self._interface(hostvars[name]) == interface:
+        own = _inventory.Host(name, role, variables, frozenset(members.get(name, ())))
+        batch = task_vars.get("ansible_play_batch", [name])
+        problems = list(_inventory.problems_of_host(own, hostvars, batch))
+        first = [host for host in batch if host in members][:1] == [name]
+        if first and self._interface(hostvars[name]) == variables["wg_interface_name"]:
             network = self._network(hostvars[name], members[name])
             hosts = [
-                own if host == name else self._host(host, groups, hostvars[host])
+                own if host == name else self._other(host, groups, hostvars[host])
                 for host, groups in members.items()
                 if self._network(hostvars[host], groups) == network
             ]
-            others = [host for host in hosts if host is not own]
-            problems += [problem for host in others for problem in _inventory.problems_of_host(host)]
             problems += _inventory.problems_of_network(hosts)
         return problems
 
@@ -83,16 +99,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         return members
 
     @staticmethod
-    def _host(
-        name: str, groups: set[str], variables: Any, arguments: dict[str, Any] | None = None
-    ) -> _inventory.Host:
-        """From the host's variables; for the host itself the role's, which may come from the play, win."""
-        arguments = arguments or {}
-        return _inventory.Host(
-            name=name,
-            groups=frozenset(groups),
-            addresses=arguments.get("address", variables.get("wg_interface_address")),
-            endpoint=arguments.get("hub_endpoint", variables.get("wg_hub_endpoint")),
-            peers=arguments.get("peers", variables.get("wg_interface_peers")) or (),
-            exclusive=bool(arguments.get("peers_exclusive", False)),
-        )
+    def _other(name: str, groups: set[str], hostvars: Any) -> _inventory.Host:
+        """Another host, of which only the inventory is known: what its address is, and those of its peers."""
+        known = ("wg_interface_address", "wg_interface_peers")
+        variables = {variable: hostvars.get(variable) for variable in known}
+        return _inventory.Host(name, min(groups), variables, frozenset(groups))

@@ -21,15 +21,20 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 CONFIG = "/etc/wg-rendezvous/{interface}.firewall.json"
 SYSCTL_FILE = "/etc/sysctl.d/60-wg-rendezvous-{interface}.conf"
 MAX_JUMPS = 32
 IPTABLES_TABLES = ("filter", "nat", "mangle", "raw", "security")
-IPTABLES_CHAINS = {"INPUT": "input", "FORWARD": "forward"}
+IN = ("prerouting", "input")
+OUT = ("output", "postrouting")
+"""The hooks that a packet to this node passes, and one from it."""
+
+INTERFACES = ("meta iifname", "meta iif", "meta oifname", "meta oif")
 
 
 @dataclass(frozen=True)
@@ -62,14 +67,32 @@ class Openings:
 
 
 @dataclass(frozen=True)
+class Outside:
+    """Any interface but lo and the tunnel: which one, the routes decide."""
+
+    tunnel: str
+
+    def may_be(self, equals: Callable[[str], bool]) -> bool:
+        """Could it be one that a condition is for?"""
+        return not (equals("lo") or equals(self.tunnel))
+
+
+@dataclass(frozen=True)
 class Packet:
     """The first packet of a flow that has to pass, and the rule that lets it, for nft and for iptables."""
 
-    hook: str
+    hooks: tuple[str, ...]
     fields: Mapping[str, Any]
     nft: str
     iptables: str
     what: str
+    ours: bool = True
+    """Do we add the rule? Not if it would let through more than the tunnel's own; then it is named only."""
+
+    @property
+    def trusting(self) -> bool:
+        """Is an accept believed whose conditions cannot be decided here, such as an interface?"""
+        return not self.ours or self.hooks == OUT
 
 
 @dataclass(frozen=True)
@@ -107,44 +130,99 @@ class Plan:
 
 def packets(openings: Openings) -> list[Packet]:
     """The packets that have to pass, one for every opening."""
-    name = openings.interface
-    found = []
-    if openings.listen_port:
-        port = openings.listen_port
-        found.append(
+    found = _of_wireguard(openings)
+    if openings.tcp_ports:
+        found += [_to_service(openings.interface, port) for port in openings.tcp_ports]
+        found.append(_to_services_of_others(openings.interface))
+    return found + (_between_peers(openings.interface) if openings.relay else [])
+
+
+def _of_wireguard(openings: Openings) -> list[Packet]:
+    """The encrypted ones, which go over any interface. Without a port of their own they look like any UDP."""
+    port = openings.listen_port
+    somewhere = dict.fromkeys(INTERFACES, Outside(openings.interface))
+    fields: dict[str, Any] = {"meta l4proto": "udp", "ct state": "new"}
+    if port:
+        to_us = {**fields, "udp dport": port, "th dport": port}
+        from_us = {**fields, "udp sport": port, "th sport": port}
+        return [
+            Packet(IN, to_us, f"udp dport {port} accept", f"-p udp --dport {port} -j ACCEPT", f"udp/{port}"),
             Packet(
-                "input",
-                {"meta l4proto": "udp", "udp dport": port, "th dport": port, "ct state": "new"},
-                f"udp dport {port} accept",
-                f"-p udp --dport {port} -j ACCEPT",
-                f"udp/{port}",
-            )
-        )
-    for port in openings.tcp_ports:
-        fields = {"meta l4proto": "tcp", "tcp dport": port, "th dport": port, "ct state": "new"}
-        fields.update({"meta iifname": name, "meta iif": name})
-        found.append(
-            Packet(
-                "input",
-                fields,
-                f'iifname "{name}" tcp dport {port} accept',
-                f"-i {name} -p tcp --dport {port} -j ACCEPT",
-                f"tcp/{port} from {name}",
-            )
-        )
-    if openings.relay:
-        fields = {"ct state": "untracked", "meta iifname": name, "meta iif": name}
-        fields.update({"meta oifname": name, "meta oif": name})
-        found.append(
-            Packet(
-                "forward",
-                fields,
-                f'iifname "{name}" oifname "{name}" accept',
-                f"-i {name} -o {name} -j ACCEPT",
-                f"from {name} to {name}",
-            )
-        )
-    return found
+                OUT,
+                {**from_us, **somewhere},
+                f"udp sport {port} accept",
+                f"-p udp --sport {port} -j ACCEPT",
+                f"udp from port {port}",
+            ),
+        ]
+    answers = {**fields, **somewhere, "ct state": "established"}
+    established = "-p udp -m conntrack --ctstate ESTABLISHED -j ACCEPT"
+    return [
+        Packet(
+            IN,
+            answers,
+            "meta l4proto udp ct state established accept",
+            established,
+            "answers to WireGuard",
+            ours=False,
+        ),
+        Packet(
+            OUT,
+            {**fields, **somewhere},
+            "meta l4proto udp accept",
+            "-p udp -j ACCEPT",
+            "what WireGuard sends, UDP from any port",
+            ours=False,
+        ),
+    ]
+
+
+def _to_service(name: str, port: int) -> Packet:
+    fields = {"meta l4proto": "tcp", "tcp dport": port, "th dport": port, "ct state": "new"}
+    return Packet(
+        IN,
+        {**fields, "meta iifname": name, "meta iif": name},
+        f'iifname "{name}" tcp dport {port} accept',
+        f"-i {name} -p tcp --dport {port} -j ACCEPT",
+        f"tcp/{port} from {name}",
+    )
+
+
+def _to_services_of_others(name: str) -> Packet:
+    """An agent asks the hub and the other agents, whose ports may be others."""
+    fields = {"meta l4proto": "tcp", "ct state": "new", "meta oifname": name, "meta oif": name}
+    nft, iptables = f'oifname "{name}" meta l4proto tcp accept', f"-o {name} -p tcp -j ACCEPT"
+    return Packet(OUT, fields, nft, iptables, f"tcp to {name}")
+
+
+def _between_peers(name: str) -> list[Packet]:
+    """What is relayed. Only the hook forward knows both interfaces."""
+    source, destination = {"meta iifname": name, "meta iif": name}, {"meta oifname": name, "meta oif": name}
+    untracked = {"ct state": "untracked"}
+    to_itself = f'iifname "{name}" oifname "{name}" accept'
+    return [
+        Packet(
+            ("prerouting",),
+            {**untracked, **source},
+            f'iifname "{name}" accept',
+            "",
+            f"what comes from {name}",
+        ),
+        Packet(
+            ("forward",),
+            {**untracked, **source, **destination},
+            to_itself,
+            f"-i {name} -o {name} -j ACCEPT",
+            f"from {name} to {name}",
+        ),
+        Packet(
+            ("postrouting",),
+            {**untracked, **source, **destination},
+            f'oifname "{name}" accept',
+            "",
+            f"what goes to {name}",
+        ),
+    ]
 
 
 # ---- would somebody else's chain drop it? ----
@@ -177,9 +255,10 @@ class Ruleset:
         """Would this base chain drop the packet, leaving out the rules whose comment begins with `ignore`?
 
         A condition that cannot be decided here (a set, a limit, an address) counts as not met: such rules are
-        for others' packets, and an accept that depends on one is none that can be relied on.
+        for others' packets, and an accept that depends on one is none that can be relied on. It is believed
+        where a drop would only be named, or the packet takes a way that is not known here.
         """
-        verdict = self._verdict(chain["family"], chain["table"], chain["name"], packet.fields, ignore, 0)
+        verdict = self._verdict(chain, chain["name"], packet, ignore, 0)
         return (verdict or chain.get("policy", "accept")) == "drop"
 
     def marked(self, comment: str) -> Iterator[Mapping[str, Any]]:
@@ -190,21 +269,23 @@ class Ruleset:
                     yield rule
 
     def _verdict(
-        self, family: str, table: str, chain: str, fields: Mapping[str, Any], ignore: str, depth: int
+        self, base: Mapping[str, Any], chain: str, packet: Packet, ignore: str, depth: int
     ) -> str | None:
         """accept, drop, or None where the chain's end is reached."""
-        for rule in self.rules.get((family, table, chain), []) if depth < MAX_JUMPS else []:
+        rules = self.rules.get((base["family"], base["table"], chain), []) if depth < MAX_JUMPS else []
+        for rule in rules:
             if str(rule.get("comment", "")).startswith(ignore):
                 continue
-            kind, target = _outcome(rule.get("expr", []), fields)
+            kind, target, certain = _outcome(rule.get("expr", []), packet.fields)
+            if not kind or not (certain or packet.trusting):
+                continue
+            verdict: str | None = kind
             if kind in ("jump", "goto"):
-                deeper = self._verdict(family, table, target, fields, ignore, depth + 1)
-                if deeper or kind == "goto":
-                    return deeper
-            elif kind == "return":
-                return None
-            elif kind:
-                return kind
+                verdict = self._verdict(base, target, packet, ignore, depth + 1)
+                if verdict is None and kind == "jump":
+                    continue
+            if certain or verdict == "accept":
+                return None if verdict == "return" else verdict
         return None
 
 
@@ -213,41 +294,51 @@ def is_iptables(chain: Mapping[str, Any]) -> bool:
     return chain["table"] in IPTABLES_TABLES and str(chain["name"]).isupper()
 
 
-def _outcome(expressions: Sequence[Mapping[str, Any]], fields: Mapping[str, Any]) -> tuple[str, str]:
-    """The verdict of one rule, and where it leads; ("", "") if it has none for this packet."""
+Outcome = tuple[str, str, bool]
+"""A verdict or "", where it leads, and whether all of its conditions could be decided."""
+
+NO_VERDICT: Outcome = ("", "", True)
+
+
+def _outcome(expressions: Sequence[Mapping[str, Any]], fields: Mapping[str, Any]) -> Outcome:
+    """What one rule does with this packet."""
+    certain = True
     for expression in expressions:
         for name, value in expression.items():
             if name == "match":
-                if not _matches(value, fields):
-                    return "", ""
+                met = _matches(value, fields)
+                if met is False:
+                    return NO_VERDICT
+                certain = certain and met is True
             elif name == "vmap":
                 return _mapped(value, fields)
             elif name in ("accept", "return"):
-                return name, ""
+                return name, "", certain
             elif name in ("drop", "reject"):
-                return "drop", ""
+                return "drop", "", certain
             elif name in ("jump", "goto"):
-                return name, value["target"]
+                return name, value["target"], certain
             elif name not in ("counter", "log", "mangle"):
-                return "", ""
-    return "", ""
+                certain = False
+    return NO_VERDICT
 
 
-def _mapped(vmap: Mapping[str, Any], fields: Mapping[str, Any]) -> tuple[str, str]:
+def _mapped(vmap: Mapping[str, Any], fields: Mapping[str, Any]) -> Outcome:
     data = vmap["data"]
     if isinstance(data, Mapping):
         for element, verdict in data.get("set", []):
             if _matches({"op": "==", "left": vmap["key"], "right": element}, fields):
                 return _outcome([verdict], fields)
-    return "", ""
+    return NO_VERDICT
 
 
-def _matches(match: Mapping[str, Any], fields: Mapping[str, Any]) -> bool:
+def _matches(match: Mapping[str, Any], fields: Mapping[str, Any]) -> bool | None:
+    """None if it cannot be decided."""
     known, actual = _field(match["left"], fields)
-    if not known:
-        return False
-    equal = _equals(match["right"], actual)
-    return not equal if match["op"] == "!=" else equal
+    if not known or str(match["right"]).startswith("@"):
+        return None
+    equal = _is_one_of(match["right"], actual)
+    return not equal if match["op"] == "!=" and equal is not None else equal
 
 
 def _field(left: Any, fields: Mapping[str, Any]) -> tuple[bool, Any]:
@@ -262,8 +353,15 @@ def _field(left: Any, fields: Mapping[str, Any]) -> tuple[bool, Any]:
         name = "{} {}".format(left["payload"].get("protocol"), left["payload"].get("field"))
     else:
         return False, None
-    decided = name in fields or name in ("meta iifname", "meta oifname", "meta iif", "meta oif")
-    return decided, fields.get(name)
+    return name in fields or name in INTERFACES, fields.get(name)
+
+
+def _is_one_of(right: Any, actual: Any) -> bool | None:
+    if not isinstance(actual, Outside):
+        return _equals(right, actual)
+    names = right["set"] if isinstance(right, Mapping) and "set" in right else [right]
+    possible = [name for name in names if actual.may_be(partial(_equals, name))]
+    return None if possible else False
 
 
 def _equals(right: Any, actual: Any) -> bool:
@@ -285,7 +383,7 @@ def _equals(right: Any, actual: Any) -> bool:
 
 
 def iptables_drops(rules: str, chain: str, packet: Packet) -> bool:
-    """Would this chain drop the packet, by the text of `iptables -S`? Undecided conditions are not met."""
+    """Would this chain drop the packet, by the text of `iptables -S`? As in Ruleset.drops."""
     policies: dict[str, str] = {}
     chains: dict[str, list[list[str]]] = {}
     for line in rules.splitlines():
@@ -294,52 +392,77 @@ def iptables_drops(rules: str, chain: str, packet: Packet) -> bool:
             policies[words[1]] = words[2]
         elif words[:1] == ["-A"]:
             chains.setdefault(words[1], []).append(words[2:])
-    return (_iptables_verdict(chains, chain, packet.fields, 0) or policies.get(chain, "ACCEPT")) == "DROP"
+    return (_iptables_verdict(chains, chain, packet, 0) or policies.get(chain, "ACCEPT")) == "DROP"
 
 
 def _iptables_verdict(
-    chains: Mapping[str, Sequence[Sequence[str]]], chain: str, fields: Mapping[str, Any], depth: int
+    chains: Mapping[str, Sequence[Sequence[str]]], chain: str, packet: Packet, depth: int
 ) -> str | None:
     for words in chains.get(chain, []) if depth < MAX_JUMPS else []:
-        action, target = _iptables_target(words, fields)
-        if target in ("ACCEPT", "DROP", "REJECT"):
-            return "ACCEPT" if target == "ACCEPT" else "DROP"
-        if target == "RETURN":
-            return None
+        action, target, certain = _iptables_target(words, packet.fields)
+        if not action or not (certain or packet.trusting):
+            continue
+        verdict: str | None = "DROP" if target == "REJECT" else target
         if target in chains:
-            deeper = _iptables_verdict(chains, target, fields, depth + 1)
-            if deeper or action == "-g":
-                return deeper
+            verdict = _iptables_verdict(chains, target, packet, depth + 1)
+            if verdict is None and action == "-j":
+                continue
+        elif target not in ("ACCEPT", "DROP", "REJECT", "RETURN"):
+            continue
+        if certain or verdict == "ACCEPT":
+            return None if verdict == "RETURN" else verdict
     return None
 
 
-def _iptables_target(words: Sequence[str], fields: Mapping[str, Any]) -> tuple[str, str]:
-    """The rule's jump (-j) or goto (-g) and its target; ("", "") if the packet does not match."""
-    names = {"-i": "meta iifname", "-o": "meta oifname", "-p": "meta l4proto", "--dport": "th dport"}
-    position, negated = 0, False
+def _iptables_target(words: Sequence[str], fields: Mapping[str, Any]) -> Outcome:
+    """The rule's jump (-j) or goto (-g) and its target; no verdict if the packet does not match."""
+    position, negated, certain = 0, False, True
     while position < len(words):
         word = words[position]
         value = words[position + 1] if position + 1 < len(words) else ""
         if word in ("-j", "-g"):
-            return word, value
+            return word, value, certain
         if word == "!":
             negated, position = True, position + 1
             continue
-        if word in names:
-            actual = fields.get(names[word])
-            met = actual is not None and _iptables_equals(value, actual)
-        elif word in ("--ctstate", "--state"):
-            met = str(fields["ct state"]).upper() in value.split(",")
-        elif word in ("-m", "--comment"):
-            met, negated = True, False
-            while word == "--comment" and value.startswith('"') and not words[position + 1].endswith('"'):
-                position += 1
-        else:
-            return "", ""
+        if word == "-m":
+            position += 2
+            continue
+        if word == "--comment":
+            position = _after_comment(words, position + 1)
+            continue
+        met = _iptables_met(word, value, fields)
+        if met is None:
+            certain, negated, position = False, False, position + 1
+            continue
         if met == negated:
-            return "", ""
+            return NO_VERDICT
         position, negated = position + 2, False
-    return "", ""
+    return NO_VERDICT
+
+
+def _after_comment(words: Sequence[str], position: int) -> int:
+    """Where a comment that begins here has ended: it is in quotation marks if it has more than one word."""
+    if words[position].startswith('"'):
+        while not words[position].endswith('"') or words[position] == '"':
+            position += 1
+    return position + 1
+
+
+def _iptables_met(word: str, value: str, fields: Mapping[str, Any]) -> bool | None:
+    """Is one condition met? None if it cannot be decided; an interface that is not ours is "another"."""
+    names = {"-i": "meta iifname", "-o": "meta oifname", "-p": "meta l4proto"}
+    names.update({"--dport": "th dport", "--sport": "th sport"})
+    if word in ("--ctstate", "--state"):
+        return str(fields["ct state"]).upper() in value.split(",")
+    if word not in names:
+        return None
+    actual = fields.get(names[word])
+    if isinstance(actual, Outside):
+        return None if actual.may_be(partial(_iptables_equals, value)) else False
+    if actual is None and word in ("--dport", "--sport"):
+        return None
+    return actual is not None and _iptables_equals(value, actual)
 
 
 def _iptables_equals(value: str, actual: Any) -> bool:
@@ -349,18 +472,23 @@ def _iptables_equals(value: str, actual: Any) -> bool:
     return actual == value or (value.endswith("+") and str(actual).startswith(value[:-1]))
 
 
-def unmanageable(openings: Openings, saved: Mapping[str, str]) -> list[str]:
-    """What iptables would drop, each with the rule to add.
+def unmanageable(openings: Openings, saved: Mapping[str, str], ruleset: Ruleset) -> list[str]:
+    """What is dropped by rules that we leave alone, each with the rule to add.
 
     `saved`: command name ("iptables", "iptables-legacy") to the output of its `-S`.
     """
     problems = []
-    for command, rules in saved.items():
-        for packet in packets(openings):
-            chain = packet.hook.upper()
-            if iptables_drops(rules, chain, packet):
-                rule = f"{command} -I {chain} {packet.iptables}"
-                problems.append(f"the {chain} chain of {command} drops {packet.what}: add `{rule}`")
+    for packet in packets(openings):
+        for command, rules in saved.items():
+            for chain in (hook.upper() for hook in packet.hooks):
+                if iptables_drops(rules, chain, packet):
+                    rule = f"{command} -I {chain} {packet.iptables}"
+                    problems.append(f"the {chain} chain of {command} drops {packet.what}: add `{rule}`")
+        if not packet.ours:
+            for base in _dropping_chains(ruleset, openings, packet):
+                place = "{family} {table} {name}".format(**base)
+                rule = f"nft insert rule {place} {packet.nft}"
+                problems.append(f"the chain {place} of nftables drops {packet.what}: add `{rule}`")
     return problems
 
 
@@ -384,11 +512,9 @@ def plan(ruleset: Ruleset, openings: Openings) -> Plan:
     wanted: list[Rule] = []
     if openings.backend != "none":
         for packet in packets(openings):
-            for chain in ruleset.base_chains(packet.hook, families(openings)):
-                others = not (openings.backend == "firewalld" and chain["table"] == "firewalld")
-                if others and chain["table"] != own_table(openings) and ruleset.drops(chain, packet, comment):
-                    text = f'{packet.nft} comment "{comment} {packet.what}"'
-                    wanted.append(Rule(chain["family"], chain["table"], chain["name"], text))
+            for chain in _dropping_chains(ruleset, openings, packet) if packet.ours else ():
+                text = f'{packet.nft} comment "{comment} {packet.what}"'
+                wanted.append(Rule(chain["family"], chain["table"], chain["name"], text))
     present = {
         (rule["family"], rule["table"], rule["chain"], rule["comment"]): rule["handle"]
         for rule in ruleset.marked(comment)
@@ -397,6 +523,15 @@ def plan(ruleset: Ruleset, openings: Openings) -> Plan:
     insert = tuple(rule for key, rule in keys.items() if key not in present)
     delete = tuple(Rule(*key, handle=handle) for key, handle in present.items() if key not in keys)
     return Plan(insert, delete, _own_table_commands(ruleset, openings))
+
+
+def _dropping_chains(ruleset: Ruleset, openings: Openings, packet: Packet) -> Iterator[Mapping[str, Any]]:
+    """The others' base chains that would drop the packet; firewalld keeps its own table."""
+    kept = {own_table(openings)} | ({"firewalld"} if openings.backend == "firewalld" else set())
+    for hook in packet.hooks:
+        for chain in ruleset.base_chains(hook, families(openings)):
+            if chain["table"] not in kept and ruleset.drops(chain, packet, mark(openings)):
+                yield chain
 
 
 def own_table(openings: Openings) -> str:
@@ -420,15 +555,18 @@ def _own_table_commands(ruleset: Ruleset, openings: Openings) -> str | None:
 
 
 def _untracked_rules(openings: Openings) -> list[tuple[str, str]]:
-    """(rule, its comment) for each network: from the tunnel, to it, and not to this node."""
-    rules = []
-    for text in openings.addresses:
-        address = ipaddress.ip_interface(text)
-        family = "ip6" if address.version == 6 else "ip"
-        between = f"{family} daddr {address.network} {family} daddr != {address.ip}"
-        what = f"between the peers in {address.network}, not {address.ip}"
-        rules.append((f'iifname "{openings.interface}" {between} notrack', what))
-    return rules
+    """(rule, its comment): from the tunnel to its networks, but to none of this node's own addresses."""
+    addresses = [ipaddress.ip_interface(text) for text in openings.addresses]
+    source = f'iifname "{openings.interface}"'
+    own = [(f"{source} {_daddr(a)} {a.ip} accept", f"to this node, {a.ip}") for a in addresses]
+    between = [
+        (f"{source} {_daddr(a)} {a.network} notrack", f"between the peers in {a.network}") for a in addresses
+    ]
+    return list(dict.fromkeys(own + between))
+
+
+def _daddr(address: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> str:
+    return "ip6 daddr" if address.version == 6 else "ip daddr"
 
 
 # ---- sysctls ----

@@ -20,13 +20,13 @@ def check_interface(wanted: conf.Interface) -> conf.Interface:
     twice = next((address for index, address in enumerate(hosts) if address in hosts[:index]), None)
     if twice is not None:
         raise ValueError(f"address {twice} is given twice: write it once")
-    for what, value, lowest, highest in (
-        ("listen_port", wanted.listen_port, 1, 65535),
-        ("mtu", wanted.mtu, 576, 65535),
-        ("fwmark", wanted.fwmark, 0, 2**32 - 1),
+    for what, value, checked in (
+        ("listen_port", wanted.listen_port, check.port),
+        ("mtu", wanted.mtu, check.mtu),
+        ("fwmark", wanted.fwmark, check.fwmark),
     ):
         if value is not None:
-            check.number(value, what, lowest, highest)
+            checked(value, what)
     return replace(
         wanted,
         addresses=addresses,
@@ -85,6 +85,8 @@ class _Update:
         if self.runtime:
             restart = diff.restart_required(self.wanted, self.previous, self.runtime, self.fwmark_routes)
             port = port or self.runtime.device.listen_port
+        if restart:
+            self._warn_of_what_waits(restart)
         return {
             "public_key": keys.public_key(self.wanted.private_key or ""),
             "listen_port": port,
@@ -152,6 +154,14 @@ class _Update:
             # Again, since the removal of an address may have taken others of its network along.
             problems += self.node.try_apply(self._steps(old, self.wanted))
         return "; ".join(problems)
+
+    def _warn_of_what_waits(self, options: list[str]) -> None:
+        """Said once: the next run finds the file as it is to be."""
+        unit = f"wg-quick@{self.node.name}"
+        self.node.module.warn(
+            f"{', '.join(options)} of {self.node.name} changes in the file now, and while it runs only with "
+            f"`systemctl restart {unit}`, which interrupts its links for a moment: do that when it suits you"
+        )
 
     def _warn_of_another_key(self) -> None:
         old, new = self.previous.private_key, self.wanted.private_key

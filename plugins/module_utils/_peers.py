@@ -7,23 +7,53 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
 from ._node import Node, NodeError, change_of_steps, changed, write_private
 from ._wireguard import check, conf, diff, keys
 
 Wanted = dict[str, "conf.Peer | None"]
 """By public key; None = there is to be no such peer."""
 
+PEER_SPEC = {
+    "name": {"type": "str"},
+    "public_key": {"type": "str", "required": True, "no_log": False},
+    "allowed_ips": {"type": "list", "elements": "str"},
+    "endpoint": {"type": "str"},
+    "persistent_keepalive_s": {"type": "int"},
+    "preshared_key": {"type": "str", "no_log": True},
+    "state": {"type": "str", "default": "present", "choices": ["present", "absent"]},
+}
+"""One peer of the module's option `peers`."""
+
+
+def read_peer(option: Mapping[str, Any]) -> tuple[str, conf.Peer | None]:
+    """One entry of the option `peers` as a user wrote it, of any types, in canonical form.
+
+    For those who want to know before the module runs. ValueError says what the module would say.
+    """
+    result = ArgumentSpecValidator(PEER_SPEC).validate(dict(option))
+    if result.error_messages:
+        of_peer = f"peer {option['name']}: " if option.get("name") else ""
+        raise ValueError(of_peer + "; ".join(result.error_messages))
+    return _check_option(result.validated_parameters)
+
 
 def check_peers(options: Iterable[Mapping[str, Any]]) -> Wanted:
     """The option `peers` in canonical form. ValueError names the first peer that cannot be, and why."""
     wanted: Wanted = {}
     for option in options:
-        name = option.get("name")
-        key = check.public_key(option["public_key"], f"public_key of peer {name}" if name else "public_key")
+        key, peer = _check_option(option)
         if key in wanted:
             raise ValueError(f"peer {key} is listed twice: list it once")
-        wanted[key] = None if option["state"] == "absent" else _check_peer(key, option)
+        wanted[key] = peer
     return wanted
+
+
+def _check_option(option: Mapping[str, Any]) -> tuple[str, conf.Peer | None]:
+    name = option.get("name")
+    key = check.public_key(option["public_key"], f"public_key of peer {name}" if name else "public_key")
+    return key, None if option["state"] == "absent" else _check_peer(key, option)
 
 
 def _check_peer(key: str, option: Mapping[str, Any]) -> conf.Peer:
@@ -40,7 +70,7 @@ def _check_peer(key: str, option: Mapping[str, Any]) -> conf.Peer:
         persistent_keepalive_s=(
             None
             if keepalive_s is None
-            else check.number(keepalive_s, f"persistent_keepalive_s {of_peer}", 0, 65535)
+            else check.persistent_keepalive_s(keepalive_s, f"persistent_keepalive_s {of_peer}")
         ),
         preshared_key=(
             None if preshared_key is None else check.preshared_key(preshared_key, f"preshared_key {of_peer}")
@@ -149,14 +179,25 @@ class _Update:
             for network in peer.allowed_ips:
                 other = claims.setdefault(network, peer)
                 if other is not peer and {other.public_key, peer.public_key} & set(self.wanted):
-                    raise ValueError(
-                        f"peers {other} and {peer} both claim {network}: "
-                        f"a network belongs to one peer; give one of them another, or state=absent"
-                    )
+                    raise ValueError(self._explain_two_claims(other, peer, network))
         for key, network in self._foreign_claims():
             peer_in_file = claims.get(network)
             if peer_in_file and peer_in_file.public_key in self.wanted:
                 raise ValueError(self._explain_claim(peer_in_file, key, network))
+
+    def _explain_two_claims(self, first: conf.Peer, second: conf.Peer, network: str) -> str:
+        text = f"peers {first} and {second} both claim {network}, and a network belongs to one peer"
+        asked_for = [peer for peer in (first, second) if peer.public_key in self.wanted]
+        if len(asked_for) == 2:
+            return f"{text}: give one of them another"
+        old = second if asked_for == [first] else first
+        options = (
+            f'{{interface: {self.node.name}, peers: [{{public_key: "{old.public_key}", state: absent}}]}}'
+        )
+        return (
+            f"{text}: give {asked_for[0]} another. If it is the same host with a new key, as after a new "
+            f"installation, remove the old key on this node: `rendezvous.wireguard.peers: {options}`"
+        )
 
     def _foreign_claims(self) -> Iterable[tuple[str, str]]:
         """Key and network of the running peers that are in no file and stay: the agent's and the admin's."""

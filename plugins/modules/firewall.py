@@ -15,6 +15,7 @@ description:
     sysctls of a relay.
   - With nftables, every table is asked whether it would drop the tunnel's packets. If it would, an accept
     rule, marked by its comment, goes to the head of the chain that drops; nothing else of it is touched.
+    Where only a rule for all UDP would do, none is added; M(rendezvous.wireguard.preflight) names the chain.
   - On a relay, packets between peers are not tracked, in a table of our own, so that TCP streams survive the
     move to a direct path and back.
   - Writes the program and its record that C(wg-rendezvous-firewall@INTERFACE.service) of the role

@@ -12,7 +12,8 @@ short_description: Configure a WireGuard interface, in its file and while it run
 version_added: 0.1.0
 description:
   - Writes the C([Interface]) section of C(/etc/wireguard/IF.conf) and brings the running interface to the
-    same state without dropping a session. C(wg-quick) is never called.
+    same state without dropping a session. C(wg-quick) is never called, so that the table and the hooks for
+    the way up wait for its restart, which a warning says.
   - The private key comes from its own file on the node and is written into the configuration, since C(wg)
     forgets the key when it reloads a configuration without one.
   - After a change the public key that runs is compared with that of the key file. If it is another one, or

@@ -143,17 +143,7 @@ peers:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import DIRECTORY, Node, run_module
-from ansible_collections.rendezvous.wireguard.plugins.module_utils._peers import ensure_peers
-
-PEER_SPEC = {
-    "name": {"type": "str"},
-    "public_key": {"type": "str", "required": True, "no_log": False},
-    "allowed_ips": {"type": "list", "elements": "str"},
-    "endpoint": {"type": "str"},
-    "persistent_keepalive_s": {"type": "int"},
-    "preshared_key": {"type": "str", "no_log": True},
-    "state": {"type": "str", "default": "present", "choices": ["present", "absent"]},
-}
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._peers import PEER_SPEC, ensure_peers
 
 
 def main() -> None:

@@ -11,8 +11,8 @@ module: preflight
 short_description: Find what would stop a deployment, before anything is changed
 version_added: 0.1.0
 description:
-  - On the controller, checks what the inventory says about the groups C(wireguard_hub) and
-    C(wireguard_peers).
+  - On the controller, checks the variables of the roles as the host has them, and the addresses of all hosts
+    in the groups C(wireguard_hub) and C(wireguard_peers).
   - On the node, finds out what system it is and what it is able to do.
   - Changes nothing. Each problem is said with the host's name and what to write instead, all of them at once.
 extends_documentation_fragment:
@@ -25,18 +25,11 @@ options:
   address:
     description: Its address with prefix, or a list of them.
     type: raw
-  peers:
-    description: The peers that the user wrote for this interface, as in M(rendezvous.wireguard.peers).
-    type: list
-    elements: dict
-    default: []
-  peers_exclusive:
-    description: Whether peers that are not listed would be removed.
-    type: bool
-    default: false
-  hub_endpoint:
-    description: The hub's public endpoint, if this host is the hub.
+  role:
+    description: What the host is deployed as, which says whose variables are checked.
     type: str
+    choices: [interface, hub, peer]
+    default: interface
   systems:
     description:
       - The supported systems by C(ID) and C(VERSION_ID) of os-release(5).
@@ -75,7 +68,6 @@ EXAMPLES = r"""
     systems:
       debian:
         '12': {packages: [wireguard-tools], userspace_packages: [wireguard-go]}
-  any_errors_fatal: true
 """
 
 RETURN = r"""
@@ -108,27 +100,29 @@ problems:
 
 import ipaddress
 import os
-import re
+import subprocess
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rendezvous.wireguard.plugins.module_utils import _firewall, _system
-
-SAVE_CONFIG = re.compile(r"^\s*SaveConfig\s*=\s*true\s*(#.*)?$", re.IGNORECASE | re.MULTILINE)
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import conf
 
 
 def conf_problems(interface: str, directory: str = "/etc/wireguard") -> list[str]:
-    """SaveConfig would overwrite the file with what is running, the agent's peers included."""
+    """A file that is there already has to be one that the modules can read, and that stays as it is."""
     path = os.path.join(directory, interface + ".conf")
     try:
         with open(path, encoding="utf-8") as file:
-            saves = SAVE_CONFIG.search(file.read())
+            parsed = conf.parse(file.read())
+        parsed.interface()
+        parsed.peers()
     except FileNotFoundError:
         return []
-    if not saves:
-        return []
-    why = "which overwrites the file with what is running when the interface goes down"
-    return [f"{path} has SaveConfig = true, {why}: remove that line"]
+    except UnicodeDecodeError:
+        return [f"{path} is not UTF-8 text: correct or move it"]
+    except ValueError as error:
+        return [f"{path}: {error}"]
+    return []
 
 
 def wireguard_problems(kernel: bool, tun: bool) -> list[str]:
@@ -142,7 +136,7 @@ def wireguard_problems(kernel: bool, tun: bool) -> list[str]:
 def firewall_problems(parameters: dict[str, Any]) -> list[str]:
     """Only what neither we nor firewalld or ufw can open."""
     backend = parameters["firewall"]
-    if backend in ("ufw", "none"):
+    if backend == "none":
         return []
     address = parameters["address"]
     texts = tuple(address) if isinstance(address, list) else (str(address),)
@@ -156,7 +150,16 @@ def firewall_problems(parameters: dict[str, Any]) -> list[str]:
         parameters["relay"],
         backend,
     )
-    return _firewall.unmanageable(openings, _system.iptables_rules())
+    iptables = {} if backend == "ufw" else _system.iptables_rules()
+    return _firewall.unmanageable(openings, iptables, nft_ruleset())
+
+
+def nft_ruleset() -> _firewall.Ruleset:
+    """What nftables has; nothing where it is not installed yet."""
+    try:
+        return _firewall.read_ruleset()
+    except (OSError, subprocess.CalledProcessError):
+        return _firewall.Ruleset({})
 
 
 def find(parameters: dict[str, Any], result: dict[str, Any]) -> list[str]:
@@ -188,9 +191,7 @@ def main() -> None:
         argument_spec={
             "interface": {"type": "str", "required": True},
             "address": {"type": "raw"},
-            "peers": {"type": "list", "elements": "dict", "default": []},
-            "peers_exclusive": {"type": "bool", "default": False},
-            "hub_endpoint": {"type": "str"},
+            "role": {"type": "str", "choices": ["interface", "hub", "peer"], "default": "interface"},
             "systems": {"type": "dict", "required": True},
             "listen_port": {"type": "int"},
             "tcp_ports": {"type": "list", "elements": "int", "default": []},

@@ -1,21 +1,29 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Is what the inventory says a network that can work? Pure: hosts in, sentences out."""
+"""Is what the inventory says a network that can work? Pure: hosts in, sentences out.
+
+Each sentence names the host, the variable, its value and what to write instead. What a value may be is said
+by the functions that the modules use as well, so that no module refuses later what has passed here.
+"""
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Union
 
-from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import check
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._peers import read_peer
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import check, conf
 
 Interface = Union[ipaddress.IPv4Interface, ipaddress.IPv6Interface]
+Check = Callable[[Any, str], object]
+"""Of a value and the name of its variable; raises ValueError."""
 
 HUB_EXAMPLE = "hub.example.net wg_interface_address=192.168.7.1/24 wg_hub_endpoint=hub.example.net:51820"
+REFRESH = ("rebind", "restart", "off")
 
 
 @dataclass(frozen=True)
@@ -23,56 +31,153 @@ class Host:
     """What the inventory says about one host and one interface. Values are the user's, of any type."""
 
     name: str
+    role: str = "interface"
+    """What it is deployed as: hub, peer, or nothing but an interface."""
+    variables: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Those of VARIABLES that are set; they can hold preshared keys."""
     groups: frozenset[str] = frozenset()
     """Those of "hub" and "peer" that it is in."""
-    addresses: Any = None
-    endpoint: Any = None
-    peers: Sequence[Mapping[str, Any]] = field(default=())
-    exclusive: bool = False
 
     @property
-    def address_texts(self) -> tuple[str, ...]:
+    def addresses(self) -> tuple[str, ...]:
         """One address may be written without the list."""
-        if not self.addresses:
-            return ()
-        return (
-            tuple(map(str, self.addresses))
-            if isinstance(self.addresses, (list, tuple))
-            else (str(self.addresses),)
-        )
+        value = self.variables.get("wg_interface_address")
+        return tuple(map(str, _listed(value))) if value else ()
+
+    @property
+    def listed_peers(self) -> Iterable[Any]:
+        """The peers that are written by hand."""
+        return _listed(self.variables.get("wg_interface_peers") or [])
 
 
-def problems_of_host(host: Host) -> Iterator[str]:
-    """What is wrong with this host, whatever the others are."""
-    if not host.address_texts:
+# ---- what one host says ----
+
+
+def problems_of_host(
+    host: Host, inventory: Container[str] = (), checked_hosts: Container[str] = ()
+) -> Iterator[str]:
+    """What is wrong with this host, whatever the addresses of others are.
+
+    `inventory`: the names of all hosts. `checked_hosts`: of those that are asked in this run, and say
+    themselves what is wrong with them.
+    """
+    if not host.addresses:
         yield f"{host.name}: wg_interface_address is missing: write e.g. wg_interface_address=192.168.7.5/24"
-    for text in host.address_texts:
-        yield from _problem(host, "wg_interface_address", check.interface_address, text)
-    if "hub" in host.groups:
+    for variable, checked in VARIABLES.items():
+        value = host.variables.get(variable)
+        if value is not None and _concerns(variable, host.role):
+            yield from _problem(host, checked, value, variable)
+    yield from _problems_of_own_addresses(host)
+    yield from _problems_of_listed_peers(host)
+    if host.role == "hub":
         yield from _problems_of_endpoint(host)
-    for peer in host.peers:
-        key = str(peer.get("public_key"))
-        yield from _problem(
-            host, "wg_interface_peers", lambda text: check.public_key(text, "public_key"), key
-        )
-        psk = peer.get("preshared_key")
-        if psk:
-            yield from _problem(
-                host, "wg_interface_peers", lambda text: check.preshared_key(text, "preshared_key"), psk
-            )
-    if host.exclusive and host.groups:
+    if host.role == "peer":
+        yield from _problems_of_its_hub(host, inventory, checked_hosts)
+    if host.variables.get("wg_interface_peers_exclusive") and host.role != "interface":
         yield (
             f"{host.name}: wg_interface_peers_exclusive would remove the peers that other hosts have added: "
             "remove it, and remove peers with state: absent"
         )
 
 
+def _concerns(variable: str, role: str) -> bool:
+    """Does the role use this variable? The role wg_hub sets the interface's port itself."""
+    if variable == "wg_interface_listen_port":
+        return role != "hub"
+    return variable.startswith(("wg_interface_", f"wg_{role}_"))
+
+
+def _problems_of_own_addresses(host: Host) -> Iterator[str]:
+    addresses = [address.ip for address in _parsed(host)]
+    for twice in sorted({str(address) for address in addresses if addresses.count(address) > 1}):
+        yield f"{host.name}: wg_interface_address: {twice} is given twice: write it once"
+
+
+def _problems_of_listed_peers(host: Host) -> Iterator[str]:
+    keys: set[str] = set()
+    claims: dict[str, conf.Peer] = {}
+    for option in host.listed_peers:
+        try:
+            key, peer = _read_peer(option)
+        except ValueError as error:
+            yield f"{host.name}: wg_interface_peers: {error}"
+            continue
+        if key in keys:
+            yield f"{host.name}: wg_interface_peers: peer {peer or key} is listed twice: list it once"
+            continue
+        keys.add(key)
+        for network in peer.allowed_ips if peer else ():
+            other = claims.setdefault(network, peer) if peer else None
+            if other is not peer:
+                yield (
+                    f"{host.name}: wg_interface_peers gives {network} to {other} and to {peer}: "
+                    "give one of them another"
+                )
+
+
+def _read_peer(option: Any) -> tuple[str, conf.Peer | None]:
+    if not isinstance(option, Mapping):
+        raise ValueError(f"{option!r} is no peer: write {{public_key: ..., allowed_ips: [192.168.7.9/32]}}")
+    if not option.get("public_key"):
+        raise ValueError(f"peer {option.get('name')} has no public_key: write what `wg pubkey` prints")
+    return read_peer(option)
+
+
+def _problems_of_endpoint(host: Host) -> Iterator[str]:
+    endpoint = host.variables.get("wg_hub_endpoint")
+    if not endpoint:
+        yield (
+            f"{host.name}: the hub has no public endpoint: "
+            f"write e.g. wg_hub_endpoint={host.name}:51820, a name or address that every peer can reach"
+        )
+        return
+    try:
+        address = ipaddress.ip_address(str(endpoint).rpartition(":")[0].strip("[]"))
+    except ValueError:
+        return
+    inside = any(address in interface.network for interface in _parsed(host))
+    if inside or address.is_loopback or address.is_unspecified:
+        yield (
+            f"{host.name}: wg_hub_endpoint {endpoint} cannot be reached by peers: "
+            "write the hub's public address"
+        )
+
+
+def _problems_of_its_hub(
+    host: Host, inventory: Container[str], checked_hosts: Container[str]
+) -> Iterator[str]:
+    hub = host.variables.get("wg_peer_hub")
+    if not hub:
+        # Of the groups, problems_of_network says it, for all peers at once.
+        if not host.groups:
+            yield _no_hub(host.name)
+    elif hub not in inventory:
+        yield (
+            f"{host.name}: wg_peer_hub {hub!r} is no host of the inventory: write the name of one, "
+            f"or none for that in [wireguard_hub]"
+        )
+    elif hub in checked_hosts:
+        return
+    elif not host.variables.get("wg_peer_hub_networks"):
+        yield (
+            f"{host.name}: the hub {hub} has no address: "
+            f"write e.g. wg_interface_address=192.168.7.1/24 beside {hub}"
+        )
+    elif not host.variables.get("wg_peer_hub_endpoint"):
+        yield (
+            f"{host.name}: the hub {hub} has no public endpoint: "
+            f"write e.g. wg_hub_endpoint={hub}:51820 beside {hub}, or wg_peer_hub_endpoint beside {host.name}"
+        )
+
+
+# ---- what several hosts say ----
+
+
 def problems_of_network(hosts: Sequence[Host]) -> Iterator[str]:
     """What is wrong between the hosts of the groups wireguard_hub and wireguard_peers."""
     hubs = [host for host in hosts if "hub" in host.groups]
     if not hubs:
-        names = ", ".join(host.name for host in hosts)
-        yield f"{names}: there is no hub: write into the inventory\n[wireguard_hub]\n{HUB_EXAMPLE}"
+        yield _no_hub(", ".join(host.name for host in hosts))
     elif len(hubs) > 1:
         names = ", ".join(host.name for host in hubs)
         yield (
@@ -82,76 +187,177 @@ def problems_of_network(hosts: Sequence[Host]) -> Iterator[str]:
     for host in hosts:
         if len(host.groups) > 1:
             yield f"{host.name}: is in wireguard_hub and in wireguard_peers: remove it from one of them"
-    yield from _address_problems(hosts, hubs[0] if len(hubs) == 1 else None)
+    if len(hubs) == 1:
+        for host in hosts:
+            yield from _problems_of_place(host, hubs[0])
+    yield from _problems_of_claims(hosts)
 
 
-def _address_problems(hosts: Sequence[Host], hub: Host | None) -> Iterator[str]:
-    networks = [address.network for address in _parsed(hub)] if hub else []
+def _no_hub(names: str) -> str:
+    return f"{names}: there is no hub: write into the inventory\n[wireguard_hub]\n{HUB_EXAMPLE}"
+
+
+def _problems_of_place(host: Host, hub: Host) -> Iterator[str]:
+    """Every host is in the hub's network, and says so with its prefix: an agent goes by its own."""
+    networks = [address.network for address in _parsed(hub)]
+    for address in _parsed(host):
+        around = [network for network in networks if address.ip in network]
+        if not around:
+            inside = ", ".join(map(str, networks)) or "the hub's network"
+            yield (
+                f"{host.name}: wg_interface_address {address} is outside of {hub.name}'s network: "
+                f"write one in {inside}"
+            )
+        elif address.network not in around:
+            yield (
+                f"{host.name}: wg_interface_address {address} has another prefix than {hub.name}'s network "
+                f"{around[0]}: write {address.ip}/{around[0].prefixlen}"
+            )
+
+
+def _problems_of_claims(hosts: Sequence[Host]) -> Iterator[str]:
+    """One address is one host's or one listed peer's."""
     owners: dict[str, str] = {}
     for host in hosts:
         for address in _parsed(host):
             owner = owners.setdefault(str(address.ip), host.name)
             if owner != host.name:
-                yield f"{host.name}: address {address.ip} is that of {owner} as well: write another one"
-            same_version = [network for network in networks if network.version == address.version]
-            if hub and not any(address.ip in network for network in same_version):
-                inside = ", ".join(map(str, networks)) or "the hub's network"
                 yield (
-                    f"{host.name}: address {address} is outside of {hub.name}'s network: "
-                    f"write one in {inside}"
+                    f"{host.name}: wg_interface_address {address.ip} is that of {owner} as well: "
+                    "write another one"
                 )
     for host in hosts:
-        for peer in host.peers:
-            yield from _claims(host, peer, owners)
+        for network, peer in _claims(host):
+            its_host = owners.get(str(network.network_address))
+            if its_host and network.prefixlen == network.max_prefixlen:
+                yield (
+                    f"{host.name}: wg_interface_peers gives {network} to {peer}, but it is the address of "
+                    f"{its_host}: write another one"
+                )
 
 
-def _claims(host: Host, peer: Mapping[str, Any], owners: Mapping[str, str]) -> Iterator[str]:
-    """One address is one peer's: a peer written by hand must not have the address of a host."""
-    if peer.get("state", "present") != "present":
-        return
-    for text in peer.get("allowed_ips") or ():
-        owner = owners.get(str(text).split("/", maxsplit=1)[0])
-        if owner and "/" in str(text) and str(text).endswith(("/32", "/128")):
-            label = peer.get("name") or peer.get("public_key")
-            yield (
-                f"{host.name}: wg_interface_peers gives {text} to {label}, but it is the address of {owner}: "
-                "write another one"
-            )
-
-
-def _problems_of_endpoint(host: Host) -> Iterator[str]:
-    if not host.endpoint:
-        yield (
-            f"{host.name}: the hub has no public endpoint: "
-            f"write e.g. wg_hub_endpoint={host.name}:51820, a name or address that every peer can reach"
-        )
-        return
-    yield from _problem(
-        host, "wg_hub_endpoint", lambda text: check.endpoint(text, "endpoint"), str(host.endpoint)
-    )
-    name = str(host.endpoint).rpartition(":")[0].strip("[]")
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
-        return
-    inside = any(address in interface.network for interface in _parsed(host))
-    if inside or address.is_loopback or address.is_unspecified:
-        yield (
-            f"{host.name}: wg_hub_endpoint {host.endpoint} cannot be reached by peers: "
-            "write the hub's public address"
-        )
+def _claims(host: Host) -> Iterator[tuple[check.Network, conf.Peer]]:
+    """The networks of the listed peers; what cannot be read has been complained about."""
+    for option in host.listed_peers:
+        with suppress(ValueError):
+            _key, peer = _read_peer(option)
+            for network in peer.allowed_ips if peer else ():
+                yield ipaddress.ip_network(network), peer  # type: ignore[misc]  # None has no networks
 
 
 def _parsed(host: Host) -> Iterator[Interface]:
     """Its addresses; those that are none have been complained about."""
-    for text in host.address_texts:
+    for text in host.addresses:
         with suppress(ValueError):
             yield ipaddress.ip_interface(check.interface_address(text))
 
 
-def _problem(host: Host, variable: str, checked: Callable[[str], object], text: str) -> Iterable[str]:
+# ---- what one variable may be ----
+
+
+def _problem(host: Host, checked: Check, value: Any, variable: str) -> Iterable[str]:
     try:
-        checked(text)
+        checked(value, variable)
     except ValueError as error:
-        return [f"{host.name}: {variable}: {error}"]
+        return [f"{host.name}: {error}"]
     return []
+
+
+def _listed(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
+def _whole(checked: Callable[[int, str], int]) -> Check:
+    """A check of a number that the user may have written as text."""
+
+    def check_whole(value: Any, variable: str) -> object:
+        text = "" if isinstance(value, bool) else str(value).strip()
+        if not text.lstrip("-").isdecimal():
+            raise ValueError(f"{variable} {value!r}: write a whole number")
+        return checked(int(text), variable)
+
+    return check_whole
+
+
+def _each(checked: Check) -> Check:
+    """A check of every element of a list."""
+    return lambda value, variable: [checked(one, variable) for one in _listed(value)]
+
+
+def _text(checked: Callable[[str, str], object]) -> Check:
+    return lambda value, variable: checked(str(value), variable)
+
+
+def _prefixed(checked: Callable[[str], object]) -> Check:
+    """A check whose sentences do not name the variable by themselves."""
+
+    def check_prefixed(value: Any, variable: str) -> object:
+        try:
+            return checked(str(value))
+        except ValueError as error:
+            raise ValueError(f"{variable}: {error}") from None
+
+    return check_prefixed
+
+
+def _optional(checked: Check) -> Check:
+    """A check of what may be empty."""
+    return lambda value, variable: checked(value, variable) if value != "" else None
+
+
+def _anything(value: Any, variable: str) -> None:
+    """For variables of which only the meaning can be wrong."""
+
+
+def _interval_s(value: Any, variable: str) -> object:
+    """As the agent takes it."""
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = 0.0
+    if not 0.5 <= seconds <= 3600:
+        raise ValueError(f"{variable} {value!r}: write a number of seconds from 0.5 to 3600")
+    return seconds
+
+
+def _table(value: Any, variable: str) -> object:
+    """YAML reads `off` as false, which wg-quick does not take."""
+    if isinstance(value, bool):
+        raise ValueError(f"{variable} {value!r}: write 'off' in quotation marks, auto, or a number")
+    return check.conf_text(str(value), variable)
+
+
+def _refresh(value: Any, variable: str) -> object:
+    """YAML reads `off` as false."""
+    if value is not False and value not in REFRESH:
+        raise ValueError(f"{variable} {value!r}: write one of {', '.join(REFRESH)}")
+    return value
+
+
+VARIABLES: Mapping[str, Check] = {
+    "wg_interface_name": _prefixed(check.interface_name),
+    "wg_interface_address": _optional(_each(_prefixed(check.interface_address))),
+    "wg_interface_listen_port": _whole(check.port),
+    "wg_interface_mtu": _whole(check.mtu),
+    "wg_interface_fwmark": _whole(check.fwmark),
+    "wg_interface_table": _table,
+    "wg_interface_pre_up": _each(_text(check.conf_text)),
+    "wg_interface_post_up": _each(_text(check.conf_text)),
+    "wg_interface_pre_down": _each(_text(check.conf_text)),
+    "wg_interface_post_down": _each(_text(check.conf_text)),
+    "wg_interface_peers": _anything,  # each of them by itself
+    "wg_interface_peers_exclusive": _anything,
+    "wg_interface_tcp_ports": _each(_whole(check.port)),
+    "wg_hub_endpoint": _optional(_text(check.endpoint)),
+    "wg_hub_listen_port": _optional(_whole(check.port)),
+    "wg_hub_port": _whole(check.port),
+    "wg_peer_hub": _anything,
+    "wg_peer_hub_interface": _prefixed(check.interface_name),
+    "wg_peer_hub_endpoint": _optional(_text(check.endpoint)),
+    "wg_peer_hub_networks": _each(_text(check.allowed_ip)),
+    "wg_peer_interval_s": _interval_s,
+    "wg_peer_refresh": _refresh,
+    "wg_peer_port": _whole(check.port),
+    "wg_peer_persistent_keepalive_s": _whole(check.persistent_keepalive_s),
+}
+"""What the user may write, and what each value has to be."""

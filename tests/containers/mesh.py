@@ -296,6 +296,11 @@ def ansible_playbook(playbook: str, inventories: list[Path], *arguments: str) ->
         text=True,
         check=False,
     )
+    return read_run(done)
+
+
+def read_run(done: subprocess.CompletedProcess[str]) -> PlaybookRun:
+    """What a finished ansible-playbook says, its standard error among its output."""
     counts = re.findall(
         r"^(\S+) +: ok=(\d+) +changed=(\d+) +unreachable=(\d+) +failed=(\d+)", done.stdout, re.MULTILINE
     )

@@ -59,6 +59,11 @@ def interface_address(text: str) -> str:
     if address.ip == network.network_address and network.prefixlen < network.max_prefixlen - 1:
         first = f"{network.network_address + 1}/{network.prefixlen}"
         raise ValueError(f"address {text!r} is the network itself: write an address in it, such as {first}")
+    if address.version == 4 and address.ip == network.broadcast_address and network.prefixlen < 31:
+        last = f"{network.broadcast_address - 1}/{network.prefixlen}"
+        raise ValueError(
+            f"address {text!r} is the broadcast address of its network: write another one, such as {last}"
+        )
     return str(address)
 
 
@@ -97,6 +102,26 @@ def number(value: int, what: str, lowest: int, highest: int) -> int:
     if not lowest <= value <= highest:
         raise ValueError(f"{what} {value}: write a number from {lowest} to {highest}")
     return value
+
+
+def port(value: int, what: str) -> int:
+    """A UDP or TCP port."""
+    return number(value, what, 1, 65535)
+
+
+def mtu(value: int, what: str) -> int:
+    """The MTU of an interface; less than 576 no IPv4 host takes (RFC 791)."""
+    return number(value, what, 576, 65535)
+
+
+def fwmark(value: int, what: str) -> int:
+    """The mark of outgoing packets, 0 for none."""
+    return number(value, what, 0, 2**32 - 1)
+
+
+def persistent_keepalive_s(value: int, what: str) -> int:
+    """The silent seconds after which a keepalive is sent, 0 for never."""
+    return number(value, what, 0, 65535)
 
 
 def conf_text(text: str, what: str) -> str:

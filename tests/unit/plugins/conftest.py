@@ -48,6 +48,7 @@ class Host:
         main = importlib.import_module(f"{MODULES}.{name}").main
         arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": True}
         text = json.dumps({"ANSIBLE_MODULE_ARGS": arguments})
+        warnings._global_warnings.clear()  # Ansible keeps them for the whole process
         with pytest.MonkeyPatch.context() as patch:
             # ansible.module_utils.testing does this too, but only from ansible-core 2.19 on.
             patch.setattr(basic, "_ANSIBLE_ARGS", text.encode())
@@ -80,7 +81,6 @@ class Host:
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Host:
     """A host whose interface is up, without a key, an address or a file."""
     node = FakeNode()
-    warnings._global_warnings.clear()  # Ansible keeps them for the whole process
 
     def run_command(_module: AnsibleModule, argv: list[str], data: str | None = None, **_: Any) -> Any:
         return node.execute(argv, data)

@@ -53,6 +53,10 @@ def listing(*rules: Any, hook: str = "input", policy: str = "drop", **more: list
     return {"nftables": items}
 
 
+def named(openings: Openings, iptables: dict[str, str], found: dict[str, Any] | None = None) -> list[str]:
+    return _firewall.unmanageable(openings, iptables, Ruleset(found or {}))
+
+
 def inserted(found: dict[str, Any], openings: Openings = PEER) -> list[str]:
     return [str(rule) for rule in plan(Ruleset(found), openings).insert]
 
@@ -152,10 +156,111 @@ def test_a_rule_of_ours_that_is_needed_no_more_goes() -> None:
 def test_only_a_relay_has_a_table_of_its_own() -> None:
     nothing = Ruleset({})
     commands = plan(nothing, HUB).own_table or ""
-    assert 'iifname "wg0" ip daddr 192.168.7.0/24 ip daddr != 192.168.7.1 notrack' in commands
+    assert 'iifname "wg0" ip daddr 192.168.7.0/24 notrack' in commands
     assert not plan(nothing, PEER)
     was_relay = Ruleset({"nftables": [{"table": {"family": "inet", "name": "rendezvous_wg0"}}]})
     assert plan(was_relay, PEER).own_table == "delete table inet rendezvous_wg0"
+
+
+def test_what_goes_to_any_own_address_is_tracked() -> None:
+    addresses = ("192.168.7.1/24", "192.168.7.2/24", "fd00:7::1/64")
+    commands = plan(Ruleset({}), Openings("wg0", addresses, 51820, (8080,), relay=True)).own_table or ""
+    rules = [line.split(" comment")[0].strip() for line in commands.splitlines() if "iifname" in line]
+
+    assert rules == [
+        'iifname "wg0" ip daddr 192.168.7.1 accept',
+        'iifname "wg0" ip daddr 192.168.7.2 accept',
+        'iifname "wg0" ip6 daddr fd00:7::1 accept',
+        'iifname "wg0" ip daddr 192.168.7.0/24 notrack',
+        'iifname "wg0" ip6 daddr fd00:7::/64 notrack',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("openings", "hook", "rules"),
+    [
+        (
+            HUB,
+            "prerouting",
+            ["udp dport 51820 accept", 'iifname "wg0" tcp dport 8080', 'iifname "wg0" accept'],
+        ),
+        (HUB, "output", ["udp sport 51820 accept", 'oifname "wg0" meta l4proto tcp accept']),
+        (HUB, "postrouting", ["udp sport 51820", 'oifname "wg0" meta l4proto tcp', 'oifname "wg0" accept']),
+        (PEER, "prerouting", ['iifname "wg0" tcp dport 8080 accept']),
+        (PEER, "output", ['oifname "wg0" meta l4proto tcp accept']),
+    ],
+)
+def test_drop_policies_at_the_other_hooks_are_opened_as_well(
+    openings: Openings, hook: str, rules: list[str]
+) -> None:
+    found = inserted(listing(ESTABLISHED, hook=hook), openings)
+
+    assert len(found) == len(rules)
+    for text, rule in zip(found, rules, strict=True):
+        assert text.startswith(f"inet site base {rule}")
+
+
+@pytest.mark.parametrize(
+    ("hook", "what", "remedy"),
+    [
+        ("output", "what WireGuard sends", "meta l4proto udp accept"),
+        ("prerouting", "answers to WireGuard", "meta l4proto udp ct state established accept"),
+        ("input", "answers to WireGuard", "meta l4proto udp ct state established accept"),
+    ],
+)
+def test_what_would_open_more_than_the_tunnel_is_named_with_the_rule_to_add(
+    hook: str, what: str, remedy: str
+) -> None:
+    (problem,) = named(PEER, {}, listing([match(meta("iifname"), "lo"), ACCEPT], hook=hook))
+
+    assert problem.startswith(f"the chain inet site base of nftables drops {what}")
+    assert problem.endswith(f"add `nft insert rule inet site base {remedy}`")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        [match(meta("oifname"), "eth0"), ACCEPT],
+        [match(dport("udp"), 51820), ACCEPT],
+        [match(dport("udp"), "@allowed"), ACCEPT],
+        [match(meta("l4proto"), "udp"), {"jump": {"target": "more"}}],
+        [{"limit": {"rate": 3, "per": "second"}}, ACCEPT],
+    ],
+)
+def test_an_accept_that_cannot_be_decided_is_believed_before_something_is_refused(rule: list[Any]) -> None:
+    more = [[match(meta("skuid"), 0), ACCEPT]]
+    assert named(PEER, {}, listing(rule, hook="output", more=more)) == []
+
+
+def test_a_drop_that_cannot_be_decided_is_no_reason_to_refuse() -> None:
+    rule = [match({"payload": {"protocol": "ip", "field": "daddr"}}, "192.0.2.0/24"), DROP]
+    assert named(PEER, {}, listing(rule, hook="output", policy="accept")) == []
+
+
+def test_none_and_firewalld_are_not_named() -> None:
+    text = json.dumps(listing(hook="output")).replace('"site"', '"firewalld"')
+    firewalld = Openings("wg0", PEER.addresses, None, (8080,), backend="firewalld")
+    assert named(firewalld, {}, json.loads(text)) == []
+
+
+@pytest.mark.parametrize(
+    ("openings", "rules", "problems"),
+    [
+        (PEER, "-P OUTPUT DROP\n", ["-p udp -j ACCEPT", "-o wg0 -p tcp -j ACCEPT"]),
+        (PEER, "-P OUTPUT DROP\n-A OUTPUT -o eth0 -j ACCEPT\n", ["-o wg0 -p tcp -j ACCEPT"]),
+        (PEER, "-P OUTPUT DROP\n-A OUTPUT -m owner --uid-owner 0 -j ACCEPT\n", []),
+        (HUB, "-P OUTPUT DROP\n-A OUTPUT -o wg+ -j ACCEPT\n", ["-p udp --sport 51820 -j ACCEPT"]),
+        (HUB, "-P OUTPUT DROP\n-A OUTPUT -o wg+ -j ACCEPT\n-A OUTPUT -p udp --sport 51820 -j ACCEPT\n", []),
+    ],
+)
+def test_iptables_that_drops_what_goes_out_is_named(
+    openings: Openings, rules: str, problems: list[str]
+) -> None:
+    found = named(openings, {"iptables": rules})
+
+    assert [text.split(": add ")[1] for text in found] == [
+        f"`iptables -I OUTPUT {rule}`" for rule in problems
+    ]
 
 
 def test_the_table_is_named_after_the_interface_as_nft_can_read_it() -> None:
@@ -175,6 +280,7 @@ def test_firewalld_keeps_its_table_to_itself() -> None:
     )
 
 
+IPTABLES_ESTABLISHED = "-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n"
 DOCKER = """\
 -P INPUT ACCEPT
 -P FORWARD DROP
@@ -186,7 +292,7 @@ DOCKER = """\
 
 
 def test_iptables_that_would_drop_is_named_with_the_rule_to_add() -> None:
-    (problem,) = _firewall.unmanageable(HUB, {"iptables": DOCKER})
+    (problem,) = named(HUB, {"iptables": DOCKER})
     assert problem.startswith("the FORWARD chain of iptables drops from wg0 to wg0: ")
     assert problem.endswith("add `iptables -I FORWARD -i wg0 -o wg0 -j ACCEPT`")
 
@@ -204,7 +310,7 @@ def test_iptables_that_would_drop_is_named_with_the_rule_to_add() -> None:
 )
 def test_iptables_with_that_rule_is_fine(rule: str) -> None:
     lines = DOCKER.replace("-A DOCKER-USER -j RETURN\n", "")
-    assert _firewall.unmanageable(HUB, {"iptables": lines + rule + "\n"}) == []
+    assert named(HUB, {"iptables": lines + rule + "\n"}) == []
 
 
 @pytest.mark.parametrize(
@@ -217,12 +323,12 @@ def test_iptables_with_that_rule_is_fine(rule: str) -> None:
     ],
 )
 def test_iptables_with_another_rule_is_not(rule: str) -> None:
-    assert len(_firewall.unmanageable(HUB, {"iptables-legacy": DOCKER + rule + "\n"})) == 1
+    assert len(named(HUB, {"iptables-legacy": DOCKER + rule + "\n"})) == 1
 
 
 def test_iptables_opens_a_range_of_ports() -> None:
-    rules = "-P INPUT DROP\n-A INPUT -p tcp -m tcp --dport 8000:8100 -j ACCEPT\n"
-    assert _firewall.unmanageable(PEER, {"iptables": rules}) == []
+    rules = "-P INPUT DROP\n-A INPUT -p tcp -m tcp --dport 8000:8100 -j ACCEPT\n" + IPTABLES_ESTABLISHED
+    assert named(PEER, {"iptables": rules}) == []
 
 
 def test_the_record_reads_back() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from ansible_collections.rendezvous.wireguard.plugins.plugin_utils._inventory import (
@@ -14,14 +15,44 @@ from ansible_collections.rendezvous.wireguard.plugins.plugin_utils._inventory im
     problems_of_network,
 )
 
-HUB = Host("hub", frozenset({"hub"}), "192.168.7.1/24", "hub.example.net:51820")
-ALICE = Host("alice", frozenset({"peer"}), "192.168.7.5/24")
-BOB = Host("bob", frozenset({"peer"}), ["192.168.7.6/24"])
 KEY = "zcUx7+vGCSLBVH8K1UPjOVAb+KvyzgGFzLFsDLBqVCM="
+OTHER_KEY = "0ybDBWFYOKT0aOt3SVx4l4/uHyY7IIbtrUVJfBLjHE8="
+
+
+def hub_with(**variables: Any) -> Host:
+    given = {"wg_interface_address": "192.168.7.1/24", "wg_hub_endpoint": "hub.example.net:51820"}
+    return Host("hub", "hub", {**given, **variables}, frozenset({"hub"}))
+
+
+def peer_with(name: str, address: Any, **variables: Any) -> Host:
+    its_hub = {
+        "wg_peer_hub": "hub",
+        "wg_peer_hub_networks": ["192.168.7.0/24"],
+        "wg_peer_hub_endpoint": "hub.example.net:51820",
+    }
+    given = {**its_hub, "wg_interface_address": address, **variables}
+    return Host(name, "peer", given, frozenset({"peer"}))
+
+
+def alice_with(**variables: Any) -> Host:
+    return peer_with("alice", **{"address": "192.168.7.5/24", **variables})
+
+
+HUB = hub_with()
+ALICE = alice_with()
+BOB = peer_with("bob", ["192.168.7.6/24"])
 
 
 def said(*hosts: Host) -> list[str]:
-    return [text for host in hosts for text in problems_of_host(host)] + list(problems_of_network(hosts))
+    """All of them are asked in one run."""
+    names = [host.name for host in hosts]
+    of_each = [text for host in hosts for text in problems_of_host(host, names, names)]
+    return of_each + list(problems_of_network(hosts))
+
+
+def said_alone(host: Host, *inventory: str) -> list[str]:
+    """Nobody else is asked, as with --limit."""
+    return list(problems_of_host(host, inventory, [host.name]))
 
 
 def assert_said(problems: Sequence[str], host: str, *words: str) -> None:
@@ -36,16 +67,44 @@ def test_nothing_is_said_about_a_network_that_can_work() -> None:
 
 
 def test_nothing_is_said_about_two_address_families() -> None:
-    hub = replace(HUB, addresses=["192.168.7.1/24", "fd00:7::1/64"], endpoint="[2001:db8::1]:51820")
-    assert said(hub, replace(ALICE, addresses=["192.168.7.5/24", "fd00:7::5/64"]), BOB) == []
+    hub = hub_with(
+        wg_interface_address=["192.168.7.1/24", "fd00:7::1/64"], wg_hub_endpoint="[2001:db8::1]:51820"
+    )
+    assert said(hub, alice_with(address=["192.168.7.5/24", "fd00:7::5/64"]), BOB) == []
 
 
 def test_a_missing_hub() -> None:
-    assert_said(said(ALICE, BOB), "alice, bob", "no hub", "[wireguard_hub]", "wg_hub_endpoint=")
+    alice, bob = alice_with(wg_peer_hub=""), peer_with("bob", "192.168.7.6/24", wg_peer_hub="")
+    assert_said(said(alice, bob), "alice, bob", "no hub", "[wireguard_hub]", "wg_hub_endpoint=")
+
+
+def test_a_missing_hub_of_a_peer_that_is_in_no_group() -> None:
+    alone = replace(alice_with(wg_peer_hub=""), groups=frozenset())
+    assert_said(said_alone(alone, "alice"), "alice", "no hub", "[wireguard_hub]", "wg_hub_endpoint=")
+
+
+def test_a_hub_that_is_not_in_the_inventory() -> None:
+    assert_said(
+        said_alone(alice_with(wg_peer_hub="hbu"), "alice", "hub"),
+        "alice",
+        "wg_peer_hub 'hbu'",
+        "[wireguard_hub]",
+    )
+
+
+def test_a_hub_that_is_not_asked_and_lacks_what_the_peer_needs() -> None:
+    no_endpoint = alice_with(wg_peer_hub_endpoint="")
+    assert_said(
+        said_alone(no_endpoint, "alice", "hub"), "alice", "hub has no public", "wg_hub_endpoint=hub:51820"
+    )
+    no_address = alice_with(wg_peer_hub_networks=[])
+    assert_said(
+        said_alone(no_address, "alice", "hub"), "alice", "hub has no address", "wg_interface_address="
+    )
 
 
 def test_two_hubs() -> None:
-    other = replace(HUB, name="other", addresses="192.168.7.2/24")
+    other = replace(hub_with(wg_interface_address="192.168.7.2/24"), name="other")
     assert_said(said(HUB, other, ALICE), "hub, other", "only one host can be the hub", "[wireguard_peers]")
 
 
@@ -56,60 +115,179 @@ def test_a_host_in_both_groups() -> None:
 
 @pytest.mark.parametrize("missing", [None, "", []])
 def test_a_missing_address(missing: object) -> None:
-    assert_said(
-        said(HUB, replace(ALICE, addresses=missing)), "alice", "wg_interface_address is missing", "/24"
-    )
+    assert_said(said(HUB, alice_with(address=missing)), "alice", "wg_interface_address is missing", "/24")
 
 
 def test_an_address_without_prefix() -> None:
-    alice = replace(ALICE, addresses="192.168.7.5")
+    alice = alice_with(address="192.168.7.5")
     assert_said(said(HUB, alice), "alice", "has no prefix", "192.168.7.5/24")
 
 
 def test_an_address_that_is_none() -> None:
-    assert_said(said(HUB, replace(ALICE, addresses="192.168.7.256/24")), "alice", "192.168.7.256/24")
+    assert_said(said(HUB, alice_with(address="192.168.7.256/24")), "alice", "192.168.7.256/24")
 
 
 def test_an_address_outside_of_the_network() -> None:
-    alice = replace(ALICE, addresses="192.168.8.5/24")
+    alice = alice_with(address="192.168.8.5/24")
     assert_said(said(HUB, alice), "alice", "192.168.8.5/24", "outside", "192.168.7.0/24")
 
 
+@pytest.mark.parametrize("prefix", [16, 25, 32])
+def test_an_address_with_another_prefix_than_the_hub_has(prefix: int) -> None:
+    alice = alice_with(address=f"192.168.7.9/{prefix}")
+    assert_said(said(HUB, alice), "alice", f"192.168.7.9/{prefix}", "another prefix", "write 192.168.7.9/24")
+
+
+@pytest.mark.parametrize(
+    ("address", "what", "remedy"),
+    [
+        ("192.168.7.0/24", "the network itself", "192.168.7.1/24"),
+        ("192.168.7.255/24", "the broadcast address", "192.168.7.254/24"),
+    ],
+)
+def test_an_address_that_is_no_hosts(address: str, what: str, remedy: str) -> None:
+    assert_said(
+        said(HUB, alice_with(address=address)), "alice", "wg_interface_address", address, what, remedy
+    )
+
+
+def test_an_own_address_twice() -> None:
+    alice = alice_with(address=["192.168.7.5/24", "192.168.7.5/24"])
+    assert_said(said(HUB, alice), "alice", "wg_interface_address", "192.168.7.5 is given twice")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "remedy"),
+    [
+        ("wg_interface_name", "wireguard-uplink0", "1 to 15 letters"),
+        ("wg_interface_name", "wg/0", "1 to 15 letters"),
+        ("wg_interface_listen_port", 65536, "from 1 to 65535"),
+        ("wg_interface_listen_port", "51820/udp", "a whole number"),
+        ("wg_interface_listen_port", True, "a whole number"),
+        ("wg_interface_mtu", 500, "from 576 to 65535"),
+        ("wg_interface_mtu", "70000", "from 576 to 65535"),
+        ("wg_interface_fwmark", -1, "from 0 to 4294967295"),
+        ("wg_interface_table", "", "one line"),
+        ("wg_interface_table", False, "'off' in quotation marks"),
+        ("wg_interface_post_up", ["echo a", "echo # b"], "without #"),
+        ("wg_peer_port", 0, "from 1 to 65535"),
+        ("wg_peer_refresh", "rebnd", "rebind, restart, off"),
+        ("wg_peer_refresh", True, "rebind, restart, off"),
+        ("wg_peer_interval_s", 0.1, "from 0.5 to 3600"),
+        ("wg_peer_interval_s", "often", "from 0.5 to 3600"),
+        ("wg_peer_persistent_keepalive_s", 65536, "from 0 to 65535"),
+        ("wg_peer_hub_networks", ["192.168.7.1/24"], "host bits"),
+        ("wg_peer_hub_endpoint", "hub.example.net", "host:port"),
+    ],
+)
+def test_a_value_that_a_module_or_the_agent_would_refuse(variable: str, value: Any, remedy: str) -> None:
+    shown = str(value[-1] if isinstance(value, list) else value)
+    assert_said(said(HUB, alice_with(**{variable: value})), "alice", variable, shown, remedy)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("wg_interface_listen_port", "51820"),
+        ("wg_interface_mtu", 1420),
+        ("wg_interface_table", "off"),
+        ("wg_interface_table", 42),
+        ("wg_interface_post_up", "wg show wg0"),
+        ("wg_peer_refresh", "off"),
+        ("wg_peer_refresh", False),
+        ("wg_peer_interval_s", "3"),
+        ("wg_peer_persistent_keepalive_s", 0),
+        ("wg_hub_port", 0),
+    ],
+    ids=str,
+)
+def test_a_value_that_they_take_or_that_is_not_for_this_role(variable: str, value: Any) -> None:
+    assert said(HUB, alice_with(**{variable: value})) == []
+
+
+@pytest.mark.parametrize("variable", ["wg_hub_listen_port", "wg_hub_port"])
+def test_a_port_of_the_hub(variable: str) -> None:
+    assert_said(said(hub_with(**{variable: 70000}), ALICE), "hub", f"{variable} 70000", "from 1 to 65535")
+
+
 def test_an_address_of_a_family_that_the_hub_does_not_have() -> None:
-    assert_said(said(HUB, replace(ALICE, addresses="fd00:7::5/64")), "alice", "outside", "192.168.7.0/24")
+    assert_said(said(HUB, alice_with(address="fd00:7::5/64")), "alice", "outside", "192.168.7.0/24")
 
 
 def test_an_address_twice() -> None:
-    bob = replace(BOB, addresses="192.168.7.5/24")
+    bob = peer_with("bob", "192.168.7.5/24")
     assert_said(said(HUB, ALICE, bob), "bob", "192.168.7.5", "alice", "write another one")
 
 
 @pytest.mark.parametrize("key", [KEY[:-2] + "=", "hunter2", KEY[:-1], "", None])
 def test_a_key_that_is_not_32_bytes_of_base64(key: str | None) -> None:
-    hub = replace(HUB, peers=[{"name": "phone", "public_key": key, "allowed_ips": ["192.168.7.9/32"]}])
+    hub = hub_with(
+        wg_interface_peers=[{"name": "phone", "public_key": key, "allowed_ips": ["192.168.7.9/32"]}]
+    )
     assert_said(said(hub, ALICE), "hub", "wg_interface_peers", "public_key", "wg pubkey")
 
 
 def test_a_bad_preshared_key_is_not_repeated() -> None:
     peer = {"public_key": KEY, "preshared_key": "hunter2", "allowed_ips": ["192.168.7.9/32"]}
-    problems = said(replace(HUB, peers=[peer]))
+    problems = said(hub_with(wg_interface_peers=[peer]))
     assert_said(problems, "hub", "preshared_key", "wg genpsk")
     assert "hunter2" not in problems[0]
 
 
 def test_a_peer_by_hand_with_the_address_of_a_host() -> None:
-    hub = replace(HUB, peers=[{"name": "phone", "public_key": KEY, "allowed_ips": ["192.168.7.5/32"]}])
+    hub = hub_with(
+        wg_interface_peers=[{"name": "phone", "public_key": KEY, "allowed_ips": ["192.168.7.5/32"]}]
+    )
     assert_said(said(hub, ALICE), "hub", "192.168.7.5/32", "phone", "alice")
+
+
+@pytest.mark.parametrize("text", ["192.168.7.5", "192.168.7.5/32"])
+@pytest.mark.parametrize("as_list", [True, False])
+def test_a_peer_by_hand_with_the_address_of_a_host_in_any_notation(text: str, as_list: bool) -> None:
+    phone = {"name": "phone", "public_key": KEY, "allowed_ips": [text] if as_list else text}
+    problems = said(hub_with(wg_interface_peers=[phone]), ALICE)
+    assert_said(problems, "hub", "192.168.7.5/32", "phone", "the address of alice")
+
+
+def test_two_peers_by_hand_with_one_address() -> None:
+    phone = {"name": "phone", "public_key": KEY, "allowed_ips": ["192.168.7.9"]}
+    tablet = {"name": "tablet", "public_key": OTHER_KEY, "allowed_ips": ["192.168.7.9/32"]}
+    problems = said(hub_with(wg_interface_peers=[phone, tablet]), ALICE)
+    assert_said(problems, "hub", "wg_interface_peers", "192.168.7.9/32", "phone", "tablet", "another")
+
+
+def test_a_peer_by_hand_twice() -> None:
+    phone = {"name": "phone", "public_key": KEY, "allowed_ips": ["192.168.7.9/32"]}
+    problems = said(hub_with(wg_interface_peers=[phone, {**phone, "allowed_ips": []}]), ALICE)
+    assert_said(problems, "hub", "wg_interface_peers", "phone", KEY, "listed twice")
+
+
+@pytest.mark.parametrize(
+    ("peer", "words"),
+    [
+        ({"public_key": KEY}, ("allowed_ips", KEY, "is missing")),
+        ({"allowed_ips": []}, ("no public_key", "wg pubkey")),
+        ({"public_key": KEY, "allowed_ips": ["192.168.7.9/24"]}, ("192.168.7.9/24", "host bits")),
+        ({"public_key": KEY, "allowed_ips": [], "endpoint": "phone"}, ("endpoint", "phone", "host:port")),
+        ({"public_key": KEY, "allowed_ips": [], "persistent_keepalive_s": -1}, ("-1", "from 0 to 65535")),
+        ({"public_key": KEY, "allowed_ips": [], "state": "gone"}, ("state", "gone", "present, absent")),
+        ({"public_key": KEY, "allowed_ips": [], "adress": "x"}, ("adress", "Supported")),
+        ("phone", ("phone", "is no peer", "allowed_ips")),
+    ],
+    ids=str,
+)
+def test_a_peer_by_hand_that_the_module_would_refuse(peer: Any, words: tuple[str, ...]) -> None:
+    assert_said(said(hub_with(wg_interface_peers=[peer]), ALICE), "hub", "wg_interface_peers", *words)
 
 
 def test_a_peer_by_hand_that_is_removed_has_no_address() -> None:
     gone = {"public_key": KEY, "allowed_ips": ["192.168.7.5/32"], "state": "absent"}
-    assert said(replace(HUB, peers=[gone]), ALICE) == []
+    assert said(hub_with(wg_interface_peers=[gone]), ALICE) == []
 
 
 def test_a_hub_without_endpoint() -> None:
     assert_said(
-        said(replace(HUB, endpoint=None), ALICE), "hub", "no public endpoint", "wg_hub_endpoint=hub:51820"
+        said(hub_with(wg_hub_endpoint=None), ALICE), "hub", "no public endpoint", "wg_hub_endpoint=hub:51820"
     )
 
 
@@ -117,17 +295,19 @@ def test_a_hub_without_endpoint() -> None:
     "endpoint", ["hub.example.net", "hub.example.net:", ":51820", "hub.example.net:99999"]
 )
 def test_an_endpoint_that_is_none(endpoint: str) -> None:
-    assert_said(said(replace(HUB, endpoint=endpoint), ALICE), "hub", "wg_hub_endpoint", "host:port")
+    assert_said(said(hub_with(wg_hub_endpoint=endpoint), ALICE), "hub", "wg_hub_endpoint", "host:port")
 
 
 @pytest.mark.parametrize("endpoint", ["127.0.0.1:51820", "192.168.7.1:51820", "0.0.0.0:51820", "[::1]:51820"])
 def test_an_endpoint_that_no_peer_can_reach(endpoint: str) -> None:
-    assert_said(said(replace(HUB, endpoint=endpoint), ALICE), "hub", endpoint, "public address")
+    assert_said(said(hub_with(wg_hub_endpoint=endpoint), ALICE), "hub", endpoint, "public address")
 
 
 def test_exclusive_peers_in_a_mesh() -> None:
-    assert_said(said(HUB, replace(ALICE, exclusive=True)), "alice", "wg_interface_peers_exclusive")
+    assert_said(
+        said(HUB, alice_with(wg_interface_peers_exclusive=True)), "alice", "wg_interface_peers_exclusive"
+    )
 
 
 def test_all_problems_are_said_at_once() -> None:
-    assert len(said(replace(HUB, endpoint=None), replace(ALICE, addresses="192.168.7.5"))) == 2
+    assert len(said(hub_with(wg_hub_endpoint=None), alice_with(address="192.168.7.5"))) == 2

@@ -26,6 +26,25 @@ def test_a_conf_that_is_not_overwritten_is_fine(line: str, tmp_path: Path) -> No
     assert preflight.conf_problems("wg0", str(tmp_path)) == []
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"[Interface]\n# caf\xe9\n", ("not UTF-8 text", "correct or move it")),
+        (b"[Interface]\nListenPort = many\n", ("ListenPort = many", "not a number")),
+        (b"[Interface]\n[Interface]\n", ("two [Interface] sections", "join them")),
+        (b"[Interface]\n[Peer]\nAllowedIPs = 192.168.7.9/32\n", ("no PublicKey",)),
+    ],
+)
+def test_a_conf_that_the_modules_could_not_read(
+    content: bytes, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "wg0.conf").write_bytes(content)
+
+    (problem,) = preflight.conf_problems("wg0", str(tmp_path))
+    for word in (f"{tmp_path}/wg0.conf", *words):
+        assert word in problem
+
+
 def test_a_conf_that_is_not_there_is_fine(tmp_path: Path) -> None:
     assert preflight.conf_problems("wg0", str(tmp_path)) == []
 

@@ -11,21 +11,25 @@ from ansible_collections.rendezvous.wireguard.plugins.action.preflight import Ac
 
 HUB = {"wg_interface_address": "192.168.7.1/24", "wg_hub_endpoint": "hub.example.net:51820"}
 ALICE = {"wg_interface_address": "192.168.7.5/24"}
+DEFAULTS = {
+    "wg_peer_hub": "hub",
+    "wg_peer_hub_networks": ["192.168.7.0/24"],
+    "wg_peer_hub_endpoint": "hub.example.net:51820",
+}
+"""Those of the role wg_peer that matter here."""
 
 
 def problems(name: str, hosts: dict[str, dict[str, Any]], interface: str = "wg0") -> list[str]:
     """What the first host of a run says of this inventory, whose hub is `hub`."""
     action = ActionModule.__new__(ActionModule)
-    variables = {
+    task_vars = {
         "inventory_hostname": name,
         "groups": {"wireguard_hub": ["hub"], "wireguard_peers": [host for host in hosts if host != "hub"]},
         "hostvars": hosts,
         "ansible_play_batch": [name],
-        **hosts[name],
     }
-    return action._problems(
-        {"interface": interface, "address": hosts[name]["wg_interface_address"]}, variables
-    )
+    variables = {**DEFAULTS, **hosts[name], "wg_interface_name": interface}
+    return action._problems("hub" if name == "hub" else "peer", variables, task_vars)
 
 
 def test_a_peer_may_name_its_interface_otherwise_than_the_hub_does() -> None:

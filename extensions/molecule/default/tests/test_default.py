@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from tests.containers.fixtures import Report, RunSite
-from tests.containers.mesh import Machine, Mesh, Pinger, Transfer, wait_until
+from tests.containers.mesh import Machine, Mesh, Pinger, PlaybookRun, Transfer, ansible_playbook, wait_until
 
 AGENT = "wg-rendezvous-agent@wg0"
 PASS_S = 3.0
 """wg_peer_interval_s of the inventory."""
 TO_RELAY_S = 2 * PASS_S + 5
 TO_DIRECT_S = 10 * PASS_S
+
+WITH_CAROL = ("inventory.yml", "carol.yml", "admin.yml")
 
 DROPS_INVALID = (
     "table ip hub_admin { chain forward { type filter hook forward priority 0; ct state invalid drop; }; }"
@@ -203,10 +206,35 @@ def test_check_mode_on_a_fresh_host_runs_to_its_end_and_changes_nothing(
     assert not fresh.host.file("/etc/wireguard/wg0.conf").exists
 
 
-def test_a_peer_is_added_by_the_inventory_and_limit_and_nobody_else_changes(
-    mesh: Mesh, hub: Machine, alice: Machine, bob: Machine, run_site: RunSite
-) -> None:
+def test_check_mode_goes_on_where_a_first_run_failed_half_way(mesh: Mesh, run_site: RunSite) -> None:
     carol = mesh["carol"]
+    inventories = ("inventory.yml", "carol.yml")
+    carol.run("mkdir /usr/local/bin/wg-rendezvous")
+    failed = run_site("--limit=carol", inventories=inventories)
+    assert failed.recap["carol"].failed == 1, failed.output
+    assert carol.host.file("/etc/systemd/system/wg-rendezvous-firewall@.service").exists
+    assert not carol.host.file("/etc/systemd/system/wg-rendezvous-agent@.service").exists
+
+    carol.run("rmdir /usr/local/bin/wg-rendezvous")
+    run = run_site("--limit=carol", "--check", "--diff", inventories=inventories)
+    assert run.exit_code == 0, run.output
+
+
+@dataclass(frozen=True)
+class Join:
+    """Carol's first complete run, what others were like before and after it, and the pings lost meanwhile."""
+
+    run: PlaybookRun
+    before: list[str]
+    after: list[str]
+    lost: int
+
+
+@pytest.fixture(scope="module")
+def join(mesh: Mesh, hub: Machine, alice: Machine, bob: Machine, run_site: RunSite) -> Join:
+    """Carol is added, by a user who has to become root, with all the output that there is."""
+    mesh["carol"].run("useradd --create-home admin")
+    mesh["carol"].run("sed -i '1i auth sufficient pam_permit.so' /etc/pam.d/su")
     watched = {hub: "wg-rendezvous-hub@wg0", alice: AGENT, bob: AGENT}
 
     def state() -> list[str]:
@@ -217,11 +245,62 @@ def test_a_peer_is_added_by_the_inventory_and_limit_and_nobody_else_changes(
 
     before = state()
     with Pinger(alice, bob) as pinger:
-        run = run_site("--limit=carol", inventories=("inventory.yml", "carol.yml"))
-    assert run.exit_code == 0, run.output
-    assert run.recap.keys() == {"carol"}
-    assert pinger.lost == 0
-    assert state() == before
+        run = run_site("-vvv", "--diff", "--limit=carol", inventories=WITH_CAROL)
+    return Join(run, before, state(), pinger.lost)
+
+
+def test_a_peer_is_added_by_the_inventory_and_limit_and_nobody_else_changes(
+    mesh: Mesh, alice: Machine, bob: Machine, join: Join
+) -> None:
+    assert join.run.exit_code == 0, join.run.output
+    assert join.run.recap.keys() == {"carol"}
+    assert join.lost == 0
+    assert join.after == join.before
     for other in (alice, bob):
-        mesh.wait_for_path(carol, other, "direct", 2 * TO_DIRECT_S)
+        mesh.wait_for_path(mesh["carol"], other, "direct", 2 * TO_DIRECT_S)
     assert mesh.path(alice, bob) == "direct"
+
+
+def test_a_user_who_becomes_root_deploys_as_root_does(mesh: Mesh, join: Join) -> None:
+    assert "podman" in join.run.output
+    assert "su  root" in join.run.output
+    assert mesh["carol"].host.file("/etc/wireguard/wg0.key").user == "root"
+
+
+def test_no_secret_is_in_the_whole_output_of_a_run(mesh: Mesh, join: Join) -> None:
+    assert "AllowedIPs = 192.168.7.99/32" in join.run.output
+    for machine in (mesh["hub"], mesh["alice"], mesh["bob"], mesh["carol"]):
+        assert machine.run("cat /etc/wireguard/wg0.key").strip() not in join.run.output
+    (preshared_key,) = re.findall(r"PresharedKey = (\S+)", mesh["carol"].run("cat /etc/wireguard/wg0.conf"))
+    assert preshared_key not in join.run.output
+
+
+@pytest.mark.usefixtures("join")
+def test_the_status_playbook_says_who_reaches_whom_how(scenario: Path) -> None:
+    inventories = [scenario / name for name in WITH_CAROL]
+    run = ansible_playbook("rendezvous.wireguard.status", inventories)
+    assert run.exit_code == 0, run.output
+    assert run.changed_hosts == {}
+    for pair in ("alice +bob", "bob +alice", "carol +alice", "alice +carol"):
+        assert re.search(rf"{pair} +direct +\S+:\d+ ", run.output), run.output
+
+
+def test_two_meshes_on_a_host_run_and_both_get_a_new_program(scenario: Path, alice: Machine) -> None:
+    playbook, inventories = str(scenario / "two_meshes.yml"), [scenario / "inventory.yml"]
+    first = ansible_playbook(playbook, inventories)
+    assert first.exit_code == 0, first.output
+    second = ansible_playbook(playbook, inventories)
+    assert (second.exit_code, second.changed_hosts) == (0, {}), second.output
+    assert any("the hub answers" in line for line in alice.journal("wg-rendezvous-agent@wg1"))
+
+    def started(what: str) -> list[str]:
+        units = f"{what}@wg0 {what}@wg1"
+        return alice.run(f"systemctl is-active {units} >&2; systemctl show -P InvocationID {units}").split()
+
+    agents, tunnels = started("wg-rendezvous-agent"), started("wg-quick")
+    alice.run("echo an older program >>/usr/local/lib/wg-rendezvous/wg-rendezvous.pyz")
+    third = ansible_playbook(playbook, inventories)
+    assert third.exit_code == 0, third.output
+    assert third.changed_hosts.keys() == {"alice"}
+    assert set(started("wg-rendezvous-agent")).isdisjoint(agents)
+    assert started("wg-quick") == tunnels

@@ -172,8 +172,15 @@ def test_a_file_that_others_can_read_becomes_private(ready: Host) -> None:
     [{"table": "off"}, {"pre_up": ["true"]}, {"post_up": ["true", "echo %i"]}],
 )
 def test_what_only_wg_quick_applies_is_reported_once(ready: Host, options: dict[str, Any]) -> None:
-    assert ready.interface(**options)["restart_required"] == list(options)
-    assert ready.interface(**options)["restart_required"] == []
+    checked, first = ready.interface(check=True, **options), ready.interface(**options)
+    for result in (checked, first):
+        assert result["restart_required"] == list(options)
+        (warning,) = map(str, result["warnings"])
+        assert next(iter(options)) in warning
+        assert "systemctl restart wg-quick@wg0" in warning
+    second = ready.interface(**options)
+    assert second["restart_required"] == []
+    assert "warnings" not in second
     assert ready.node.changes() == []
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import keys
 from tests.unit.plugins.conftest import Host
 from tests.unit.plugins.fake_node import FakePeer
@@ -142,10 +143,25 @@ def test_two_peers_that_claim_one_address_are_refused_by_name(ready: Host) -> No
     message = ready.peers(peer(BOB, "192.168.7.5", name="bob"))["msg"]
     assert f"peers alice ({ALICE}) and bob ({BOB}) both claim 192.168.7.5/32" in message
     message = ready.peers(peer(BOB, "10.0.0.0/8"), peer(CAROL, "10.0.0.0/8"))["msg"]
+    assert message.endswith("give one of them another")
     assert BOB in message
     assert CAROL in message
     assert ready.conf.read_text() == text
     assert list(ready.node.peers) == [ALICE]
+
+
+def test_the_task_that_the_refusal_of_a_reinstalled_host_names_lets_it_in(ready: Host) -> None:
+    ready.peers(peer(ALICE, "192.168.7.5/32", name="alice"))
+    reinstalled = peer(BOB, "192.168.7.5/32", name="alice")
+    message = ready.peers(reinstalled)["msg"]
+    assert "a new installation" in message
+
+    task = yaml.safe_load(message.split("`")[1])["rendezvous.wireguard.peers"]
+    assert task.pop("interface") == "wg0"
+    ready.peers(*task.pop("peers"))
+    assert task == {}
+    assert "failed" not in ready.peers(reinstalled)
+    assert list(ready.node.peers) == [BOB]
 
 
 def test_an_address_of_a_peer_that_nobody_listed_is_refused(ready: Host) -> None:

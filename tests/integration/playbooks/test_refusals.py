@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: the rendezvous.wireguard authors
+"""Bad input stops the play before anything is changed, and says where, what, and what to write instead.
+
+All that the preflight knows of an inventory is in the unit tests; here is one run for each kind.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.containers.mesh import PlaybookRun
+
+from .conftest import ALICE, BOB, HUB, Hosts, Node, Variables
+
+KEY = "zcUx7+vGCSLBVH8K1UPjOVAb+KvyzgGFzLFsDLBqVCM="
+OTHER_KEY = "0ybDBWFYOKT0aOt3SVx4l4/uHyY7IIbtrUVJfBLjHE8="
+PHONE = {"name": "phone", "public_key": KEY, "allowed_ips": ["192.168.7.9/32"]}
+
+
+def assert_refused(run: PlaybookRun, host: str, *words: str) -> None:
+    """By the preflight, with these words, and nothing came after it."""
+    sentences = [line for line in run.output.replace("\\n", "\n").splitlines() if f"{host}: " in line]
+    assert run.exit_code == 2, run.output
+    assert any(all(word in line for word in words) for line in sentences), run.output
+    assert run.changed_hosts == {}
+    assert "Install the packages" not in run.output
+    assert "Traceback" not in run.output
+
+
+def hub(**variables: Any) -> Hosts:
+    return {"hub": {**HUB, **variables}}
+
+
+def peers(**variables: Any) -> Hosts:
+    return {"alice": {**ALICE, **variables}, "bob": BOB}
+
+
+def listed(*listed_peers: Any) -> Hosts:
+    return hub(wg_interface_peers=list(listed_peers))
+
+
+@pytest.mark.parametrize(
+    ("the_hub", "the_peers", "words"),
+    [
+        ({}, peers(), ("alice, bob", "there is no hub")),
+        (
+            {**hub(), "other": {**HUB, "wg_interface_address": "192.168.7.2/24"}},
+            peers(),
+            ("hub, other", "only one host can be the hub", "[wireguard_peers]"),
+        ),
+        (hub(), peers(wg_interface_address="192.168.7.6/24"), ("bob", "192.168.7.6", "alice", "another")),
+        (hub(), peers(wg_interface_address="192.168.8.5/24"), ("alice", "outside", "192.168.7.0/24")),
+        (hub(), peers(wg_interface_address="192.168.7.5"), ("alice", "has no prefix", "192.168.7.5/24")),
+        (hub(), peers(wg_interface_address="192.168.7.5/16"), ("alice", "another prefix", "192.168.7.5/24")),
+        (hub(), peers(wg_interface_address="192.168.7.255/24"), ("alice", "broadcast", "192.168.7.254/24")),
+        (hub(), peers(wg_peer_hub="hbu"), ("alice", "wg_peer_hub 'hbu'", "[wireguard_hub]")),
+        (hub(), peers(wg_interface_mtu="{{ no_such }}"), ("alice", "wg_interface_mtu", "no_such")),
+        (hub(wg_hub_endpoint=""), peers(), ("hub", "no public endpoint", "wg_hub_endpoint=hub:51820")),
+        (hub(wg_hub_endpoint="192.168.7.1:51820"), peers(), ("hub", "192.168.7.1", "public address")),
+        (listed({**PHONE, "public_key": KEY[:-2] + "="}), peers(), ("hub", "public_key", "wg pubkey")),
+        (
+            listed(PHONE, {**PHONE, "public_key": OTHER_KEY}),
+            peers(),
+            ("hub", "192.168.7.9/32", KEY, OTHER_KEY, "another"),
+        ),
+        (
+            listed({**PHONE, "allowed_ips": "192.168.7.5"}),
+            peers(),
+            ("hub", "192.168.7.5/32", "phone", "alice", "another"),
+        ),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
+)
+def test_an_inventory_that_cannot_work(
+    node: Node, the_hub: Hosts, the_peers: Hosts, words: tuple[str, ...]
+) -> None:
+    assert_refused(node.site(the_hub, the_peers), *words)
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ({"os_release": 'ID=debian\nVERSION_ID="9"\n'}, ("debian 9 is not supported", "debian 12")),
+        (
+            {"conf": b"[Interface]\nSaveConfig = true\n"},
+            ("wg0.conf", "SaveConfig = true", "remove that line"),
+        ),
+        ({"conf": b"[Interface]\n# caf\xe9\n"}, ("wg0.conf", "not UTF-8", "correct or move it")),
+        ({"tun": False}, ("no WireGuard", "/dev/net/tun", "load the module")),
+        (
+            {"rules": "table ip site { chain out { type filter hook output priority 0; policy drop; }; }"},
+            (
+                "ip site out",
+                "what WireGuard sends",
+                "add `nft insert rule ip site out meta l4proto udp accept`",
+            ),
+        ),
+    ],
+    ids=["system", "SaveConfig", "not-UTF-8", "neither-kernel-nor-tun", "foreign-firewall"],
+)
+def test_a_node_that_cannot_do_it(node: Node, what: dict[str, Any], words: tuple[str, ...]) -> None:
+    for name, value in what.items():
+        setattr(node, name, value)
+    assert_refused(node.site(hub(), peers()), "alice", *words)
+
+
+@pytest.mark.parametrize(
+    ("role", "variables", "words"),
+    [
+        ("wg_hub", {**HUB, "wg_hub_endpoint": ""}, ("no public endpoint", "wg_hub_endpoint=node:51820")),
+        ("wg_hub", {"wg_interface_address": "192.168.7.1/24"}, ("no public endpoint", "wg_hub_endpoint=")),
+        ("wg_peer", ALICE, ("there is no hub",)),
+        ("wg_peer", {**ALICE, "wg_peer_hub": "hbu"}, ("'hbu' is no host of the inventory",)),
+        ("wg_peer", {}, ("wg_interface_address is missing", "192.168.7.5/24")),
+        ("wg_interface", {}, ("wg_interface_address is missing", "192.168.7.5/24")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_role_by_itself_says_what_the_preflight_says(
+    node: Node, role: str, variables: Variables, words: tuple[str, ...]
+) -> None:
+    assert_refused(node.role(role, **variables), "node", *words)
+
+
+def test_all_problems_of_all_hosts_are_said_at_once(node: Node) -> None:
+    run = node.site(
+        hub(wg_hub_endpoint="", wg_hub_port="http"),
+        {
+            "alice": {**ALICE, "wg_interface_mtu": 1, "wg_peer_refresh": "rebnd"},
+            "bob": {**BOB, "wg_interface_listen_port": 65536, "wg_interface_name": "wireguard-uplink"},
+        },
+    )
+    assert_refused(run, "hub", "no public endpoint")
+    assert_refused(run, "hub", "wg_hub_port 'http'", "whole number")
+    assert_refused(run, "alice", "wg_interface_mtu 1", "576 to 65535")
+    assert_refused(run, "alice", "wg_peer_refresh 'rebnd'", "rebind, restart, off")
+    assert_refused(run, "bob", "listen_port 65536", "1 to 65535")
+    assert_refused(run, "bob", "wireguard-uplink", "1 to 15 letters")
+
+
+def test_no_preshared_key_is_repeated(node: Node) -> None:
+    run = node.site(listed({**PHONE, "preshared_key": "hunter2"}), peers(), "-vvv", "--diff")
+    assert_refused(run, "hub", "preshared_key of peer phone", "wg genpsk")
+    assert "hunter2" not in run.output

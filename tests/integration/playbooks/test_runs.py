@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: the rendezvous.wireguard authors
+"""What a good inventory leads to, also when a host is away."""
+
+from __future__ import annotations
+
+from .conftest import ALICE, BOB, HUB, Node
+
+PEERS = {"alice": ALICE, "bob": BOB}
+
+
+def test_check_mode_runs_to_its_end_on_a_fresh_hub_and_fresh_peers(node: Node) -> None:
+    run = node.site({"hub": HUB}, PEERS, "--diff")
+    assert run.exit_code == 0, run.output
+    assert run.changed_hosts.keys() == {"hub", "alice", "bob"}
+
+
+def test_a_peer_that_cannot_be_reached_is_reported_and_the_others_are_deployed(node: Node) -> None:
+    node.unreachable = ["alice"]
+    run = node.site({"hub": HUB}, PEERS)
+    assert run.exit_code == 4, run.output
+    assert run.recap["alice"].unreachable == 1
+    assert "No route to host" in run.output
+    assert run.changed_hosts.keys() == {"hub", "bob"}
+    assert {run.recap[host].failed for host in ("hub", "bob")} == {0}
+
+
+def test_a_refusal_still_stops_all_when_a_host_cannot_be_reached(node: Node) -> None:
+    node.unreachable = ["alice"]
+    run = node.site({"hub": HUB}, {**PEERS, "carol": {"wg_interface_address": "192.168.7.7"}})
+    assert "carol: wg_interface_address: address '192.168.7.7' has no prefix" in run.output
+    assert run.changed_hosts == {}
+
+
+def test_without_the_hub_nothing_is_changed_and_each_peer_says_why(node: Node) -> None:
+    node.unreachable = ["hub"]
+    run = node.site({"hub": HUB}, PEERS)
+    assert run.exit_code != 0
+    assert run.changed_hosts == {}
+    for peer in PEERS:
+        assert f"{peer}: Ansible cannot reach the hub hub, which has to learn this peer" in run.output
+    assert "No route to host" in run.output
+    assert "ansible_host" in run.output
+
+
+def test_a_hub_that_is_away_is_said_with_limit_as_well(node: Node) -> None:
+    node.unreachable = ["hub"]
+    run = node.site({"hub": HUB}, PEERS, "--limit=alice")
+    assert run.recap["alice"].failed == 1
+    assert run.changed_hosts == {}
+    assert "alice: Ansible cannot reach the hub hub" in run.output
+    assert "bob: " not in run.output
