@@ -25,6 +25,7 @@ VERSION = 1
 PING, PONG = 1, 2
 
 UDP_HEADER_BYTES = 8
+TRANSPORT_BYTES = 32
 IP_HEADER_BYTES = {socket.AF_INET: 20, socket.AF_INET6: 40}
 
 # <linux/in.h>, <linux/in6.h>, <linux/sockios.h>; Python's socket module does not name them on every version.
@@ -76,6 +77,21 @@ class Beats(asyncio.DatagramProtocol):
         self._interface = interface
         self._on_pong = on_pong
         self._transport: asyncio.DatagramTransport | None = None
+        self._bytes: dict[str, tuple[int, int]] = {}
+
+    def bytes_by_address(self) -> dict[str, tuple[int, int]]:
+        """Bytes of heartbeats that came from an address and went there so far, as WireGuard counts them."""
+        return dict(self._bytes)
+
+    def _count(self, address: str, received: int = 0, sent: int = 0) -> None:
+        before = self._bytes.get(address, (0, 0))
+        self._bytes[address] = (before[0] + received, before[1] + sent)
+
+    def _wireguard_bytes(self, datagram: bytes) -> int:
+        """The size of the transport message with this datagram in it: padded to 16 bytes, 32 around it
+        (whitepaper, section 5.4.6)."""
+        packet_bytes = IP_HEADER_BYTES[self._family] + UDP_HEADER_BYTES + len(datagram)
+        return TRANSPORT_BYTES + -(-packet_bytes // 16) * 16
 
     def ping(self, address: str, number: int, size_bytes: int | None = None, port: int | None = None) -> None:
         """Ping `address` at `port` (None: at the number of our own); `size_bytes` is that of the UDP payload
@@ -103,6 +119,7 @@ class Beats(asyncio.DatagramProtocol):
     def _send(self, datagram: bytes, target: tuple[Any, ...]) -> None:
         if self._transport is None or self._transport.is_closing():
             return
+        self._count(target[0], sent=self._wireguard_bytes(datagram))
         try:
             self._transport.sendto(datagram, target)
         except (OSError, ValueError, TypeError) as error:
@@ -112,6 +129,7 @@ class Beats(asyncio.DatagramProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
+        # Before Python 3.12 asyncio's own datagram transport is no asyncio.DatagramTransport.
         self._transport = cast("asyncio.DatagramTransport", transport)
 
     def connection_lost(self, _exc: Exception | None) -> None:
@@ -124,6 +142,7 @@ class Beats(asyncio.DatagramProtocol):
         if heartbeat is None:
             return
         kind, number = heartbeat
+        self._count(addr[0], received=self._wireguard_bytes(data))
         if kind == PING:
             self._send(pack(PONG, number), addr)
         elif self._on_pong is not None:

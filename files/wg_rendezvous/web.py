@@ -66,9 +66,24 @@ def is_local(request: web.Request) -> bool:
 # --- applications ---
 
 
+class _NotOfClients(logging.Filter):
+    """Without the tracebacks that aiohttp logs for every body that breaks off or cannot be decoded."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, web.RequestPayloadError)
+
+
+logging.getLogger("aiohttp.server").addFilter(_NotOfClients())
+
+
 def application(routes: Mapping[str, Handler], middlewares: Sequence[Any] = ()) -> web.Application:
-    """An application with these GET `routes` (path -> handler), whose every error is JSON."""
-    known = sorted(readable_path(path) for path in routes)
+    """An application with these `routes`, whose every error is JSON.
+
+    A route is `"/path"` (GET, and HEAD with it) or `"METHOD /path"`.
+    """
+    targets = [(*_method_and_path(route), handler) for route, handler in routes.items()]
+    known = sorted({readable_path(path) for _method, path, _handler in targets})
 
     @web.middleware
     async def json_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -94,9 +109,17 @@ def application(routes: Mapping[str, Handler], middlewares: Sequence[Any] = ()) 
             return error_response(500, "this program has a defect: its log says more")
 
     app = web.Application(middlewares=[json_errors, *middlewares], client_max_size=MAX_BODY_BYTES)
-    for path, handler in routes.items():
-        app.router.add_get(path, handler)
+    for method, path, handler in targets:
+        if method == "GET":
+            app.router.add_get(path, handler)
+        else:
+            app.router.add_route(method, path, handler)
     return app
+
+
+def _method_and_path(route: str) -> tuple[str, str]:
+    method, _, path = route.rpartition(" ")
+    return method or "GET", path
 
 
 def readable_path(route: str) -> str:

@@ -91,6 +91,26 @@ class Machine:
         return self.run("journalctl --no-pager -n 0 --show-cursor").strip().rpartition("-- cursor: ")[2]
 
 
+@dataclass(frozen=True)
+class Look:
+    """How `count` pings fared: those answered, and what the core forwarded meanwhile, there and back."""
+
+    count: int
+    answered: int
+    direct: tuple[int, int]
+    relayed: tuple[int, int]
+
+    @property
+    def path(self) -> str:
+        """The way they took: "direct", "relay", "none", or what it is, in words."""
+        if self.answered < self.count:
+            return "none" if self.answered == 0 else f"{self.answered} of {self.count} pings answered"
+        direct, relayed = min(self.direct), min(self.relayed)
+        if direct >= self.count:
+            return "direct"
+        return "relay" if relayed >= self.count else f"both ways: {direct} direct, {relayed} over the hub"
+
+
 class Mesh:
     """All machines of a network by name, and what its core counts."""
 
@@ -118,8 +138,8 @@ class Mesh:
             for element in elements
         }
 
-    def path(self, a: Machine, b: Machine, count: int = 8) -> str:
-        """The way pings take, as the core counts it: "direct", "relay", "none", or what it is, in words."""
+    def look(self, a: Machine, b: Machine, count: int = 8) -> Look:
+        """Send so many quick pings, and see how they fare."""
         before = self.counted()
         answered = a.pings(b, count)
         after = self.counted()
@@ -128,13 +148,17 @@ class Mesh:
             pair = (source, destination)
             return after.get(pair, 0) - before.get(pair, 0)
 
-        direct = min(passed(a.outer_address, b.outer_address), passed(b.outer_address, a.outer_address))
-        relayed = min(passed(machine.outer_address, network.HUB_ADDRESS) for machine in (a, b))
-        if answered < count:
-            return "none" if answered == 0 else f"{answered} of {count} pings answered"
-        if direct >= count:
-            return "direct"
-        return "relay" if relayed >= count else f"both ways: {direct} direct, {relayed} over the hub"
+        there, back = a.outer_address, b.outer_address
+        return Look(
+            count,
+            answered,
+            direct=(passed(there, back), passed(back, there)),
+            relayed=(passed(there, network.HUB_ADDRESS), passed(back, network.HUB_ADDRESS)),
+        )
+
+    def path(self, a: Machine, b: Machine, count: int = 8) -> str:
+        """The way pings take: "direct", "relay", "none", or what it is, in words."""
+        return self.look(a, b, count).path
 
     def wait_for_path(self, a: Machine, b: Machine, path: str, timeout_s: float) -> float:
         """Seconds until pings take this path. AssertionError with the path they do take."""

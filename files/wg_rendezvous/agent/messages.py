@@ -60,6 +60,7 @@ def peer_view(value: Any, what: str) -> events.PeerView:
         instance=field("instance", str, None),
         candidates=tuple(candidates),
         linked=field("linked", bool, False),
+        polls=field("polls", bool, False),
     )
 
 
@@ -89,6 +90,10 @@ def _peer(data: dict[str, Any]) -> events.Event:
     return events.PeerChanged(key, peer_view(data, f"the record of {key}"))
 
 
+def _self(data: dict[str, Any]) -> events.Event:
+    return events.Registered(peer_view(data, "the own record"))
+
+
 def _gone(data: dict[str, Any]) -> events.Event:
     return events.PeerGone(_key(data, "key", "the event gone"))
 
@@ -101,6 +106,7 @@ def _signal(data: dict[str, Any]) -> events.Event:
 _READERS: Mapping[str, Callable[[dict[str, Any]], events.Event]] = {
     "snapshot": _snapshot,
     "peer": _peer,
+    "self": _self,
     "gone": _gone,
     "signal": _signal,
 }

@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import ipaddress
 import logging
+import secrets
 import signal
 import socket
 import time
@@ -192,7 +193,7 @@ class Agent:
         settings = Settings(self.options.interval_s, policy, budget)
         self._hub_key, place = find_place(self.options.hub, device, addresses)
         self._see(device)
-        mesh = Mesh(device.public_key, place, settings)
+        mesh = Mesh(device.public_key, place, settings, secrets.token_hex(8))
         try:
             saved = self.storage.read_state()
             if saved is not None:
@@ -306,7 +307,9 @@ class Agent:
             logger.warning("the device could not be read", extra={"fields": {"error": str(error)}})
             return None
         self._see(device)
-        return events.DeviceSeen(device, frozenset(self.configuration.peers()))
+        return events.DeviceSeen(
+            device, frozenset(self.configuration.peers()), self._beats.bytes_by_address()
+        )
 
     async def _set_peers(self, action: actions.SetPeers) -> None:
         await self.device.set(*(command for change in action.changes for command in commands(change)))

@@ -50,10 +50,13 @@ class HubSilent:
 @dataclass(frozen=True)
 class DeviceSeen:
     """The WireGuard device as it is now; read after every earlier action was carried out.
-    `configured` are the public keys of the peers in the interface's configuration."""
+    `configured` are the public keys of the peers in the interface's configuration; `beat_bytes` maps VPN
+    addresses to the bytes of heartbeats that were received from there and sent there so far, as WireGuard
+    counts them."""
 
     device: Device
     configured: frozenset[str] = frozenset()
+    beat_bytes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,13 +91,19 @@ class Stopping:
     hub_answers: bool
 
 
+@dataclass(frozen=True)
+class Stopped:
+    """The agent ends now: `Mesh.quiet` holds, or there is no more time to wait for it."""
+
+
 # -- signals through the hub (docs/protocol.md) ---------------------------------------------
 
 
 @dataclass(frozen=True)
 class PeerView:
     """What a hub with `/v1` says of one peer (a peer record), as text, not yet believed.  `linked` tells
-    whether that peer's agent, in its present run, reported its link to us as direct."""
+    whether that peer's agent, in its present run, reported its link to us as direct; `polls` whether it asks
+    as an agent of the origin does."""
 
     address: str | None
     endpoint: str | None = None
@@ -103,6 +112,7 @@ class PeerView:
     instance: str | None = None
     candidates: tuple[str, ...] = ()
     linked: bool = False
+    polls: bool = False
 
 
 @dataclass(frozen=True)
@@ -175,7 +185,7 @@ class BeatAnswered:
 @dataclass(frozen=True)
 class AddressesSeen:
     """The node's own addresses outside of the VPN (`"10.0.1.2"`), bridges and tunnels left out; at start,
-    and again whenever they have changed."""
+    and again whenever they, or the way to the hub, have changed."""
 
     addresses: tuple[str, ...]
 
@@ -190,6 +200,7 @@ Event = Union[
     ProbeMissed,
     PortTaken,
     Stopping,
+    Stopped,
     Snapshot,
     PeerChanged,
     PeerGone,

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 from wg_rendezvous.core import actions, events
 from wg_rendezvous.core.link import State
@@ -231,7 +232,7 @@ def test_a_silent_hub_is_asked_again_soon_and_then_ever_more_seldom() -> None:
     driven = Driven()
     driven.records = None
     driven.start().run(130)
-    assert 10 <= len(driven.all_done(actions.AskHub)) <= 15
+    assert 10 <= len(driven.all_done(actions.OpenStream)) <= 17
 
 
 def test_a_removed_peer_is_noticed_within_a_second_and_knocked_at_again() -> None:
@@ -263,6 +264,33 @@ def test_the_restart_condition_takes_a_fresh_port_and_knocks_at_once() -> None:
 def test_the_hub_is_shown_the_fresh_port() -> None:
     driven = Driven().start().run(13 * 3 + 0.5)
     assert len(driven.all_done(actions.GreetHub)) == 1
+
+
+def test_a_peer_that_took_a_fresh_port_at_the_same_moment_is_opened_to_before_it_is_knocked_at() -> None:
+    moved_to = "203.0.113.7:40000"
+    driven = Driven().start().run(13 * 3 + 0.5)
+    [fresh_at] = [at for at, action in driven.done if isinstance(action, actions.TakeFreshPort)]
+    driven.records = {PEER: events.PeerRecord(moved_to, ADDRESS)}
+    driven.run(12)
+
+    def after(kind: type[Any]) -> list[tuple[float, Any]]:
+        return [(at, action) for at, action in driven.done if at > fresh_at and isinstance(action, kind)]
+
+    [(opened_at, opener)] = after(actions.SendOpeners)
+    [(knocked_at, knock)] = after(actions.SetPeers)
+    assert opener.endpoints == (moved_to,)
+    assert [change.endpoint for change in knock.changes] == [moved_to]
+    assert 1.0 <= opened_at - fresh_at < 1.1
+    assert 1.0 <= knocked_at - opened_at < 1.1
+
+
+def test_peers_that_stayed_are_left_alone_until_the_pass_after_a_fresh_port() -> None:
+    driven = Driven().start().run(13 * 3 + 0.5)
+    knocks = len(driven.changes())
+    driven.run(12)
+    assert len(driven.changes()) == knocks
+    driven.run(2)
+    assert len(driven.changes()) == knocks + 1
 
 
 def test_a_new_endpoint_of_the_peer_puts_the_restart_off() -> None:
