@@ -223,7 +223,8 @@ async def main():
     changes = Changes(spoken.set)
     changes.open()
     for command in (
-        "link add probe0 type veth peer name probe1", "link set probe1 up", "link set probe0 up", "addr add 10.9.9.9/24 dev probe0",
+        "link add probe0 type veth peer name probe1", "link set probe1 up",
+        "link set probe0 up", "addr add 10.9.9.9/24 dev probe0",
         "addr add fd09::9/64 dev probe0", "route add 10.99.0.0/16 dev probe0", "link del probe0",
     ):
         await asyncio.sleep(0.1)
