@@ -47,6 +47,8 @@ class Openings:
     """Packets go from one peer to another through this node."""
     backend: str = "nftables"
     """Who keeps rules on this node: firewalld, ufw, nftables (nobody but nft), none (leave all alone)."""
+    udp_ports: tuple[int, ...] = ()
+    """From the interface only."""
 
     @classmethod
     def from_json(cls, text: str) -> Openings:
@@ -54,7 +56,12 @@ class Openings:
         values = json.loads(text)
         values["addresses"] = tuple(values["addresses"])
         values["tcp_ports"] = tuple(values["tcp_ports"])
+        values["udp_ports"] = tuple(values.get("udp_ports", ()))  # an older record has none
         return cls(**values)
+
+    def inside(self) -> list[tuple[str, int]]:
+        """(protocol, port) of what is accepted from the interface only."""
+        return [("tcp", port) for port in self.tcp_ports] + [("udp", port) for port in self.udp_ports]
 
     def to_json(self) -> str:
         """The text of the node's own record, CONFIG."""
@@ -120,16 +127,16 @@ def packets(openings: Openings) -> list[Packet]:
                 f"udp/{port}",
             )
         )
-    for port in openings.tcp_ports:
-        fields = {"meta l4proto": "tcp", "tcp dport": port, "th dport": port, "ct state": "new"}
+    for protocol, port in openings.inside():
+        fields = {"meta l4proto": protocol, f"{protocol} dport": port, "th dport": port, "ct state": "new"}
         fields.update({"meta iifname": name, "meta iif": name})
         found.append(
             Packet(
                 "input",
                 fields,
-                f'iifname "{name}" tcp dport {port} accept',
-                f"-i {name} -p tcp --dport {port} -j ACCEPT",
-                f"tcp/{port} from {name}",
+                f'iifname "{name}" {protocol} dport {port} accept',
+                f"-i {name} -p {protocol} --dport {port} -j ACCEPT",
+                f"{protocol}/{port} from {name}",
             )
         )
     if openings.relay:
