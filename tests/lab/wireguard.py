@@ -7,6 +7,9 @@ from __future__ import annotations
 import base64
 import ipaddress
 import random
+import re
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -28,6 +31,24 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, what: str, every
             raise AssertionError(f"not within {timeout_s} s: {what}")
         time.sleep(every_s)
     return time.monotonic() - start
+
+
+def wireguard_with_clock_ahead(directory: Path, ahead_s: int) -> Path:
+    """wireguard-go whose handshakes have the time of a clock that is ahead by so much.
+
+    TAI64N timestamps are Unix time plus 2^62 + 10 (tai64n.go); that number is another one in this copy.
+    """
+    number = 2**62 + 10
+    path = shutil.which("wireguard-go")
+    assert path is not None
+    program = Path(path).read_bytes()
+    load = re.compile(rb"(\x48[\xb8-\xbf])" + re.escape(number.to_bytes(8, "little")))  # movabs
+    changed, count = load.subn(lambda match: match[1] + (number + ahead_s).to_bytes(8, "little"), program)
+    assert count == 1, f"{count} places in {path} look like the number of TAI64N"
+    copy = directory / "wireguard-go-ahead"
+    copy.write_bytes(changed)
+    copy.chmod(0o755)
+    return copy
 
 
 def new_private_key() -> str:
@@ -57,14 +78,20 @@ class Node(Namespace):
         self.public_key = ""
         self.address = ""
 
-    def up(self, address: str, private_key: str | None = None, listen_port: int | None = None) -> None:
+    def up(
+        self,
+        address: str,
+        private_key: str | None = None,
+        listen_port: int | None = None,
+        program: str | Path = "wireguard-go",
+    ) -> None:
         """Start wireguard-go; set the key, also in /etc/wireguard/wg0.key, and the address/prefix."""
         private_key = private_key or new_private_key()
         self.public_key = public_key_of(private_key)
         self.address = address.partition("/")[0]
         with (self.directory / "wireguard-go.log").open("w") as log:
             self._wireguard = self.start(
-                "wireguard-go",
+                str(program),
                 "--foreground",
                 INTERFACE,
                 stdout=log,
@@ -94,13 +121,23 @@ class Node(Namespace):
         )
         self.sync_file()
 
-    def make_interface_anew(self) -> None:
+    def make_interface_anew(self, down_s: float = 0.0, program: str | Path = "wireguard-go") -> None:
         """End wireguard-go, which takes wg0 with it, and start over from the file, as a reboot does."""
         private_key = self.run("cat", f"/etc/wireguard/{INTERFACE}.key").strip()
         prefix = ipaddress.ip_network(VPN).prefixlen
-        self.end(self._wireguard)
-        self.up(f"{self.address}/{prefix}", private_key)
+        self.end(self._wireguard, signal.SIGKILL)
+        self.run("rm", "-rf", f"/run/wireguard/{INTERFACE}.sock", "/run/wg-rendezvous")
+        time.sleep(down_s)
+        self.up(f"{self.address}/{prefix}", private_key, program=program)
         self.sync_file()
+
+    def freeze(self, frozen: bool = True) -> None:
+        """Stop wireguard-go as a suspended machine does; with frozen=False, let it go on."""
+        self._wireguard.send_signal(signal.SIGSTOP if frozen else signal.SIGCONT)
+
+    def knows_host(self, name: str, address: str) -> None:
+        """Have the name in /etc/hosts, in place of what was there."""
+        self.run("sh", "-c", "cat > /etc/hosts", stdin=f"127.0.0.1 localhost\n{address} {name}\n")
 
     def sync_file(self) -> None:
         """`wg syncconf` with the node's file: what `systemctl reload wg-quick@wg0` does (DESIGN fact 8)."""
