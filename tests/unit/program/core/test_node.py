@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import pytest
+
 from wg_rendezvous._wireguard.dump import Device, Peer
 from wg_rendezvous.core.candidates import UnacceptableError
 from wg_rendezvous.core.node import Node, Settings
