@@ -57,10 +57,10 @@ class Pair:
         """Start an agent anew in the place of one that has ended."""
         self.agents[number] = Agent(self.program, self.nodes[number], self.interval_s)
 
-    def reboot(self, number: int, down_s: float, program: str | Path = "wireguard-go") -> float:
+    def reboot(self, number: int, down_s: float) -> float:
         """The node loses power and comes back so much later; when its tunnel was up, as Unix time."""
         self.agents[number].end(signal.SIGKILL)
-        self.nodes[number].make_interface_anew(down_s, program)
+        self.nodes[number].make_interface_anew(down_s)
         up_at = time.time()
         self.restart(number)
         return up_at

@@ -39,6 +39,10 @@ class Program:
         with self.path.open("w") as log:
             self._process = node.start(sys.executable, "-u", *argv, stdout=log, stderr=log)
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def is_running(self) -> bool:
         return self._process.poll() is None
 
