@@ -246,6 +246,9 @@ class Network:
         access = Access(number, nat, router, f"198.51.100.{8 * number + 2}")
         core_end, router_end = (f"192.0.2.{4 * number + end}" for end in (1, 2))
 
+        # Where containers run, the kernel filters what a bridge forwards as if it were routed.
+        for family in ("ip", "ip6"):
+            nat.run("sysctl", "-e", "-q", "-w", f"net.bridge.bridge-nf-call-{family}tables=0")
         nat.run("ip", "link", "add", "lan", "type", "bridge")
         nat.run("ip", "address", "add", f"10.0.{number}.1/24", "dev", "lan")
         nat.run("ip", "link", "set", "lan", "up")
