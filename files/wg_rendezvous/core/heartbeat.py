@@ -66,9 +66,11 @@ class Watch:
             self.rtt_s = smoothed
         return True
 
-    def waiting_since(self) -> float | None:
-        """When the oldest small heartbeat was sent that nothing has answered since; None if there is none."""
-        return min((beat.at for beat in self._waiting.values() if not beat.padded), default=None)
+    def waiting_since(self, after: float = float("-inf")) -> float | None:
+        """When the oldest small heartbeat was sent that nothing has answered since; None if there is none.
+        Only those `after` a time count: something else was heard then."""
+        sent_ats = (beat.at for beat in self._waiting.values() if not beat.padded and beat.at > after)
+        return min(sent_ats, default=None)
 
     def padded_since(self) -> float | None:
         """The same for a padded one."""
