@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 CUT_S, HEALED_S, MOVED_S = 2.5, 1.5, 2.5
 """The issue's figures: a cut path, a NAT that lost its state (drop, reject), mappings or addresses that moved."""
-REHANDSHAKE_S = 25.0
-"""Plain WireGuard notices after 15 s that the other end of a session is not there any more, and retries after 5 s."""
+REHANDSHAKE_S = 50.0
+"""An idle agent misses its stream after 25 s; then WireGuard notices after 15 s that its hub does not know the
+session any more, and may have to retry after 5 s."""
 
 
 
@@ -87,14 +88,12 @@ def _resume(_run: Run, one: Agent, _other: Agent) -> None:
     one.resume()
 
 
-def _unplug(run: Run, one: Agent, _other: Agent) -> None:
-    one.device.host.up = False
-    run.engine.changed()
+def _unplug(_run: Run, one: Agent, _other: Agent) -> None:
+    one.plug(False, "unplugged")
 
 
-def _plug(run: Run, one: Agent, _other: Agent) -> None:
-    one.device.host.up = True
-    run.engine.changed()
+def _plug(_run: Run, one: Agent, _other: Agent) -> None:
+    one.plug(True, "unplugged")
 
 
 def _lose_power(_run: Run, one: Agent, _other: Agent) -> None:
@@ -110,7 +109,8 @@ def _kill(_run: Run, one: Agent, _other: Agent) -> None:
 
 
 def _start(_run: Run, one: Agent, _other: Agent) -> None:
-    one.start()
+    if not one.running and one.device.host.up:
+        one.start()
 
 
 def _stop(_run: Run, one: Agent, _other: Agent) -> None:
