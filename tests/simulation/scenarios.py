@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 
+from tests.simulation import chaos
 from tests.simulation.agents import RESTART_S, Agent
 from tests.simulation.run import (
     AGENTS_START_AT,
@@ -318,9 +319,14 @@ ORIGIN = {
 SCENARIOS = {**RESTART_CONDITION, **HOPELESS, **LIFE, **ORIGIN}
 
 
+def scenario_of(case: Case) -> Scenario:
+    """Its scenario; chaos is another one with every seed."""
+    return chaos.scenario(case.seed) if case.scenario == chaos.CHAOS else SCENARIOS[case.scenario]
+
+
 def simulate(case: Case) -> Run:
     """Run `case` to its end. Raises AssertionError that tells how to replay it."""
-    run = Run(case, SCENARIOS[case.scenario])
+    run = Run(case, scenario_of(case))
     try:
         run.go()
     except AssertionError as error:

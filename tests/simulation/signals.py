@@ -335,9 +335,11 @@ class SignalClient:
         """The agent is gone: the kernel closes its connection, and nobody answers pings."""
         self._closed = True
         if self._connection is not None:
-            self.stack.send_packet(HUB_ADDRESS, Reset(self._connection.number))
             connection, self._connection = self._connection, None
             connection.end()
+            for delay_s in (0.0, 0.2, 0.6):  # the kernel repeats it
+                reset = Reset(connection.number)
+                self.engine.call_in(delay_s, lambda: self.stack.send_packet(HUB_ADDRESS, reset))
 
     def open(self, registration: Registration) -> None:
         """`OpenStream`."""

@@ -127,7 +127,7 @@ class Hub:
             return
         if now_s >= self._beat_at(watching):
             self._beat(now_s)
-        if self._is_silent(now_s) and self.stream_open:
+        if now_s >= self._silent_at and self.stream_open:
             self.stream_open = False
             self.node.say("info", "the hub is silent; opening a new stream")
             self._open(now_s)
@@ -137,9 +137,8 @@ class Hub:
         times = [float("inf") if self._open_at is None else self._open_at]
         if self.kind is Kind.SIGNALS:
             times.append(self._beat_at(watching))
-            since = self.watch.waiting_since()
-            if since is not None and self.stream_open:
-                times.append(since + self._silent_s)
+            if self.stream_open:
+                times.append(self._silent_at)
         return max(now_s, min(times))
 
     def woke(self, now_s: float) -> None:
@@ -148,19 +147,17 @@ class Hub:
         self._asked_at = float("-inf")
 
     @property
-    def _silent_s(self) -> float:
-        return max(SILENT_S, 4 * self.rtt_s)
+    def _silent_at(self) -> float:
+        """When it counts as silent, if nothing comes until then."""
+        since = self.watch.waiting_since(after=self.heard_at)
+        if since is None or self.watch.rtt_s is None:  # heartbeats never got there: they can say nothing
+            return float("inf")
+        return since + max(SILENT_S, 4 * self.rtt_s)
 
     def _beat_at(self, watching: bool) -> float:
         if self._asking_until > self.watch.sent_at:
             return self.watch.sent_at + ASK_EVERY_S
         return self.watch.sent_at + WATCH_EVERY_S if watching else float("inf")
-
-    def _is_silent(self, now_s: float) -> bool:
-        if self.watch.rtt_s is None:  # heartbeats never got there: nothing can be said by them
-            return False
-        since = self.watch.waiting_since()
-        return since is not None and now_s - since >= self._silent_s and self.heard_at < since
 
     def _beat(self, now_s: float) -> None:
         self._numbers += 1

@@ -55,7 +55,7 @@ PROBE_EVERY_S = 1.0
 """Between two heartbeats of a link, by what it is; an agent that does not run is asked by TCP instead."""
 MISSED_S = 0.4
 SILENT_S = 1.2
-NARROW_MISSES = 3
+NARROW_MISSES = 5
 BLIND_EVERY_S = 2.0
 TRAFFIC_LINGERS_S = 2.0
 KEEPALIVES_BYTES = 64
@@ -63,6 +63,8 @@ KEEPALIVES_BYTES = 64
 
 RETRY_DIRECT_S = 3.0
 RETRY_DIRECT_FOR_S = 600.0
+LOST_TRIES = 5
+"""A path that was lost and is not back after so many tries may need a fresh port, like one that never was."""
 QUICK_TRIES = 10
 BACKOFF_S = 60.0
 BACKOFF_MAX_S = 3600.0
@@ -247,7 +249,7 @@ class Pairs:
         if signal.type in (WITHDRAW, REFUSED):
             pair.why = f"the other end: {signal.why}" if signal.why else "the other end has gone back"
         if signal.type == OPENED and pair.phase is Phase.OFFERED:
-            pair.trips_s = now_s - pair.offered_at
+            pair.trips_s = _smoothed_s(pair.trips_s, now_s - pair.offered_at)
         self._feed(pair, SIGNAL_EVENTS[signal.type], now_s)
         if signal.pause_s and pair.retry_at is not None:
             pair.retry_at = max(pair.retry_at, now_s + signal.pause_s)
@@ -307,6 +309,8 @@ class Pairs:
             pair.direct_until = now_s + RETRY_DIRECT_FOR_S
             pair.tries = pair.refusals = 0
             self.node.refresh.succeeded(peer)
+        if pair.watch.wide:
+            pair.unproven = 0
         self._feed(pair, PairEvent.ANSWERED, now_s)
 
     def device_seen(self, event: events.DeviceSeen, now_s: float) -> None:
@@ -677,14 +681,15 @@ class Pairs:
         if pair.view is not None and pair.rung is not None and pair.view.endpoint != pair.rung.yours:
             pair.retry_at = now_s  # it has moved meanwhile
             return
-        if now_s < pair.direct_until:
+        direct_before = now_s < pair.direct_until
+        pair.tries += 1
+        if direct_before and pair.tries <= LOST_TRIES:
             pair.retry_at = now_s + RETRY_DIRECT_S
             return
-        pair.tries += 1
         if pair.online and pair.peer in self.node.refresh.counts:
             self.node.refresh.failed(pair.peer)
             self._consider_port(pair, now_s)
-        pair.retry_at = now_s + _backoff_s(pair.tries)
+        pair.retry_at = now_s + (RETRY_DIRECT_S if direct_before else _backoff_s(pair.tries))
 
     def _retry(self, pair: Pair, now_s: float) -> None:
         pair.rungs, pair.retry_at = [], now_s
@@ -711,7 +716,7 @@ class Pairs:
             return
         self._port_for, self._port_at = due, now_s + PORT_WITHIN_S
         for other in self.pairs.values():
-            if other.promoted:
+            if other.promoted or other.phase in TRYING:
                 other.why = "a fresh port is about to be taken"
                 self._feed(other, PairEvent.STOP, now_s)
                 other.direct_until, other.retry_at = now_s + RETRY_DIRECT_FOR_S, now_s
@@ -786,6 +791,12 @@ class Pairs:
 
 def _due(at: float | None, now_s: float) -> bool:
     return at is not None and now_s >= at
+
+
+def _smoothed_s(before_s: float | None, trips_s: float) -> float:
+    """The time of a signal and its answer: a shorter one is believed at once, as a longer one had to wait for
+    something, and both ends have to move together."""
+    return trips_s if before_s is None else min(trips_s, before_s + (trips_s - before_s) / 4)
 
 
 def _backoff_s(tries: int) -> float:

@@ -166,6 +166,7 @@ TRANSITIONS: dict[tuple[Phase, PairEvent], Transition] = {
         (Effect.REMOVE, Effect.SEND_WITHDRAWN, Effect.RETRY),
     ),
     (Phase.RELAYED, PairEvent.WITHDRAW): (Phase.RELAYED, (Effect.SEND_WITHDRAWN,)),
+    (Phase.RELAYED, PairEvent.PROMOTE): (Phase.WITHDRAWING, (Effect.SEND_WITHDRAW,)),  # too late
     (Phase.RELAYED, PairEvent.CLAIMED): (Phase.WITHDRAWING, (Effect.SEND_WITHDRAW,)),
     (Phase.RELAYED, PairEvent.STOP): (Phase.RELAYED, (Effect.REMOVE,)),
     (Phase.RELAYED, PairEvent.ADOPTED): (Phase.DIRECT, (Effect.BEAT,)),
@@ -190,10 +191,16 @@ for _phase in TRYING:
     )
     TRANSITIONS[_phase, PairEvent.LOST] = (Phase.RELAYED, (Effect.FAIL,))
     TRANSITIONS[_phase, PairEvent.RESTARTED] = (Phase.RELAYED, (Effect.REMOVE, Effect.PAUSE))
-    TRANSITIONS[_phase, PairEvent.STOP] = (Phase.RELAYED, (Effect.REMOVE,))
+    # The other end may be about to move.
+    TRANSITIONS[_phase, PairEvent.STOP] = (Phase.WITHDRAWING, (Effect.REMOVE, Effect.SEND_WITHDRAW))
 # An offer that nobody answers says nothing of the path.
 TRANSITIONS[Phase.OFFERED, PairEvent.EXPIRED] = TRANSITIONS[Phase.OFFERED, PairEvent.REFUSED]
 for _phase in PROMOTED:
+    # It took a late signal of this end for a new one: then both go back.
+    TRANSITIONS[_phase, PairEvent.WITHDRAWN] = (
+        Phase.WITHDRAWING,
+        (Effect.REMOVE, Effect.RETRY, Effect.SEND_WITHDRAW),
+    )
     TRANSITIONS[_phase, PairEvent.LOST] = (Phase.WITHDRAWING, (Effect.SEND_WITHDRAW, Effect.RETRY))
     TRANSITIONS[_phase, PairEvent.RESTARTED] = (Phase.RELAYED, (Effect.REMOVE, Effect.RETRY))
     TRANSITIONS[_phase, PairEvent.STOP] = (Phase.WITHDRAWING, (Effect.REMOVE, Effect.SEND_WITHDRAW))
