@@ -42,9 +42,9 @@ def direct_pair(make_pair: MakePair, *profiles: str, **options: object) -> Pair:
 def test_a_nat_that_lost_its_state_is_opened_again_by_the_next_heartbeat(
     make_pair: MakePair, policy: str
 ) -> None:
-    pair = direct_pair(make_pair, f"cone {policy}", "cone drop")
+    pair = direct_pair(make_pair, "cone drop", f"cone {policy}")
     with users(pair) as seen:
-        pair.network.lose_nat_state(pair.sites[0])
+        pair.network.lose_nat_state(pair.sites[1])  # of the one who is pinged: it has to send by itself
         time.sleep(2)
         pair.wait_until_direct(1)
     assert seen.outage_s <= 1.5 + MARGIN_S, seen.pings
@@ -54,9 +54,9 @@ def test_an_accepting_nat_that_lost_its_state_may_need_a_fresh_port_and_has_the_
     make_pair: MakePair,
 ) -> None:
     """The other side's packets take the tuple first (DESIGN facts 1 and 12)."""
-    pair = direct_pair(make_pair, "cone accept", "cone drop")
+    pair = direct_pair(make_pair, "cone drop", "cone accept")
     with users(pair) as seen:
-        pair.network.lose_nat_state(pair.sites[0])
+        pair.network.lose_nat_state(pair.sites[1])
         time.sleep(4)
         seen.tcp_flows()
     assert seen.outage_s <= 2.5 + MARGIN_S, seen.pings
@@ -320,7 +320,7 @@ def test_the_hub_is_gone_and_a_nat_that_loses_its_state_is_repaired_all_the_same
         time.sleep(8)
     assert seen.pings.lost == 0, seen.pings
     with users(pair) as seen:
-        pair.network.lose_nat_state(pair.sites[0])
+        pair.network.lose_nat_state(pair.sites[1])
         time.sleep(5)
     assert seen.outage_s <= 1.5 + MARGIN_S, seen.pings
     with users(pair) as seen:
