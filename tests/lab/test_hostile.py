@@ -219,8 +219,7 @@ def test_an_outer_source_that_is_spoofed_makes_nobody_shoot_at_the_victim(scene:
     assert answered <= 40, f"the hub sent {answered} packets to the victim"
 
 
-def test_a_peer_that_claims_the_address_of_another_gets_no_link(scene: Scene) -> None:
-    """An admin's mistake at the hub, or a key that was replaced: the address stays with who is online."""
+def test_a_peer_that_reports_links_which_do_not_exist_moves_nothing(scene: Scene) -> None:
     with scene.nobody_is_moved():
         other = public_key_of(new_private_key())
         scene.bad.register(links={other: {"state": "direct"}, scene.a.node.public_key: {"state": "direct"}})

@@ -426,7 +426,18 @@ class Agent:
             self._deliver(event)
 
     def _addresses_changed(self, addresses: tuple[str, ...]) -> None:
-        self._deliver(events.AddressesSeen(addresses))
+        """wireguard-go goes on to send from the interface and address that it sent from before, also when
+        they are gone, until it is told the endpoint again.
+        """
+
+        async def seen() -> events.Event:
+            with contextlib.suppress(DeviceError):
+                hub = (await self.device.read()).peers.get(self._hub_key)
+                if hub is not None and hub.endpoint is not None:
+                    await self.device.set(PeerCommand(hub.public_key, endpoint=hub.endpoint))
+            return events.AddressesSeen(addresses)
+
+        self._beside(seen())
 
     def _where(self) -> tuple[str | None, int]:
         """The way that WireGuard's packets to the hub take: where to, and their mark."""
