@@ -714,6 +714,8 @@ class Pairs:
         due = self.node.refresh.due([pair.peer])
         if due is None or self._port_for is not None or not self.node.may_take_fresh_port(now_s):
             return
+        if any(other.promoted and not other.signals for other in self.pairs.values()):
+            return  # nobody would take that link back at its other end
         self._port_for, self._port_at = due, now_s + PORT_WITHIN_S
         for other in self.pairs.values():
             if other.promoted or other.phase in TRYING:
