@@ -18,6 +18,7 @@ from tests.simulation.faults import FAULTS, Fault
 from tests.simulation.monitor import Node, Outage, PathMonitor
 from tests.simulation.network import Link
 from tests.simulation.run import BOTH_WAYS, IDLE, ONE_WAY, Run, Scenario, Strike
+from tests.simulation.world import KEEPALIVE_S
 
 CHAOS = "chaos"
 NATS = ("cone drop", "cone drop", "cone reject", "cone accept", "learning window drop", "symmetric drop")
@@ -40,7 +41,7 @@ STEADY_S = 3.0
 def scenario(seed: int) -> Scenario:
     """The schedule of this seed."""
     dice = random.Random(seed)
-    count = dice.choice((2, 2, 2, 2, 2, 3, 3, 4))
+    count = dice.choice((2, 2, 2, 2, 2, 2, 2, 3, 3, 4))
     kinds = NATS if dice.random() < 0.5 else NATS[:4]
     return Scenario(
         tuple(dice.choice(kinds) for _ in range(count)),
@@ -142,6 +143,10 @@ class Excuse:
             return False
         return not self.names or bool(self.names & {monitor.one.name, monitor.other.name})
 
+    def until(self, outage: Outage) -> float:
+        """A relayed pair whose nodes have nothing to say to the hub is healed by their keepalives."""
+        return self.end + (0.0 if outage.was_direct else KEEPALIVE_S)
+
 
 def excuses(run: Run) -> list[Excuse]:
     """Those that the strikes give; where they overlap they add up."""
@@ -176,9 +181,9 @@ def unexcused_s(monitor: PathMonitor, outage: Outage, given: list[Excuse]) -> fl
     """The longest part of an outage that nothing excuses."""
     longest_s, at = 0.0, outage.begin
     for excuse in sorted(given, key=lambda one: one.begin):
-        if excuse.covers(monitor, outage) and excuse.end > at:
+        if excuse.covers(monitor, outage) and excuse.until(outage) > at:
             longest_s = max(longest_s, min(excuse.begin, outage.end) - at)
-            at = excuse.end
+            at = excuse.until(outage)
     return max(longest_s, outage.end - at)
 
 
@@ -203,7 +208,8 @@ def change_s(run: Run, monitor: PathMonitor) -> float:
     """How long a promotion or a withdrawal may leave a pair without a path: until the other end heard of it."""
     way_s = sum(node.device.host.link.delay_s + 2 * node.device.host.link.jitter_s for node in (monitor.one, monitor.other))
     disturbed_s = 3.0 if run.loss or run.disturbed else 0.0
-    return 0.05 + way_s + 0.02 + disturbed_s
+    fresh_s = 0.3 if any(agent.fresh_ports_at for agent in run.agents.values()) else 0.0
+    return 0.07 + way_s + fresh_s + disturbed_s
 
 
 def agree(monitor: PathMonitor) -> bool:

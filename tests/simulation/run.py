@@ -27,7 +27,7 @@ AGENTS_START_AT = 10.0
 """All nodes talk to the hub from 0 on: every learning window has passed by then."""
 
 PROBE_TIMEOUT_S = 1.0
-PACKET_EVERY_S = 0.1
+PACKET_EVERY_S = 0.2
 IDLE, ONE_WAY, BOTH_WAYS = "idle", "one way", "both ways"
 
 
