@@ -186,6 +186,8 @@ class Pairs:
             self._moved(pair, now_s)
         elif view.signals and not before.signals:
             pair.retry_at = now_s
+        if pair.promoted and before is not None and before.signals and not view.signals:
+            pair.watch.forget()  # nobody is there any more to answer; from now on the kernel is asked
         if not view.online and pair.phase in TRYING:
             pair.why = "the hub says that it is offline"
             self._feed(pair, PairEvent.STOP, now_s)
@@ -585,8 +587,12 @@ class Pairs:
         return max(MISSED_S, 3 * (pair.watch.rtt_s or self._trips_s))
 
     def _silent_s(self, pair: Pair) -> float:
-        slow = 0.0 if pair.signals else PROBE_EVERY_S
-        return max(SILENT_S, 5 * (pair.watch.rtt_s or self._trips_s)) + slow
+        slow_s = 0.0 if pair.signals else self._probe_s(pair)
+        return max(SILENT_S, 5 * (pair.watch.rtt_s or self._trips_s)) + slow_s
+
+    def _probe_s(self, pair: Pair) -> float:
+        """TCP's handshake is a round trip more."""
+        return max(PROBE_EVERY_S, 4 * (pair.watch.rtt_s or self._trips_s))
 
     # -- effects ----------------------------------------------------------------------------
 
@@ -655,7 +661,7 @@ class Pairs:
         if pair.signals or pair.phase is Phase.PROVISIONAL:
             self.node.do(actions.SendBeat(pair.peer, host, self._number))
         else:
-            self.node.do(actions.Probe(pair.peer, host, self._number, PROBE_EVERY_S))
+            self.node.do(actions.Probe(pair.peer, host, self._number, self._probe_s(pair)))
 
     def _confirm(self, pair: Pair, now_s: float) -> None:
         """A padded heartbeat, and a small one beside it."""
