@@ -81,6 +81,7 @@ class Run:
         self.truths: dict[str, str] = {}
         self.strikes: list[Strike] = []
         self.disturbed = False
+        self.finish: Callable[[], None] = lambda: None
         self._addresses = iter(f"192.0.2.{number}" for number in range(1, 250))
         self.nodes = [self._add(nth) for nth in range(len(scenario.nats))]
         self.engine.run_until(AGENTS_START_AT - 0.001)
