@@ -60,6 +60,8 @@ BLIND_EVERY_S = 2.0
 TRAFFIC_LINGERS_S = 2.0
 KEEPALIVES_BYTES = 64
 """More than this, heartbeats not counted, is traffic: a keepalive is 32 bytes."""
+HANDSHAKE_EVERY_S, HANDSHAKE_BYTES = 115.0, 148 + 92 + 32
+"""A session is renewed after 120 s, which is no traffic either."""
 
 RETRY_DIRECT_S = 3.0
 RETRY_DIRECT_FOR_S = 600.0
@@ -248,6 +250,9 @@ class Pairs:
             if signal.type == WITHDRAW:  # an old one, repeated: confirmed all the same
                 self._send(pair, Signal(WITHDRAWN, signal.session))
             return
+        if signal.type == WITHDRAW and signal.session is None and pair.phase in TRYING:
+            self._send(pair, Signal(WITHDRAWN))  # of an earlier run's link: nothing is moved yet
+            return
         if signal.type in (WITHDRAW, REFUSED):
             pair.why = f"the other end: {signal.why}" if signal.why else "the other end has gone back"
         if signal.type == OPENED and pair.phase is Phase.OFFERED:
@@ -346,7 +351,11 @@ class Pairs:
         beats = self._count(pair, entry)
         rx = entry.rx_bytes - rx_before - (beats[0] - beats_before[0])
         tx = entry.tx_bytes - tx_before - (beats[1] - beats_before[1])
-        if max(rx, tx) > KEEPALIVES_BYTES and entry.latest_handshake_at == handshake_before:
+        if entry.latest_handshake_at != handshake_before:
+            pair.shaken_at = now_s
+            return
+        due = now_s - pair.shaken_at >= HANDSHAKE_EVERY_S  # one of its messages may be in this reading
+        if max(rx, tx) > KEEPALIVES_BYTES + (HANDSHAKE_BYTES if due else 0):
             pair.traffic_at = now_s
 
     def _count(self, pair: Pair, entry: Peer) -> tuple[int, int]:
@@ -647,7 +656,7 @@ class Pairs:
         self.node.do(actions.ReadDevice())
 
     def _promote(self, pair: Pair, now_s: float) -> None:
-        pair.traffic_at = now_s  # until it is known better
+        pair.traffic_at = pair.shaken_at = now_s  # until it is known better
         self.node.change(pair.peer, persistent_keepalive_s=KEEPALIVE_S, allowed_ips=(pair.address,))
 
     def _promote_later(self, pair: Pair, now_s: float) -> None:
@@ -720,6 +729,8 @@ class Pairs:
         due = self.node.refresh.due([pair.peer])
         if due is None or self._port_for is not None or not self.node.may_take_fresh_port(now_s):
             return
+        if not self.hub.stream_open:
+            return  # no link could be given back first
         if any(other.promoted and not other.signals for other in self.pairs.values()):
             return  # nobody would take that link back at its other end
         self._port_for, self._port_at = due, now_s + PORT_WITHIN_S
