@@ -207,8 +207,8 @@ def _rebooted_idle(run: Run) -> None:
     """Its others learn from its new instance, not from heartbeats, which an idle link does not have."""
     check_agree(run)
     (strike,) = run.strikes
-    back_at = max((outage.end for outage in run.monitor.outages), default=0.0)
-    assert run.monitor.direct
+    back_at = max(outage.end for outage in run.monitor.outages if outage.begin <= strike.end)
+    assert (run.monitor.direct_since or 0.0) <= strike.end + 0.5 + 1.5 + slow_s(run), "direct too late"
     assert back_at <= strike.end + 0.5 + 1.0 + slow_s(run), f"a path {back_at - strike.end:.2f} s after it came back"
 
 
@@ -245,7 +245,7 @@ REPAIR["clock ahead and back"] = Scenario(
 REPAIR["only handshakes pass"] = _signalled(
     ("cone drop", "cone drop"), _moved_ever_more_seldom, 300.0, happenings=_only_handshakes
 )
-REPAIR["large packets cut"] = _signalled(("cone drop", "cone drop"), _relayed_as_narrow, 20.0, happenings=_narrow)
+REPAIR["large packets cut"] = _signalled(("cone drop", "cone drop"), _relayed_as_narrow, 14.0, happenings=_narrow)
 MIXED = {
     "signals: origin's agent": _signalled(("cone drop", "cone drop"), check_agree, 150.0, origins=("B",), traffic=IDLE),
     "signals: agent that polls": _signalled(("cone drop", "cone drop"), check_agree, 80.0, polling=("B",), traffic=IDLE),
