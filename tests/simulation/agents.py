@@ -76,12 +76,13 @@ class HubModel:
     def proven(self) -> dict[str, Endpoint]:
         """The endpoint of each peer that is believed."""
         for key, peer in self.device.peers.items():
+            if self._proven.get(key) == peer.endpoint:
+                continue
             shaken = peer.latest_handshake_at is not None and peer.latest_handshake_at >= peer.endpoint_since
-            heard = any(
+            if shaken or any(
                 connection.heard_at >= peer.endpoint_since and self.device.owner(connection.address) is peer
                 for connection in self.stack.connections.values()
-            )
-            if shaken or heard:
+            ):
                 self._prove(key)
         return self._proven
 
@@ -292,7 +293,7 @@ class Agent:
                     pending.append(outcome)
         if self._tick is not None:
             self._tick.cancel()
-        wait_s = self.mesh.wakeup_at(self.now_s) - self.now_s
+        wait_s = self.mesh._expected_at - self.now_s  # what `wakeup_at` said a moment ago
         self._at_once = self._at_once + 1 if wait_s <= 0 else 0
         assert self._at_once < SPINS, f"{self.name} spins: it is woken up at once, again and again"
         # A timer of an event loop is never early.

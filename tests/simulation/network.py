@@ -48,7 +48,7 @@ class Network:
     """Carries UDP datagrams (`payload` is any object) between hosts.
 
     `cuts` are pairs of names (from, to) between which nothing gets through, `mtus` the largest datagram that gets
-    from one host to another, where that is less than anybody sends.  `observers` are called with every datagram
+    from one host to another, where that is less than anybody sends, `least` the smallest.  `observers` are called with every datagram
     that leaves a host: who sends what to where.
     """
 
@@ -56,6 +56,7 @@ class Network:
         self.engine = engine
         self.cuts: set[tuple[str, str]] = set()
         self.mtus: dict[tuple[str, str], int] = {}
+        self.least: dict[tuple[str, str], int] = {}
         self.observers: list[Callable[[Host, Endpoint, Any], None]] = []
         self._sites: dict[str, list[Host]] = {}
 
@@ -111,7 +112,7 @@ class Network:
             return
         if self.cuts or self.mtus:
             way = (host.name, site[0].name)
-            if way in self.cuts or size > self.mtus.get(way, size):
+            if way in self.cuts or not self.least.get(way, 0) <= size <= self.mtus.get(way, size):
                 return
         delay_s = self._delay_s(host.link) + self._delay_s(site[0].link)
         self.engine.call_in(delay_s, lambda: self._arrive(source, remote, payload))

@@ -27,7 +27,7 @@ AGENTS_START_AT = 10.0
 """All nodes talk to the hub from 0 on: every learning window has passed by then."""
 
 PROBE_TIMEOUT_S = 1.0
-PACKET_EVERY_S = 0.1
+PACKET_EVERY_S = 0.2
 IDLE, ONE_WAY, BOTH_WAYS = "idle", "one way", "both ways"
 
 
@@ -81,6 +81,7 @@ class Run:
         self.truths: dict[str, str] = {}
         self.strikes: list[Strike] = []
         self.disturbed = False
+        self.finish: Callable[[], None] = lambda: None
         self._addresses = iter(f"192.0.2.{number}" for number in range(1, 250))
         self.nodes = [self._add(nth) for nth in range(len(scenario.nats))]
         self.engine.run_until(AGENTS_START_AT - 0.001)

@@ -18,6 +18,8 @@ from tests.simulation.run import (
     check_never_without_path,
 )
 
+from tests.simulation.signalled import SIGNALLED
+
 from wg_rendezvous.core.mesh import Settings
 from wg_rendezvous.core.refresh import FAILURES_LARGER_KEY, FAILURES_SMALLER_KEY, Budget, Policy
 
@@ -316,7 +318,7 @@ ORIGIN = {
 }
 """The other end leaves the relay by itself, so there are times without a path that are not ours."""
 
-SCENARIOS = {**RESTART_CONDITION, **HOPELESS, **LIFE, **ORIGIN}
+SCENARIOS = {**RESTART_CONDITION, **HOPELESS, **LIFE, **ORIGIN, **SIGNALLED}
 
 
 def scenario_of(case: Case) -> Scenario:

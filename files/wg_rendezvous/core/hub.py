@@ -145,6 +145,8 @@ class Hub:
         """This node slept: what was awaited means nothing."""
         self.watch.forget()
         self._asked_at = float("-inf")
+        if self._open_at is not None and self.kind is Kind.SIGNALS:
+            self._open_at, self._failures = now_s, 0
 
     @property
     def _silent_at(self) -> float:

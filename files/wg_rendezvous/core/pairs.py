@@ -60,6 +60,8 @@ BLIND_EVERY_S = 2.0
 TRAFFIC_LINGERS_S = 2.0
 KEEPALIVES_BYTES = 64
 """More than this, heartbeats not counted, is traffic: a keepalive is 32 bytes."""
+HANDSHAKE_EVERY_S, HANDSHAKE_BYTES = 115.0, 148 + 92 + 32
+"""A session is renewed after 120 s, which is no traffic either."""
 
 RETRY_DIRECT_S = 3.0
 RETRY_DIRECT_FOR_S = 600.0
@@ -186,6 +188,8 @@ class Pairs:
             self._moved(pair, now_s)
         elif view.signals and not before.signals:
             pair.retry_at = now_s
+        if pair.promoted and before is not None and before.signals and not view.signals:
+            pair.watch.forget()  # nobody is there any more to answer; from now on the kernel is asked
         if not view.online and pair.phase in TRYING:
             pair.why = "the hub says that it is offline"
             self._feed(pair, PairEvent.STOP, now_s)
@@ -245,6 +249,9 @@ class Pairs:
         if None not in (signal.session, pair.session) and signal.session != pair.session:
             if signal.type == WITHDRAW:  # an old one, repeated: confirmed all the same
                 self._send(pair, Signal(WITHDRAWN, signal.session))
+            return
+        if signal.type == WITHDRAW and signal.session is None and pair.phase in TRYING:
+            self._send(pair, Signal(WITHDRAWN))  # of an earlier run's link: nothing is moved yet
             return
         if signal.type in (WITHDRAW, REFUSED):
             pair.why = f"the other end: {signal.why}" if signal.why else "the other end has gone back"
@@ -344,7 +351,11 @@ class Pairs:
         beats = self._count(pair, entry)
         rx = entry.rx_bytes - rx_before - (beats[0] - beats_before[0])
         tx = entry.tx_bytes - tx_before - (beats[1] - beats_before[1])
-        if max(rx, tx) > KEEPALIVES_BYTES and entry.latest_handshake_at == handshake_before:
+        if entry.latest_handshake_at != handshake_before:
+            pair.shaken_at = now_s
+            return
+        due = now_s - pair.shaken_at >= HANDSHAKE_EVERY_S  # one of its messages may be in this reading
+        if max(rx, tx) > KEEPALIVES_BYTES + (HANDSHAKE_BYTES if due else 0):
             pair.traffic_at = now_s
 
     def _count(self, pair: Pair, entry: Peer) -> tuple[int, int]:
@@ -585,8 +596,12 @@ class Pairs:
         return max(MISSED_S, 3 * (pair.watch.rtt_s or self._trips_s))
 
     def _silent_s(self, pair: Pair) -> float:
-        slow = 0.0 if pair.signals else PROBE_EVERY_S
-        return max(SILENT_S, 5 * (pair.watch.rtt_s or self._trips_s)) + slow
+        slow_s = 0.0 if pair.signals else self._probe_s(pair)
+        return max(SILENT_S, 5 * (pair.watch.rtt_s or self._trips_s)) + slow_s
+
+    def _probe_s(self, pair: Pair) -> float:
+        """TCP's handshake is a round trip more."""
+        return max(PROBE_EVERY_S, 4 * (pair.watch.rtt_s or self._trips_s))
 
     # -- effects ----------------------------------------------------------------------------
 
@@ -641,7 +656,7 @@ class Pairs:
         self.node.do(actions.ReadDevice())
 
     def _promote(self, pair: Pair, now_s: float) -> None:
-        pair.traffic_at = now_s  # until it is known better
+        pair.traffic_at = pair.shaken_at = now_s  # until it is known better
         self.node.change(pair.peer, persistent_keepalive_s=KEEPALIVE_S, allowed_ips=(pair.address,))
 
     def _promote_later(self, pair: Pair, now_s: float) -> None:
@@ -655,7 +670,7 @@ class Pairs:
         if pair.signals or pair.phase is Phase.PROVISIONAL:
             self.node.do(actions.SendBeat(pair.peer, host, self._number))
         else:
-            self.node.do(actions.Probe(pair.peer, host, self._number, PROBE_EVERY_S))
+            self.node.do(actions.Probe(pair.peer, host, self._number, self._probe_s(pair)))
 
     def _confirm(self, pair: Pair, now_s: float) -> None:
         """A padded heartbeat, and a small one beside it."""
@@ -714,6 +729,10 @@ class Pairs:
         due = self.node.refresh.due([pair.peer])
         if due is None or self._port_for is not None or not self.node.may_take_fresh_port(now_s):
             return
+        if not self.hub.stream_open:
+            return  # no link could be given back first
+        if any(other.promoted and not other.signals for other in self.pairs.values()):
+            return  # nobody would take that link back at its other end
         self._port_for, self._port_at = due, now_s + PORT_WITHIN_S
         for other in self.pairs.values():
             if other.promoted or other.phase in TRYING:

@@ -257,6 +257,7 @@ class Pair:
     rx_bytes: int = 0
     tx_bytes: int = 0
     handshake_at: int = 0
+    shaken_at: float = float("-inf")
     traffic_at: float = float("-inf")
     blind_at: float = float("-inf")
 
