@@ -15,7 +15,14 @@ from tests.simulation.faults import FAULTS, RARE
 from tests.simulation.nat import Endpoint
 from tests.simulation.network import Host
 from tests.simulation.run import AGENTS_START_AT, BOTH_WAYS, IDLE, ONE_WAY, Run, Scenario
-from tests.simulation.wireguard import Initiation, Opener, Transport
+from tests.simulation.wireguard import (
+    INITIATION_BYTES,
+    KEEPALIVE_BYTES,
+    RESPONSE_BYTES,
+    Initiation,
+    Opener,
+    Transport,
+)
 from tests.simulation.world import HUB_ENDPOINT
 
 from wg_rendezvous.core.mesh import Settings
@@ -25,6 +32,7 @@ CONES = ("cone drop", "cone reject", "cone accept")
 JOINED_S = 1.2
 """Direct so soon after the later agent's start; more where a packet takes long."""
 STRIKES_S = 5.0
+MTU = 1000
 
 
 def check_joined(run: Run) -> None:
@@ -160,8 +168,7 @@ def _bounded(run: Run, costs: Costs) -> None:
 
 def _only_handshakes(run: Run) -> None:
     for one, other in (("A", "B"), ("B", "A")):
-        run.world.network.mtus[one, other] = 148
-        run.world.network.least[one, other] = 140
+        run.world.network.passes[one, other] = (INITIATION_BYTES, RESPONSE_BYTES, KEEPALIVE_BYTES).__contains__
     run.plan(0.0, "the path lets handshakes pass and nothing else", lambda: None)
 
 
@@ -169,7 +176,6 @@ def _moved_ever_more_seldom(run: Run) -> None:
     """Each try costs a second of traffic, so it is a rare one."""
     check_agree(run)
     lost_s = sum(outage.end - outage.begin for outage in run.monitor.outages)
-    assert not run.monitor.direct
     assert lost_s <= 12.0, f"{lost_s:.1f} s without a path for a link that never answered"
 
 
@@ -181,7 +187,7 @@ def check_agree(run: Run) -> None:
 
 def _narrow(run: Run) -> None:
     for one, other in (("A", "B"), ("B", "A")):
-        run.world.network.mtus[one, other] = 1000
+        run.world.network.passes[one, other] = MTU.__ge__
 
 
 def _relayed_as_narrow(run: Run) -> None:
@@ -195,6 +201,21 @@ def _hub_gone_and_nat_rebooted(run: Run) -> None:
     run.strike(FAULTS["hub unplugged"], run.a, run.b, STRIKES_S + run.case.offset_s, 600.0)
     run.plan(STRIKES_S + run.case.offset_s + 100.0, "A's NAT forgets", run.world.nat(run.a.device).lose_state)
     run.plan(STRIKES_S + run.case.offset_s + 200.0, "B's NAT forgets", run.world.nat(run.b.device).lose_state)
+
+
+CUT_MEANWHILE_S = 5.0
+
+
+def _cut_while_the_hub_is_gone(run: Run) -> None:
+    at_s = STRIKES_S + run.case.offset_s
+    run.strike(FAULTS["hub unplugged"], run.a, run.b, at_s, 60.0)
+    run.strike(FAULTS["path cut"], run.a, run.b, at_s + 20.0, CUT_MEANWHILE_S)
+
+
+def _lost_while_cut(run: Run) -> None:
+    """There is nothing to go back to, so the link is there again the moment that its path is."""
+    assert run.monitor.direct, "not direct in the end"
+    assert run.monitor.longest_s <= CUT_MEANWHILE_S + 0.5, f"without a path for {run.monitor.longest_s:.2f} s"
 
 
 def _never_lost_for_long(run: Run) -> None:
@@ -234,8 +255,12 @@ REPAIR["hub gone, NATs rebooted"] = Scenario(
     ("cone drop", "cone reject"), _never_lost_for_long, 640.0,
     happenings=_hub_gone_and_nat_rebooted, signals=True, traffic=BOTH_WAYS, loss=0.0, delay_s=0.02,
 )  # fmt: skip
+REPAIR["hub gone, path cut meanwhile"] = Scenario(
+    ("cone drop", "cone reject"), _lost_while_cut, 90.0,
+    happenings=_cut_while_the_hub_is_gone, signals=True, traffic=BOTH_WAYS, loss=0.0, delay_s=0.02,
+)  # fmt: skip
 REPAIR["power lost, idle"] = Scenario(
-    ("cone drop", "cone reject"), _rebooted_idle, 60.0,
+    ("cone drop", "cone reject"), _rebooted_idle, 60.0, Settings(refresh=Policy.OFF),
     happenings=partial(_strike, "power lost"), signals=True, traffic=IDLE, loss=0.0,
 )  # fmt: skip
 REPAIR["clock ahead and back"] = Scenario(
