@@ -257,8 +257,8 @@ class Agent:
         self._owned = {}
 
     def boot(self) -> None:
-        """The node is back: its tunnel comes up, on another port unless that is pinned, and its agent runs a moment
-        later."""
+        """The node is back: its tunnel comes up, on another port unless that is pinned, and its agent runs a
+        moment later."""
         if self.settings.refresh is not Policy.OFF:
             self.device.set_listen_port(self.engine.random.randint(32768, 60999))
         self.plug(True, "without power")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
-"""A peer that signals whatever it likes: the links of others do not move, and what it makes an agent send is little.
+"""A peer that signals whatever it likes: the links of others do not move, and what it makes an agent send is
+little.
 
 A and B are direct, or could be; C is hostile.  Its device is an ordinary one; what it signals is made here.
 """
@@ -121,12 +122,22 @@ def test_foreign_sessions_and_wrong_phases_move_nothing() -> None:
     stage.check_untouched()
     stage.settle(60.0)
     for agent in (stage.a, stage.b):
-        assert agent.mesh.pairs.pairs[stage.c.device.public_key].phase.value in ("direct", "relayed", "offered")
+        assert agent.mesh.pairs.pairs[stage.c.device.public_key].phase.value in (
+            "direct",
+            "relayed",
+            "offered",
+        )
 
 
 def test_garbage_is_counted_and_said_once() -> None:
     stage = Stage()
-    garbage: list[Any] = [{}, {"type": 7}, {"type": "offer"}, {"type": "offer", "session": "no"}, {"type": "x" * 9000}]
+    garbage: list[Any] = [
+        {},
+        {"type": 7},
+        {"type": "offer"},
+        {"type": "offer", "session": "no"},
+        {"type": "x" * 9000},
+    ]
     for _ in range(50):
         for signal in garbage:
             stage.say(signal)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.simulation.run import Case
-from tests.simulation.scenarios import SCENARIOS, simulate, simulate_all
+from tests.simulation.scenarios import SCENARIOS, simulate_all
 from tests.simulation.signalled import HOPELESS_SIGNALLED, JOIN, REPAIR
 from tests.simulation.test_restart_condition import cases
 
@@ -138,14 +138,18 @@ def test_promotion_that_is_believed_without_proof_is_noticed(monkeypatch: pytest
 
 def check_some_fails(scenarios: Iterable[str], because: str) -> None:
     """Some case of these scenarios fails, with these words, and says how to replay it."""
+    some = [
+        Case(scenario, 0.07, larger, 1000 * list(SCENARIOS).index(scenario) + nth)
+        for scenario in scenarios
+        for nth, larger in enumerate("AB")
+    ]
     with pytest.raises(AssertionError, match=f"(?s)({because}).*replay: .*--seed"):
-        for scenario in scenarios:
-            first_seed = 1000 * list(SCENARIOS).index(scenario)
-            for nth, larger in enumerate("AB"):
-                simulate(Case(scenario, 0.07, larger, first_seed + nth))
+        simulate_all(some)
 
 
-def mutate(monkeypatch: pytest.MonkeyPatch, *changes: tuple[Phase, PairEvent, Phase, tuple[Does, ...]]) -> None:
+def mutate(
+    monkeypatch: pytest.MonkeyPatch, *changes: tuple[Phase, PairEvent, Phase, tuple[Does, ...]]
+) -> None:
     for phase, event, following, effects in changes:
         monkeypatch.setitem(RENDEZVOUS, (phase, event), (following, effects))
 
@@ -182,7 +186,9 @@ def test_demotion_of_one_end_alone_is_noticed(monkeypatch: pytest.MonkeyPatch) -
 
 def test_forgotten_budget_of_agents_that_signal_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Refresh, "allowed_at", lambda _refresh, now_s: now_s)
-    monkeypatch.setattr(Refresh, "taken", lambda refresh, _now_s: [refresh.succeeded(peer) for peer in refresh.counts])
+    monkeypatch.setattr(
+        Refresh, "taken", lambda refresh, _now_s: [refresh.succeeded(peer) for peer in refresh.counts]
+    )
     check_some_fails(HOPELESS_SIGNALLED, "fresh ports within 60 s")
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
-"""Agents that signal: joined at once behind every pair of NATs, repaired fault by fault, and quiet otherwise."""
+"""Agents that signal: joined at once behind every pair of NATs, repaired fault by fault, and quiet
+otherwise."""
 
 from __future__ import annotations
 
