@@ -17,7 +17,7 @@ from tests.simulation.scenarios import simulate
 
 pytestmark = pytest.mark.sim
 
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "600"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "400"))
 FIRST = int(os.environ.get("SIMULATION_FIRST", "0"))
 PARTS = 20
 
