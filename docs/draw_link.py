@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
+from typing import Any
 
 from wg_rendezvous.core import link, rendezvous
 
@@ -18,8 +19,8 @@ HEAD = """<!-- SPDX-License-Identifier: GPL-3.0-or-later -->
 SIGNALLED = """
 ## To a peer that sends signals
 
-What each phase means is told at the top of `files/wg_rendezvous/core/rendezvous.py`.  What leads back to `relayed`
-from everywhere is in the table, not in the diagram.
+What each phase means is told at the top of `files/wg_rendezvous/core/rendezvous.py`.  What leads back to
+`relayed` from everywhere is in the table, not in the diagram.
 """
 POLLED = """
 ## To a peer that sends none
@@ -37,7 +38,7 @@ FROM_EVERYWHERE = frozenset(
     }
 )
 
-Table = Mapping[tuple[enum.Enum, enum.Enum], tuple[enum.Enum, tuple[enum.Enum, ...]]]
+Table = Mapping[Any, tuple[enum.Enum, tuple[enum.Enum, ...]]]
 
 
 def _diagram(table: Table, first: enum.Enum, left_out: frozenset[enum.Enum] = frozenset()) -> list[str]:

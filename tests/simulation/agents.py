@@ -21,6 +21,7 @@ from wg_rendezvous._wireguard import dump
 from wg_rendezvous.core import actions, events
 from wg_rendezvous.core.candidates import Place
 from wg_rendezvous.core.mesh import Mesh, Settings
+from wg_rendezvous.core.refresh import Policy
 
 ONLINE_S = 2.5 * 13
 HUB_TIMEOUT_S, HUB_TRY_EVERY_S = 5.0, 1.0
@@ -256,8 +257,10 @@ class Agent:
         self._owned = {}
 
     def boot(self) -> None:
-        """The node is back: its tunnel comes up, on another port, and its agent runs a moment later."""
-        self.device.set_listen_port(self.engine.random.randint(32768, 60999))
+        """The node is back: its tunnel comes up, on another port unless that is pinned, and its agent runs a
+        moment later."""
+        if self.settings.refresh is not Policy.OFF:
+            self.device.set_listen_port(self.engine.random.randint(32768, 60999))
         self.plug(True, "without power")
         self.device.set_peer(self.world.hub.public_key, HUB_ENDPOINT, KEEPALIVE_S, (VPN,))
         self.engine.call_in(AGENT_STARTS_S, lambda: None if self.running else self.start())

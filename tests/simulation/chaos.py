@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
-"""Schedules of faults made from a seed: which NATs, how far apart, what traffic, what strikes whom and when; and
-what has to hold whatever it was.
+"""Schedules of faults made from a seed: which NATs, how far apart, what traffic, what strikes whom and when;
+and what has to hold whatever it was.
 
-In every second schedule the faults keep their distance, so that each has to be noticed in its own stated time; in
-the others one strikes while another is being repaired, and their times add up.
+In every second schedule the faults keep their distance, so that each has to be noticed in its own stated
+time; in the others one strikes while another is being repaired, and their times add up.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from tests.simulation.agents import Agent
-from tests.simulation.faults import FAULTS, Fault
+from tests.simulation.faults import FAULTS
 from tests.simulation.monitor import Node, Outage, PathMonitor
 from tests.simulation.network import Link
 from tests.simulation.run import BOTH_WAYS, IDLE, ONE_WAY, Run, Scenario, Strike
@@ -30,8 +30,8 @@ FRESH_PORT_S = 10.0
 IDLE_S = 32.0
 """An idle link is asked only every 30 s."""
 TUPLE_S = 90.0
-"""Behind a router that accepts, a tuple that was taken is free again after 30 s of silence (fact 1), of one end or
-of the other."""
+"""Behind a router that accepts, a tuple that was taken is free again after 30 s of silence (fact 1), of one
+end or of the other."""
 HANDSHAKE_AGAIN_S = 5.5
 """A lost handshake of WireGuard's is tried again after 5 s and jitter."""
 UNPROVEN_S = 14.0
@@ -99,7 +99,8 @@ def _disturb(run: Run, dice: random.Random, deliver: Callable[[], None]) -> None
 
 
 def slow_s(run: Run) -> float:
-    """What the round trips add to the stated times: answers are awaited for five of them, then it is signalled."""
+    """What the round trips add to the stated times: answers are awaited for five of them, then it is
+    signalled."""
     way_s = max(link.delay_s + link.jitter_s for link in _links(run))
     lost_s = 0.0 if run.loss == 0 else HANDSHAKE_AGAIN_S
     return 2 * 2 * way_s * 8 + lost_s if way_s > 0.01 else 0.2 + lost_s
@@ -115,7 +116,14 @@ def repair_s(run: Run) -> float:
     accepting = any(nat.input_policy == "accept" for nat in nats)
     learning = any(nat.learning_window_s is not None for nat in nats)
     idle_s = IDLE_S if run.scenario.traffic == IDLE else 0.0
-    return 10.0 + UNPROVEN_S + 2 * slow_s(run) + idle_s + (TUPLE_S if accepting else 0.0) + (150.0 if learning else 0.0)
+    return (
+        10.0
+        + UNPROVEN_S
+        + 2 * slow_s(run)
+        + idle_s
+        + (TUPLE_S if accepting else 0.0)
+        + (150.0 if learning else 0.0)
+    )
 
 
 def has_to_be_direct(run: Run, monitor: PathMonitor) -> bool:
@@ -131,8 +139,8 @@ def _all_direct(run: Run) -> bool:
 
 @dataclass(frozen=True)
 class Excuse:
-    """From `begin` to `end` the pairs with one of `names` may be without a path, all if there are none; only relayed
-    ones with `relayed`."""
+    """From `begin` to `end` the pairs with one of `names` may be without a path, all if there are none; only
+    relayed ones with `relayed`."""
 
     begin: float
     end: float
@@ -175,9 +183,7 @@ def _excuses_of(cluster: list[Strike], besides_s: float, agents: list[Agent]) ->
         names = frozenset() if fault.hub else frozenset({strike.one.name})
         last = strike.end if fault.impossible else strike.begin
         # A link that was just given back for a fresh port cannot be had back when the hub is gone.
-        fresh = any(
-            -1.0 < at - strike.begin < 3.0 for agent in agents for at in agent.fresh_ports_at
-        )
+        fresh = any(-1.0 < at - strike.begin < 3.0 for agent in agents for at in agent.fresh_ports_at)
         return [Excuse(strike.begin, last + fault.detection_s + besides_s, names, fault.hub and not fresh)]
     times_s = sum(strike.fault.detection_s + strike.fault.repaired_s + besides_s for strike in cluster)
     return [Excuse(cluster[0].begin, max(strike.end for strike in cluster) + times_s, frozenset(), False)]
@@ -211,8 +217,12 @@ def check(run: Run) -> None:
 
 
 def change_s(run: Run, monitor: PathMonitor) -> float:
-    """How long a promotion or a withdrawal may leave a pair without a path: until the other end heard of it."""
-    way_s = sum(node.device.host.link.delay_s + 2 * node.device.host.link.jitter_s for node in (monitor.one, monitor.other))
+    """How long a promotion or a withdrawal may leave a pair without a path: until the other end heard of
+    it."""
+    way_s = sum(
+        node.device.host.link.delay_s + 2 * node.device.host.link.jitter_s
+        for node in (monitor.one, monitor.other)
+    )
     disturbed_s = 3.0 if run.loss or run.disturbed else 0.0
     fresh_s = 0.3 if any(agent.fresh_ports_at for agent in run.agents.values()) else 0.0
     return 0.07 + way_s + fresh_s + disturbed_s

@@ -2,8 +2,8 @@
 # Copyright the rendezvous.wireguard authors
 """What can go wrong with a link between agents that signal, and how long each may leave it without a path.
 
-A fault strikes a node or a pair, lasts, and is over.  While it makes a path impossible, and for the stated time of
-its detection, there may be none: its *excuse*.  Everything else is an outage that nothing excuses.
+A fault strikes a node or a pair, lasts, and is over.  While it makes a path impossible, and for the stated
+time of its detection, there may be none: its *excuse*.  Everything else is an outage that nothing excuses.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from tests.simulation.run import Run
 
 CUT_S, HEALED_S, MOVED_S = 2.5, 1.5, 2.5
-"""The issue's figures: a cut path, a NAT that lost its state (drop, reject), mappings or addresses that moved."""
+"""The issue's figures: a cut path, a NAT that lost its state (drop, reject), mappings or addresses that
+moved."""
 REHANDSHAKE_S = 50.0
-"""An idle agent misses its stream after 25 s; then WireGuard notices after 15 s that its hub does not know the
-session any more, and may have to retry after 5 s."""
-
+"""An idle agent misses its stream after 25 s; then WireGuard notices after 15 s that its hub does not know
+the session any more, and may have to retry after 5 s."""
 
 
 @dataclass(frozen=True)
 class Fault:
     """`strike(run, victim, other)` begins it, `end` ends it after `span_s` (from, to).
 
-    There may be no path for `detection_s` after it began, or, if `impossible` while it lasts, after it ended.  With
-    `hub` it is the hub that is struck: only pairs whose traffic it relays may be without a path.
+    There may be no path for `detection_s` after it began, or, if `impossible` while it lasts, after it ended.
+     With `hub` it is the hub that is struck: only pairs whose traffic it relays may be without a path.
     """
 
     name: str
@@ -206,4 +206,3 @@ RARE = {
         Fault("clock ahead and back", _clock_ahead, _clock_back, (300.0, 300.0)),
     )
 }
-

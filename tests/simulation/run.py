@@ -207,9 +207,10 @@ class Run:
 class Scenario:
     """`nats` are names in `tests/nat_profiles.py`, one an agent; `check` asserts what must be true at the
     end, `happenings` plans what happens meanwhile. From the third agent on, one joins every
-    `newcomer_every_s`. Those named in `origins` are agents of the origin's protocol, those in `polling` are ours
-    without signals. With `signals` the hub takes signals, and all pairs are watched. `traffic` is what each pair
-    has; links take up to `delay_s`, one way to the core, and lose `loss`, None: chosen at random."""
+    `newcomer_every_s`. Those named in `origins` are agents of the origin's protocol, those in `polling` are
+    ours without signals. With `signals` the hub takes signals, and all pairs are watched. `traffic` is what
+    each pair has; links take up to `delay_s`, one way to the core, and lose `loss`, None: chosen at
+    random."""
 
     nats: tuple[str, ...]
     check: Callable[[Run], None]

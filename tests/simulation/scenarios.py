@@ -17,7 +17,6 @@ from tests.simulation.run import (
     check_direct,
     check_never_without_path,
 )
-
 from tests.simulation.signalled import SIGNALLED
 
 from wg_rendezvous.core.mesh import Settings

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
-"""The scenarios of agents that signal: joins behind every pair of NATs, repair fault by fault, agents and hubs of
-different protocols, and what a link costs that has nothing to do or no hope."""
+"""The scenarios of agents that signal: joins behind every pair of NATs, repair fault by fault, agents and
+hubs of different protocols, and what a link costs that has nothing to do or no hope."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ from tests.simulation.faults import FAULTS, RARE
 from tests.simulation.nat import Endpoint
 from tests.simulation.network import Host
 from tests.simulation.run import AGENTS_START_AT, BOTH_WAYS, IDLE, ONE_WAY, Run, Scenario
-from tests.simulation.wireguard import Initiation, Opener, Transport
+from tests.simulation.wireguard import (
+    INITIATION_BYTES,
+    KEEPALIVE_BYTES,
+    RESPONSE_BYTES,
+    Initiation,
+    Opener,
+    Transport,
+)
 from tests.simulation.world import HUB_ENDPOINT
 
 from wg_rendezvous.core.mesh import Settings
@@ -25,6 +32,7 @@ CONES = ("cone drop", "cone reject", "cone accept")
 JOINED_S = 1.2
 """Direct so soon after the later agent's start; more where a packet takes long."""
 STRIKES_S = 5.0
+MTU = 1000
 
 
 def check_joined(run: Run) -> None:
@@ -62,7 +70,9 @@ def check_repaired(run: Run) -> None:
     (strike,) = run.strikes
     assert run.monitor.direct, "not direct again"
     since_s = (run.monitor.direct_since or 0.0) - strike.end
-    assert since_s <= strike.fault.repaired_s + slow_s(run), f"direct again {since_s:.2f} s after the fault's end"
+    assert since_s <= strike.fault.repaired_s + slow_s(run), (
+        f"direct again {since_s:.2f} s after the fault's end"
+    )
     assert sum(run.fired) == 0, "a fresh port without need"
 
 
@@ -90,7 +100,8 @@ def _repair(name: str, traffic: str) -> Scenario:
 
 
 class Costs:
-    """Counts what leaves the nodes: by what it is, and to addresses that have proven nothing how many a second."""
+    """Counts what leaves the nodes: by what it is, and to addresses that have proven nothing how many a
+    second."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -109,7 +120,10 @@ class Costs:
     def most_in_a_second(self, name: str) -> int:
         """The most packets to unproven addresses of one node within any second."""
         ats = [at for at, who in self.unproven if who == name]
-        return max((sum(at <= other < at + 1.0 for other in ats[nth : nth + 200]) for nth, at in enumerate(ats)), default=0)
+        return max(
+            (sum(at <= other < at + 1.0 for other in ats[nth : nth + 200]) for nth, at in enumerate(ats)),
+            default=0,
+        )
 
 
 def _count(after_s: float, check_it: Callable[[Run, Costs], None], run: Run) -> None:
@@ -160,8 +174,11 @@ def _bounded(run: Run, costs: Costs) -> None:
 
 def _only_handshakes(run: Run) -> None:
     for one, other in (("A", "B"), ("B", "A")):
-        run.world.network.mtus[one, other] = 148
-        run.world.network.least[one, other] = 140
+        run.world.network.passes[one, other] = (
+            INITIATION_BYTES,
+            RESPONSE_BYTES,
+            KEEPALIVE_BYTES,
+        ).__contains__
     run.plan(0.0, "the path lets handshakes pass and nothing else", lambda: None)
 
 
@@ -169,7 +186,6 @@ def _moved_ever_more_seldom(run: Run) -> None:
     """Each try costs a second of traffic, so it is a rare one."""
     check_agree(run)
     lost_s = sum(outage.end - outage.begin for outage in run.monitor.outages)
-    assert not run.monitor.direct
     assert lost_s <= 12.0, f"{lost_s:.1f} s without a path for a link that never answered"
 
 
@@ -181,13 +197,15 @@ def check_agree(run: Run) -> None:
 
 def _narrow(run: Run) -> None:
     for one, other in (("A", "B"), ("B", "A")):
-        run.world.network.mtus[one, other] = 1000
+        run.world.network.passes[one, other] = MTU.__ge__
 
 
 def _relayed_as_narrow(run: Run) -> None:
     check_agree(run)
     assert not run.monitor.direct, "direct, although large packets do not get through"
-    whys = [agent.mesh.links[other.device.public_key].why for agent, other in ((run.a, run.b), (run.b, run.a))]
+    whys = [
+        agent.mesh.links[other.device.public_key].why for agent, other in ((run.a, run.b), (run.b, run.a))
+    ]
     assert any("path MTU" in why for why in whys), whys
 
 
@@ -195,6 +213,21 @@ def _hub_gone_and_nat_rebooted(run: Run) -> None:
     run.strike(FAULTS["hub unplugged"], run.a, run.b, STRIKES_S + run.case.offset_s, 600.0)
     run.plan(STRIKES_S + run.case.offset_s + 100.0, "A's NAT forgets", run.world.nat(run.a.device).lose_state)
     run.plan(STRIKES_S + run.case.offset_s + 200.0, "B's NAT forgets", run.world.nat(run.b.device).lose_state)
+
+
+CUT_MEANWHILE_S = 5.0
+
+
+def _cut_while_the_hub_is_gone(run: Run) -> None:
+    at_s = STRIKES_S + run.case.offset_s
+    run.strike(FAULTS["hub unplugged"], run.a, run.b, at_s, 60.0)
+    run.strike(FAULTS["path cut"], run.a, run.b, at_s + 20.0, CUT_MEANWHILE_S)
+
+
+def _lost_while_cut(run: Run) -> None:
+    """There is nothing to go back to, so the link is there again the moment that its path is."""
+    assert run.monitor.direct, "not direct in the end"
+    assert run.monitor.longest_s <= CUT_MEANWHILE_S + 0.5, f"without a path for {run.monitor.longest_s:.2f} s"
 
 
 def _never_lost_for_long(run: Run) -> None:
@@ -209,33 +242,46 @@ def _rebooted_idle(run: Run) -> None:
     (strike,) = run.strikes
     back_at = max(outage.end for outage in run.monitor.outages if outage.begin <= strike.end)
     assert (run.monitor.direct_since or 0.0) <= strike.end + 0.5 + 1.5 + slow_s(run), "direct too late"
-    assert back_at <= strike.end + 0.5 + 1.0 + slow_s(run), f"a path {back_at - strike.end:.2f} s after it came back"
+    assert back_at <= strike.end + 0.5 + 1.0 + slow_s(run), (
+        f"a path {back_at - strike.end:.2f} s after it came back"
+    )
 
 
-def _signalled(nats: tuple[str, ...], check_it: Callable[[Run], None], run_for_s: float = 20.0, **more: object) -> Scenario:
+def _signalled(
+    nats: tuple[str, ...], check_it: Callable[[Run], None], run_for_s: float = 20.0, **more: object
+) -> Scenario:
     return Scenario(nats, check_it, run_for_s, signals=True, loss=0.0, **{"traffic": BOTH_WAYS, **more})  # type: ignore[arg-type]
 
 
-JOIN = {f"signals: {one} x {other}": _signalled((one, other), check_joined) for one, other in product(CONES, CONES)}
+JOIN = {
+    f"signals: {one} x {other}": _signalled((one, other), check_joined)
+    for one, other in product(CONES, CONES)
+}
 JOIN["signals: 150 ms"] = _signalled(("cone drop", "cone accept"), check_joined, 30.0, delay_s=0.15)
-JOIN["signals: six of them"] = _signalled(("cone drop", "cone reject", "cone accept") * 2, check_joined, 30.0, traffic=ONE_WAY)
+JOIN["signals: six of them"] = _signalled(
+    ("cone drop", "cone reject", "cone accept") * 2, check_joined, 30.0, traffic=ONE_WAY
+)
 
 HOPELESS_SIGNALLED = {
-    f"signals: symmetric drop x {other}": _signalled(("symmetric drop", other), check_relayed, 150.0, traffic=ONE_WAY)
+    f"signals: symmetric drop x {other}": _signalled(
+        ("symmetric drop", other), check_relayed, 150.0, traffic=ONE_WAY
+    )
     for other in (*CONES, "symmetric accept", "learning window drop")
 }
 WINDOW_SIGNALLED = {
     "signals: learning window": _signalled(("cone drop", "learning window drop"), check_window_passed, 120.0)
 }
-REPAIR = {
-    f"{name}, {traffic}": _repair(name, traffic) for name in FAULTS for traffic in (BOTH_WAYS, ONE_WAY)
-}
+REPAIR = {f"{name}, {traffic}": _repair(name, traffic) for name in FAULTS for traffic in (BOTH_WAYS, ONE_WAY)}
 REPAIR["hub gone, NATs rebooted"] = Scenario(
     ("cone drop", "cone reject"), _never_lost_for_long, 640.0,
     happenings=_hub_gone_and_nat_rebooted, signals=True, traffic=BOTH_WAYS, loss=0.0, delay_s=0.02,
 )  # fmt: skip
+REPAIR["hub gone, path cut meanwhile"] = Scenario(
+    ("cone drop", "cone reject"), _lost_while_cut, 90.0,
+    happenings=_cut_while_the_hub_is_gone, signals=True, traffic=BOTH_WAYS, loss=0.0, delay_s=0.02,
+)  # fmt: skip
 REPAIR["power lost, idle"] = Scenario(
-    ("cone drop", "cone reject"), _rebooted_idle, 60.0,
+    ("cone drop", "cone reject"), _rebooted_idle, 60.0, Settings(refresh=Policy.OFF),
     happenings=partial(_strike, "power lost"), signals=True, traffic=IDLE, loss=0.0,
 )  # fmt: skip
 REPAIR["clock ahead and back"] = Scenario(
@@ -245,12 +291,21 @@ REPAIR["clock ahead and back"] = Scenario(
 REPAIR["only handshakes pass"] = _signalled(
     ("cone drop", "cone drop"), _moved_ever_more_seldom, 300.0, happenings=_only_handshakes
 )
-REPAIR["large packets cut"] = _signalled(("cone drop", "cone drop"), _relayed_as_narrow, 14.0, happenings=_narrow)
+REPAIR["large packets cut"] = _signalled(
+    ("cone drop", "cone drop"), _relayed_as_narrow, 14.0, happenings=_narrow
+)
 MIXED = {
-    "signals: origin's agent": _signalled(("cone drop", "cone drop"), check_agree, 150.0, origins=("B",), traffic=IDLE),
-    "signals: agent that polls": _signalled(("cone drop", "cone drop"), check_agree, 80.0, polling=("B",), traffic=IDLE),
+    "signals: origin's agent": _signalled(
+        ("cone drop", "cone drop"), check_agree, 150.0, origins=("B",), traffic=IDLE
+    ),
+    "signals: agent that polls": _signalled(
+        ("cone drop", "cone drop"), check_agree, 80.0, polling=("B",), traffic=IDLE
+    ),
     "hub of the origin for a while": _signalled(
-        ("cone drop", "cone reject"), check_agree, 150.0, happenings=partial(_strike, "hub of the origin for a while")
+        ("cone drop", "cone reject"),
+        check_agree,
+        150.0,
+        happenings=partial(_strike, "hub of the origin for a while"),
     ),
 }
 COST = {
@@ -259,8 +314,9 @@ COST = {
         happenings=partial(_count, 30.0, _idle), signals=True, traffic=IDLE, loss=0.0,
     ),
     "quiet when hopeless": Scenario(
-        ("symmetric drop", "symmetric drop"), check_costs, 3600.0 + HOPELESS_SPAN_S, Settings(refresh=Policy.OFF),
-        happenings=partial(_count, 3600.0, _quiet), signals=True, traffic=IDLE, loss=0.0,
+        ("symmetric drop", "symmetric drop"), check_costs, 3600.0 + HOPELESS_SPAN_S,
+        Settings(refresh=Policy.OFF), happenings=partial(_count, 3600.0, _quiet), signals=True, traffic=IDLE,
+        loss=0.0,
     ),
     "six at once": Scenario(
         ("symmetric drop",) * 6, check_costs, 60.0,

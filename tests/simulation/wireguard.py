@@ -155,8 +155,8 @@ class Device:
 
     A `forwarding` device passes packets for other VPN addresses on, as the hub does. `on_packet(inner)`
     gets those for this one. `version` grows whenever something changed that `wg show dump` prints.
-    `clock_ahead_s` is how far the node's clock is wrong, which goes into its initiations: no peer takes one that is
-    not newer than the newest it has seen.
+    `clock_ahead_s` is how far the node's clock is wrong, which goes into its initiations: no peer takes one
+    that is not newer than the newest it has seen.
     """
 
     def __init__(

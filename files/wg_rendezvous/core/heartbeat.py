@@ -2,8 +2,8 @@
 # Copyright the rendezvous.wireguard authors
 """Which heartbeats of a link were answered, and since when none was.
 
-Silence alone proves nothing: a peer with nothing to send is silent (DESIGN fact 13), and received bytes prove a
-session, not a path (fact 4).  A heartbeat that is answered through a promoted link proves the path in both
+Silence alone proves nothing: a peer with nothing to send is silent (DESIGN fact 13), and received bytes prove
+a session, not a path (fact 4).  A heartbeat that is answered through a promoted link proves the path in both
 directions, and one that is not, again and again, disproves it.
 """
 

@@ -2,8 +2,9 @@
 # Copyright the rendezvous.wireguard authors
 """What an agent knows of its hub: whether it takes signals, whether the stream is open, whether it answers.
 
-A hub with `/v1` is heard through the stream, and asked by a heartbeat and a registration when there is a reason.
-A hub of the origin is asked in every pass (`loop`).  Which of the two it is shows when the stream is opened.
+A hub with `/v1` is heard through the stream, and asked by a heartbeat and a registration when there is a
+reason. A hub of the origin is asked in every pass (`loop`).  Which of the two it is shows when the stream is
+opened.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ SILENT_S = 1.0
 RECONNECT_S = 0.2
 RECONNECT_MAX_S = 13.0
 LOOK_AGAIN_PASSES = 5
-"""After so many passes a hub of the origin is asked again whether it takes signals: it may be another one by now."""
+"""After so many passes a hub of the origin is asked again whether it takes signals: it may be another one by
+now."""
 
 
 class Kind(enum.Enum):
@@ -38,8 +40,8 @@ class Kind(enum.Enum):
 
 
 class Hub:
-    """The hub of `node`.  `registration(peers)` makes what is to be registered: with the links to these peers,
-    None: all that are promoted."""
+    """The hub of `node`.  `registration(peers)` makes what is to be registered: with the links to these
+    peers, None: all that are promoted."""
 
     def __init__(self, node: Node, registration: Callable[[Iterable[str] | None], Registration]) -> None:
         self.node = node

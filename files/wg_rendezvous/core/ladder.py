@@ -2,8 +2,8 @@
 # Copyright the rendezvous.wireguard authors
 """Which candidate pairs a rendezvous tries, and in which order: the cheapest first (DESIGN section 5).
 
-Host candidates where both peers are behind one reflexive address, or have IPv6; then the reflexive endpoints, those that
-the hub sees.  When all have failed there are the restart condition (`refresh`) and the relay.
+Host candidates where both peers are behind one reflexive address, or have IPv6; then the reflexive endpoints,
+those that the hub sees.  When all have failed there are the restart condition (`refresh`) and the relay.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 # Copyright the rendezvous.wireguard authors
 """The links of one agent to the peers that send signals (`rendezvous` tells what happens to one of them).
 
-Signals, the device and the heartbeats become events of a pair's machine here, and its effects become changes of
-the device, signals and heartbeats.  Every wait scales with the measured round trip to the hub.
+Signals, the device and the heartbeats become events of a pair's machine here, and its effects become changes
+of the device, signals and heartbeats.  Every wait scales with the measured round trip to the hub.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ OF_CONTROLLED = frozenset({OPENED, VERIFIED})
 
 
 class Pairs:
-    """The links of `node`, whose hub is `hub`, to peers that send signals.  `instance` is the random id of this
-    run, 16 hexadecimal digits or more; sessions are counted from it."""
+    """The links of `node`, whose hub is `hub`, to peers that send signals.  `instance` is the random id of
+    this run, 16 hexadecimal digits or more; sessions are counted from it."""
 
     def __init__(self, node: Node, hub: Hub, instance: str) -> None:
         self.node = node
@@ -201,10 +201,14 @@ class Pairs:
         pair.rungs, pair.unproven, pair.refusals = [], 0, 0
         if pair.phase is Phase.RELAYED:
             pair.retry_at = now_s
-        elif pair.rung is not None and pair.rung.strategy == REFLEXIVE and pair.view is not None:
-            if pair.rung.yours != pair.view.endpoint:
-                pair.why = f"the hub sees it at {pair.view.endpoint} now"
-                self._feed(pair, PairEvent.MISSED, now_s)
+        elif (
+            pair.rung is not None
+            and pair.rung.strategy == REFLEXIVE
+            and pair.view is not None
+            and pair.rung.yours != pair.view.endpoint
+        ):
+            pair.why = f"the hub sees it at {pair.view.endpoint} now"
+            self._feed(pair, PairEvent.MISSED, now_s)
 
     def refuse(self, peer: str, why: str, now_s: float) -> None:
         """There is to be no link to this peer."""
@@ -399,7 +403,8 @@ class Pairs:
                 pair.rungs, pair.retry_at = [], now_s
 
     def network_changed(self, now_s: float) -> None:
-        """This node has other addresses: every direct link may have lost its path, every other may be possible."""
+        """This node has other addresses: every direct link may have lost its path, every other may be
+        possible."""
         for pair in self.pairs.values():
             if pair.phase is Phase.DIRECT:
                 pair.why = "this node's addresses have changed"

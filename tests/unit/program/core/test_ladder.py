@@ -54,7 +54,10 @@ def test_an_endpoint_that_is_not_acceptable_is_not_tried() -> None:
 
 
 @given(
-    st.lists(st.ip_addresses().map(lambda one: f"[{one}]:51820" if one.version == 6 else f"{one}:51820"), max_size=8),
+    st.lists(
+        st.ip_addresses().map(lambda one: f"[{one}]:51820" if one.version == 6 else f"{one}:51820"),
+        max_size=8,
+    ),
     st.sampled_from(["203.0.113.1:1", "203.0.113.2:1"]),
 )
 def test_whatever_a_peer_claims_few_addresses_are_tried_and_all_of_them_are_named(

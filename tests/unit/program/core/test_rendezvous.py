@@ -113,7 +113,10 @@ def test_no_order_of_events_moves_traffic_without_a_handshake(order: list[PairEv
         assert not link.promoted or shaken or adopted
 
 
-@given(st.lists(st.sampled_from(list(PairEvent)), max_size=60), st.sampled_from([PairEvent.WITHDRAW, PairEvent.STOP]))
+@given(
+    st.lists(st.sampled_from(list(PairEvent)), max_size=60),
+    st.sampled_from([PairEvent.WITHDRAW, PairEvent.STOP]),
+)
 def test_from_everywhere_there_is_a_way_back(order: list[PairEvent], last: PairEvent) -> None:
     link = pair()
     for event in order:
