@@ -38,9 +38,11 @@ def main() -> int:
         bench = Bench(
             program, Path(directory), options.runs, options.slow_runs, options.hub_stopped_s, results
         )
-        for name in options.only:
-            measure(bench, name)
-    print(results.table())
+        try:
+            for name in options.only:
+                measure(bench, name)
+        finally:
+            print(results.table(), flush=True)
     return 1 if results.failures or results.missed() else 0
 
 

@@ -64,7 +64,10 @@ def add_end(network: Network, number: int, private_key: str) -> str:
     """One more interface on the second node; INTERFACE=ADDRESS."""
     node = network.nodes[1]
     interface, address, table = f"wg{number}", f"192.168.7.{number + 20}", str(1000 + number)
-    node.start("wireguard-go", "--foreground", interface, environment={"LOG_LEVEL": "error"})
+    log = (node.directory / f"{interface}.log").open("w")
+    node.start(
+        "wireguard-go", "--foreground", interface, stdout=log, stderr=log, environment={"LOG_LEVEL": "error"}
+    )
     wait_until(lambda: has_socket(node, interface), 10, f"{interface} is there")
     key_file = f"/run/{interface}.key"
     node.run("sh", "-c", f"umask 077; cat > {key_file}", stdin=private_key + "\n")

@@ -380,7 +380,7 @@ def test_a_peer_that_the_admin_takes_over_is_theirs_as_it_stands(make_pair: Make
     peer = f"\n[Peer]\nPublicKey = {b.public_key}\nAllowedIPs = {b.address}/32\nPersistentKeepalive = 25\n"
     a.run("sh", "-c", "cat >> /etc/wireguard/wg0.conf", stdin=peer)
     a.sync_file()
-    pair.agents[0].wait_until_said("the link is given up", 10)
+    pair.agents[0].wait_until_said("the peer is the admin's now", 10)
     before = entry(a, b.public_key)
     assert pair.agents[0].end() == 0
     assert entry(a, b.public_key) == before
