@@ -391,7 +391,7 @@ class SignalClient:
         elif kind == "registered":
             self._deliver(events.Registered(*rest))
         elif kind == "undeliverable":
-            self._deliver(events.SignalFailed(*rest, undeliverable=True, reason="it has no stream"))
+            self._deliver(events.SignalFailed(rest[0], rest[1], undeliverable=True, reason="no stream"))
 
     def register(self, registration: Registration) -> None:
         """`Register`."""
