@@ -47,21 +47,13 @@ class Signalling:
         self._pool = Pool(base)
         self._lanes: dict[str, asyncio.Task[None]] = {}
         self._stream: asyncio.Task[None] | None = None
-        self._number = 0
 
     def open_stream(self, registration: actions.Registration) -> None:
         """Register and open a stream; an older one is closed, and delivers nothing any more."""
-        self._number += 1
-        number = self._number
-
-        def deliver(event: events.Event) -> None:
-            if number == self._number:
-                self._deliver(event)
-
         if self._stream is not None:
             self._stream.cancel()
         # A hub of the origin may serve one connection at a time: no other one before it knows `/v1`.
-        stream = hub_stream.run(self._base, registration, self._pool.renew, deliver)
+        stream = hub_stream.run(self._base, registration, self._pool.renew, self._deliver)
         self._stream = asyncio.ensure_future(stream)
 
     def register(self, registration: actions.Registration) -> None:
@@ -83,7 +75,6 @@ class Signalling:
 
     async def close(self) -> None:
         """End everything that is under way."""
-        self._number += 1
         tasks = [*self._lanes.values(), *([self._stream] if self._stream else [])]
         for task in tasks:
             task.cancel()

@@ -218,23 +218,24 @@ IN_A_NAMESPACE = """
 import asyncio, subprocess, sys
 from wg_rendezvous.agent.netlink import Changes
 
+async def quiet(spoken):
+    while spoken.is_set():
+        spoken.clear()
+        await asyncio.sleep(0.3)
+
 async def main():
     spoken = asyncio.Event()
     changes = Changes(spoken.set)
     changes.open()
     for command in (
-        "link add probe0 type veth peer name probe1", "link set probe1 up",
-        "link set probe0 up", "addr add 10.9.9.9/24 dev probe0",
-        "addr add fd09::9/64 dev probe0", "route add 10.99.0.0/16 dev probe0", "link del probe0",
+        "link add probe0 type veth peer name probe1", "link set probe1 addrgenmode none up",
+        "link set probe0 addrgenmode none up", "addr add 10.9.9.9/24 dev probe0",
+        "addr add fd09::9/64 dev probe0 nodad", "route add 10.99.0.0/16 dev probe0", "link del probe0",
     ):
-        await asyncio.sleep(0.1)
-        spoken.clear()
+        await quiet(spoken)
         subprocess.run(["ip", *command.split()], check=True)
-        await asyncio.wait_for(spoken.wait(), 5)
-    await asyncio.sleep(0.1)
-    spoken.clear()
-    await asyncio.sleep(0.2)
-    assert not spoken.is_set()
+        await asyncio.wait_for(spoken.wait(), 2)
+    await asyncio.wait_for(quiet(spoken), 5)
     changes.close()
 
 asyncio.run(main())

@@ -18,6 +18,10 @@ from wg_rendezvous import heartbeat
 from wg_rendezvous.listeners import ListenError
 
 LOOPBACK_MTU_BYTES = int(Path("/sys/class/net/lo/mtu").read_text())
+MTU_DISCOVER = {
+    "127.0.0.1": (socket.IPPROTO_IP, heartbeat.IP_MTU_DISCOVER),
+    "::1": (socket.IPPROTO_IPV6, heartbeat.IPV6_MTU_DISCOVER),
+}
 NUMBERS = st.integers(0, 2**64 - 1)
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="SO_BINDTODEVICE needs root on older kernels")
 
@@ -110,6 +114,9 @@ async def test_a_padded_ping_fills_the_mtu_and_is_never_fragmented(
     beats = await listen(host)
     mtu_bytes = LOOPBACK_MTU_BYTES
     assert beats.largest_bytes() == mtu_bytes - headers_bytes
+    assert beats._transport is not None
+    own = beats._transport.get_extra_info("socket")
+    assert own.getsockopt(*MTU_DISCOVER[host]) == heartbeat.PMTUDISC_DO
 
 
 @as_root

@@ -1,17 +1,28 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
-"""From the core's words to those of `wg`, and what an agent needs before it can start."""
+"""From the core's words to those of `wg`, what an agent needs before it can start, and its loop."""
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from wg_rendezvous._wireguard.dump import Device, Peer
 from wg_rendezvous.agent import runner
-from wg_rendezvous.core import events
+from wg_rendezvous.agent.signalling import Signalling as RealSignalling
+from wg_rendezvous.agent.storage import Storage
+from wg_rendezvous.config import AgentOptions
+from wg_rendezvous.core import actions, events
 from wg_rendezvous.core.actions import PeerChange
+from wg_rendezvous.core.mesh import Mesh
+from wg_rendezvous.heartbeat import Beats as RealBeats
 from wg_rendezvous.wg.device import PeerCommand
 
 KEY = "//////////////////////////////////////////8="
@@ -68,3 +79,153 @@ def test_a_node_where_the_agent_cannot_work_is_told_why(
 )
 def test_whoever_probes_by_statusz_is_answered_at_once(event: events.Event, asks: bool) -> None:
     assert runner.asks_for_statusz(event) == asks
+
+
+# --- the loop ---
+
+
+class Core:
+    """Stands in for the mesh: notes what it is given, answers as the test says, wants ticks at once."""
+
+    def __init__(self) -> None:
+        self.given: list[events.Event] = []
+        self.answers: dict[type, list[actions.Action]] = {}
+        self.quiet = False
+        self.wakeup_s = 0.0
+
+    def handle(self, event: events.Event, _now_s: float) -> list[actions.Action]:
+        self.given.append(event)
+        return self.answers.pop(type(event), [])
+
+    def wakeup_at(self, _now_s: float) -> float:
+        return self.wakeup_s
+
+
+class Signalling:
+    """Stands in for the hub's `/v1`."""
+
+    def __init__(self) -> None:
+        self.opened: list[actions.Registration] = []
+
+    def open_stream(self, registration: actions.Registration) -> None:
+        self.opened.append(registration)
+
+    async def finish(self, _timeout_s: float) -> None:
+        pass
+
+
+class Beats:
+    """Stands in for the heartbeats."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[Any, ...]] = []
+
+    def ping(self, *ping: Any) -> None:
+        self.sent.append(ping)
+
+    def largest_bytes(self) -> int:
+        return 1392
+
+
+@pytest.fixture
+async def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> runner.Agent:
+    """An agent with stand-ins for all that it talks to."""
+    monkeypatch.setattr(runner, "Storage", lambda name: Storage(name, tmp_path / "run", tmp_path / "lib"))
+    made = runner.Agent(AgentOptions("wg0", "http://127.0.0.1:9", listen_port=8081))
+    made._events = asyncio.Queue()
+    made.mesh = cast("Mesh", Core())
+    made.signalling = cast("RealSignalling", Signalling())
+    made._beats = cast("RealBeats", Beats())
+    return made
+
+
+def core(agent: runner.Agent) -> Core:
+    return cast("Core", agent.mesh)
+
+
+async def test_any_number_of_events_does_not_keep_the_time_from_passing(agent: runner.Agent) -> None:
+    for _ in range(10):
+        agent._deliver(events.HubSilent("no"))
+    for _ in range(10):
+        await agent._step(None)
+    assert core(agent).given.count(events.Tick()) == 10
+    assert core(agent).given.count(events.HubSilent("no")) == 10
+
+
+async def test_what_an_older_stream_left_is_not_delivered_after_a_newer_was_opened(
+    agent: runner.Agent,
+) -> None:
+    registration = actions.Registration("00" * 16, ())
+    core(agent).answers[events.HubSilent] = [actions.OpenStream(registration)]
+    of_others: list[events.Event] = [events.ProbeMissed("bob", 1, "no"), events.AddressesSeen(("10.0.0.2",))]
+    agent._deliver(events.HubSilent("no"))
+    agent._deliver(events.StreamClosed("broken"))
+    agent._deliver(of_others[0])
+    agent._deliver(events.PeerGone("bob"))
+    agent._deliver(of_others[1])
+    for _ in range(3):
+        await agent._step(None)
+    assert cast("Signalling", agent.signalling).opened == [registration]
+    assert [event for event in core(agent).given if event != events.Tick()] == [
+        events.HubSilent("no"),
+        *of_others,
+    ]
+
+
+async def test_a_heartbeat_goes_to_the_peers_port_or_to_the_hubs_and_its_answer_comes_back(
+    agent: runner.Agent,
+) -> None:
+    core(agent).answers[events.Tick] = [
+        actions.SendBeat("bob", "192.168.7.6", 7),
+        actions.SendBeat(None, "192.168.7.1", 8, padded=True),
+    ]
+    await agent._handle(events.Tick())
+    assert cast("Beats", agent._beats).sent == [("192.168.7.6", 7, None, None), ("192.168.7.1", 8, 1392, 9)]
+    agent._on_pong("192.168.7.5", 7)
+    agent._on_pong("192.168.7.6", 7)
+    agent._on_pong("192.168.7.6", 7)
+    answer = agent._events.get_nowait()
+    assert isinstance(answer, events.BeatAnswered)
+    assert (answer.peer, answer.number) == ("bob", 7)
+    assert agent._events.empty()
+
+
+async def test_an_agent_that_is_ended_waits_until_its_links_are_withdrawn(agent: runner.Agent) -> None:
+    async def other_end() -> None:
+        await asyncio.sleep(0.1)
+        agent._deliver(events.SignalReceived("bob", {"type": "withdrawn"}))
+        await asyncio.sleep(0)
+        core(agent).quiet = True
+
+    core(agent).wakeup_s = runner.now_s() + 100
+    confirming = asyncio.ensure_future(other_end())
+    await asyncio.wait_for(agent._withdraw(), 0.9)
+    await confirming
+    assert core(agent).given == [
+        events.Stopping(hub_answers=False),
+        events.SignalReceived("bob", {"type": "withdrawn"}),
+        events.Stopped(),
+    ]
+
+
+async def test_an_agent_that_is_ended_does_not_wait_for_ever(
+    agent: runner.Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "WITHDRAW_S", 0.2)
+    await asyncio.wait_for(agent._withdraw(), 5)
+    assert core(agent).given[0] == events.Stopping(hub_answers=False)
+    assert core(agent).given[-1] == events.Stopped()
+
+
+def test_nothing_that_takes_long_to_import_is_needed_to_open_a_stream() -> None:
+    """DESIGN fact 19: an agent's start is what a join takes longest for."""
+    script = "import sys, wg_rendezvous.agent; print(*sys.modules)"
+    files = Path(runner.__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(files)},
+    )
+    assert not {"aiohttp", "prometheus_client", "yarl", "multidict", "http.client"} & set(done.stdout.split())

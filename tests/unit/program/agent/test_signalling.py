@@ -343,12 +343,14 @@ async def test_signals_use_a_connection_that_is_ready_and_is_not_the_streams(
     assert hub.connections["POST"][0] not in hub.connections["GET"]
 
 
-async def test_a_signal_is_on_its_way_before_the_loop_goes_on(client: Client) -> None:
+async def test_a_signal_is_on_its_way_before_the_loop_goes_on(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await client.open()
     await asyncio.sleep(0.05)
-    written: list[bytes] = []
+    written: list[Any] = []
     connection = client.signalling._pool._idle[0]
-    connection._writer.transport.write = written.append  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(connection._writer.transport, "write", written.append)
     client.signal(BOB)
     assert written[0].startswith(b"POST /v1/signal/%2F%2F")
 
