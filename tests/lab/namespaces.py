@@ -70,10 +70,9 @@ def swept_when_this_process_ends() -> Iterator[None]:
     sweeper = subprocess.Popen(
         [sys.executable, __file__, str(os.getpid())], stdin=subprocess.PIPE, start_new_session=True
     )
-    try:
-        yield
-    finally:
-        sweeper.communicate(NOTHING_LEFT, timeout=TIMEOUT_S)
+    yield
+    # Not if an exception ends us: then nobody else has removed anything.
+    sweeper.communicate(NOTHING_LEFT, timeout=TIMEOUT_S)
 
 
 class CommandFailedError(AssertionError):
