@@ -16,7 +16,7 @@ import socket
 import struct
 import sys
 import urllib.parse
-from typing import Any
+from typing import Any, cast
 
 PORT = 8080
 BEAT = struct.Struct("!4sBBHQ")
@@ -27,8 +27,8 @@ class Beats(asyncio.DatagramProtocol):
     """Answers pings."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self.transport = transport
+        # Before Python 3.12 asyncio's own datagram transport is no asyncio.DatagramTransport.
+        self.transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
         magic, version, kind, _, number = BEAT.unpack_from(data)
