@@ -16,7 +16,7 @@ from tests.simulation.scenarios import SCENARIOS, simulate_all
 from tests.simulation.signalled import HOPELESS_SIGNALLED, JOIN, REPAIR
 from tests.simulation.test_restart_condition import cases
 
-from wg_rendezvous.core import pairs
+from wg_rendezvous.core import vigil
 from wg_rendezvous.core.events import HubAnswered, PeerRecord
 from wg_rendezvous.core.link import TRANSITIONS, Effect, LinkEvent, State
 from wg_rendezvous.core.loop import Loop
@@ -215,5 +215,5 @@ def test_demotion_while_the_hub_is_silent_is_noticed(monkeypatch: pytest.MonkeyP
 
 
 def test_heartbeats_that_are_not_sent_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairs, "BEAT_TRAFFIC_S", 30.0)
+    monkeypatch.setattr(vigil, "BEAT_TRAFFIC_S", 30.0)
     check_some_fails(REPAIR, "without a path|not direct again")

@@ -65,6 +65,11 @@ class Hub:
         """The smoothed round trip to the hub, 0 before the first."""
         return self.watch.rtt_s or 0.0
 
+    @property
+    def signal_trips_s(self) -> float:
+        """What a signal and its answer take, for want of a measurement: twice the way to the hub and back."""
+        return 2 * self.rtt_s
+
     def start(self, now_s: float) -> None:
         """Open the first stream."""
         self._open(now_s)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-UNPROVEN_PACKETS_PER_S = 30.0
+UNPROVEN_PACKETS_PER_S, UNPROVEN_AT_ONCE = 20.0, 10.0
+"""In no second more than 30: those that are kept, and those that come meanwhile."""
 ROUNDING = 1e-6
 """What `available_at` may be early by, in tokens."""
 
@@ -20,7 +21,7 @@ class TokenBucket:
     """
 
     rate_per_s: float = UNPROVEN_PACKETS_PER_S
-    burst: float = UNPROVEN_PACKETS_PER_S
+    burst: float = UNPROVEN_AT_ONCE
     filled_at: float = 0.0
 
     def __post_init__(self) -> None:

@@ -32,6 +32,7 @@ from .signals import (
     SignalError,
     parse,
 )
+from .vigil import RETRY_DIRECT_FOR_S, Vigil
 
 WATCH_EVERY_S = 0.05
 TRAFFIC_WATCH_S = 0.5
@@ -41,30 +42,11 @@ IDLE_WATCH_S = 2.0
 OFFERED_S = 1.0
 KNOCKING_S = 0.8
 STAGGER_S = 0.1
-PROVISIONAL_S = 1.0
 WITHDRAW_EVERY_S = 0.25
 WITHDRAWING_S = 10.0
 """The waits of a rendezvous; more where the round trip to the hub is long."""
 
-BEAT_PROVISIONAL_S = 0.1
-BEAT_DOUBTFUL_S = 0.2
-BEAT_TRAFFIC_S = 0.4
-BEAT_IDLE_S = 30.0
-BEAT_PADDED_S = 60.0
-PROBE_EVERY_S = 1.0
-"""Between two heartbeats of a link, by what it is; an agent that does not run is asked by TCP instead."""
-MISSED_S = 0.4
-SILENT_S = 1.2
-NARROW_MISSES = 5
-BLIND_EVERY_S = 2.0
-TRAFFIC_LINGERS_S = 2.0
-KEEPALIVES_BYTES = 64
-"""More than this, heartbeats not counted, is traffic: a keepalive is 32 bytes."""
-HANDSHAKE_EVERY_S, HANDSHAKE_BYTES = 115.0, 148 + 92 + 32
-"""A session is renewed after 120 s, which is no traffic either."""
-
 RETRY_DIRECT_S = 3.0
-RETRY_DIRECT_FOR_S = 600.0
 LOST_TRIES = 5
 """A path that was lost and is not back after so many tries may need a fresh port, like one that never was."""
 QUICK_TRIES = 10
@@ -102,9 +84,7 @@ class Pairs:
         """By reason, how many signals were not acted on."""
         self.stopping = False
         self._session = int(instance[:16], 16)
-        self._number = 0
-        self._beat_bytes: Mapping[str, tuple[int, int]] = {}
-        self._beats_before: dict[str, tuple[int, int]] = {}
+        self._vigil = Vigil(node, hub, self._feed)
         self._logged: set[tuple[str, str]] = set()
         self._dirty: set[str] = set()
         self._report_at: float | None = None
@@ -119,8 +99,8 @@ class Pairs:
             Effect.READ: self._read,
             Effect.PROMOTE: self._promote,
             Effect.PROMOTE_LATER: self._promote_later,
-            Effect.BEAT: self._beat,
-            Effect.CONFIRM: self._confirm,
+            Effect.BEAT: self._vigil.beat,
+            Effect.CONFIRM: self._vigil.confirm,
             Effect.ASK: self._ask,
             Effect.REMOVE: self._remove,
             Effect.FAIL: self._fail,
@@ -146,7 +126,7 @@ class Pairs:
         entry = self.node.device.peers.get(peer)
         if entry is not None and peer in self.node.owned:
             if address in entry.allowed_ips:
-                self._count(pair, entry)
+                self._vigil.count(pair, entry)
                 self._feed(pair, PairEvent.ADOPTED, now_s)
             else:
                 self.node.remove(peer)
@@ -313,20 +293,12 @@ class Pairs:
     def beat_answered(self, peer: str, number: int, rtt_s: float, now_s: float) -> None:
         """A heartbeat was answered."""
         pair = self.pairs.get(peer)
-        if pair is None or not pair.promoted or not pair.watch.answered(number, rtt_s, now_s):
-            return
-        if pair.phase is not Phase.DIRECT:
-            pair.why = "it answers through the link"
-            pair.direct_until = now_s + RETRY_DIRECT_FOR_S
-            pair.tries = pair.refusals = 0
-            self.node.refresh.succeeded(peer)
-        if pair.watch.wide:
-            pair.unproven = 0
-        self._feed(pair, PairEvent.ANSWERED, now_s)
+        if pair is not None and pair.promoted:
+            self._vigil.answered(pair, number, rtt_s, now_s)
 
     def device_seen(self, event: events.DeviceSeen, now_s: float) -> None:
         """Look for handshakes, for traffic, and for what something else changed."""
-        self._beat_bytes = event.beat_bytes
+        self._vigil.beat_bytes = event.beat_bytes
         for peer in event.configured & self.node.owned.keys() & self.pairs.keys():
             del self.node.owned[peer]
             self.node.say("warning", "the peer is the admin's now", peer=peer)
@@ -338,37 +310,15 @@ class Pairs:
             elif pair.promoted and (entry is None or pair.address not in entry.allowed_ips):
                 self._lost(pair, entry, now_s)
             elif pair.promoted and entry is not None:
-                self._look_for_traffic(pair, entry, now_s)
+                self._vigil.look_for_traffic(pair, entry, now_s)
 
     def _look_for_handshake(self, pair: Pair, entry: Peer | None, now_s: float) -> None:
         if entry is None:
             self._lost(pair, entry, now_s)
         elif entry.latest_handshake_at and pair.phase is not Phase.PROMOTING:
             pair.why = f"handshake with {entry.endpoint}; the other end is awaited"
-            self._count(pair, entry)
+            self._vigil.count(pair, entry)
             self._feed(pair, PairEvent.HANDSHAKE, now_s)
-
-    def _look_for_traffic(self, pair: Pair, entry: Peer, now_s: float) -> None:
-        """Bytes that are neither heartbeats nor keepalives nor a handshake."""
-        rx_before, tx_before, handshake_before = pair.rx_bytes, pair.tx_bytes, pair.handshake_at
-        beats_before = self._beats_before.get(pair.peer, (0, 0))
-        beats = self._count(pair, entry)
-        rx = entry.rx_bytes - rx_before - (beats[0] - beats_before[0])
-        tx = entry.tx_bytes - tx_before - (beats[1] - beats_before[1])
-        if entry.latest_handshake_at != handshake_before:
-            pair.shaken_at = now_s
-            return
-        due = now_s - pair.shaken_at >= HANDSHAKE_EVERY_S  # one of its messages may be in this reading
-        if max(rx, tx) > KEEPALIVES_BYTES + (HANDSHAKE_BYTES if due else 0):
-            pair.traffic_at = now_s
-
-    def _count(self, pair: Pair, entry: Peer) -> tuple[int, int]:
-        """Remember the counters; returns those of the heartbeats."""
-        beats = self._beat_bytes.get(pair.address.partition("/")[0], (0, 0))
-        pair.rx_bytes, pair.tx_bytes = entry.rx_bytes, entry.tx_bytes
-        pair.handshake_at = entry.latest_handshake_at
-        self._beats_before[pair.peer] = beats
-        return beats
 
     def _lost(self, pair: Pair, entry: Peer | None, now_s: float) -> None:
         """Something else changed our peer."""
@@ -457,64 +407,9 @@ class Pairs:
         if _due(pair.repeat_at, now_s):
             self._feed(pair, PairEvent.REPEAT, now_s)
         if pair.promoted:
-            self._watch(pair, now_s)
+            self._vigil.watch(pair, now_s)
         elif self._may_start(pair, now_s) and self.node.bucket.take(PACKETS_PER_KNOCK, now_s):
             self._start(pair, now_s)
-
-    def _watch(self, pair: Pair, now_s: float) -> None:
-        """Judge a promoted link by its heartbeats, and send the next one when it is due."""
-        since = pair.watch.waiting_since()
-        if pair.phase is Phase.PROVISIONAL and now_s - pair.since_at >= self._provisional_s:
-            pair.why = "there was a handshake, but nothing came back through the link"
-            self._feed(pair, PairEvent.SILENT, now_s)
-        elif pair.phase is Phase.DIRECT and since is not None and now_s - since >= self._missed_s(pair):
-            pair.why = "a heartbeat through the link was not answered"
-            self._feed(pair, PairEvent.MISSED, now_s)
-        elif pair.phase is Phase.DOUBTFUL and since is not None and now_s - since >= self._silent_s(pair):
-            self._judge_silence(pair, since, now_s)
-        if pair.phase is Phase.DIRECT:
-            self._watch_width(pair, now_s)
-        if pair.promoted and now_s >= self._beat_at(pair, now_s):
-            self._beat(pair, now_s)
-
-    def _judge_silence(self, pair: Pair, since: float, now_s: float) -> None:
-        if self.hub.heard_at > since:
-            pair.why = f"heartbeats through the link were not answered for {now_s - since:.1f} s"
-            self._feed(pair, PairEvent.SILENT, now_s)
-        elif now_s - pair.blind_at >= BLIND_EVERY_S:
-            pair.blind_at = now_s
-            pair.why = "neither the peer nor the hub answers: it is opened again, with what is known"
-            self._feed(pair, PairEvent.SILENT_BLIND, now_s)
-
-    def _watch_width(self, pair: Pair, now_s: float) -> None:
-        """Large packets too?  Asked after a promotion, and once a minute under traffic."""
-        since = pair.watch.padded_since()
-        if since is not None and now_s - since >= self._missed_s(pair) and pair.watch.answered_at > since:
-            if pair.watch.padded_missed() >= NARROW_MISSES:
-                pair.why = "path MTU below the interface's: small heartbeats are answered, large ones are not"
-                self._feed(pair, PairEvent.NARROW, now_s)
-            else:
-                self._confirm(pair, now_s)
-        elif self._has_traffic(pair, now_s) and now_s - pair.watch.padded_at >= BEAT_PADDED_S:
-            self._confirm(pair, now_s)
-
-    def _beat_at(self, pair: Pair, now_s: float) -> float:
-        """When the next small heartbeat of a promoted link is due."""
-        every_s = BEAT_IDLE_S
-        if pair.phase is Phase.PROVISIONAL:
-            every_s = BEAT_PROVISIONAL_S
-        elif pair.phase is Phase.DOUBTFUL:
-            every_s = BEAT_DOUBTFUL_S
-        elif self._has_traffic(pair, now_s):
-            every_s = BEAT_TRAFFIC_S
-        elif not pair.controlling:
-            return float("inf")  # of an idle link one end is enough
-        if not pair.signals and pair.phase is not Phase.PROVISIONAL:
-            every_s = max(every_s, PROBE_EVERY_S)
-        return pair.watch.sent_at + every_s
-
-    def _has_traffic(self, pair: Pair, now_s: float) -> bool:
-        return now_s - pair.traffic_at <= TRAFFIC_LINGERS_S
 
     def _may_start(self, pair: Pair, now_s: float) -> bool:
         return self._wants_start(pair) and _due(pair.retry_at, now_s) and now_s >= self._hold_until
@@ -546,7 +441,7 @@ class Pairs:
 
     def watching(self, now_s: float) -> bool:
         """Whether links carry traffic, so that the hub is to be watched too."""
-        return any(pair.promoted and self._has_traffic(pair, now_s) for pair in self.pairs.values())
+        return any(pair.promoted and self._vigil.has_traffic(pair, now_s) for pair in self.pairs.values())
 
     def watch_every_s(self, now_s: float) -> float | None:
         """How often the device has to be read."""
@@ -565,48 +460,11 @@ class Pairs:
             dues = (pair.expires_at, pair.knock_due_at, pair.promote_due_at, pair.repeat_at)
             times += [at for at in dues if at is not None]
             if pair.promoted:
-                times += self._watch_ats(pair, now_s)
+                times += self._vigil.due_ats(pair, now_s)
             elif self._wants_start(pair) and pair.retry_at is not None:
                 tokens_at = self.node.bucket.available_at(PACKETS_PER_KNOCK, now_s)
                 times.append(max(pair.retry_at, self._hold_until, tokens_at))
         return max(now_s, min(times, default=float("inf")))
-
-    def _watch_ats(self, pair: Pair, now_s: float) -> list[float]:
-        times = [self._beat_at(pair, now_s)]
-        since = pair.watch.waiting_since()
-        padded_since = pair.watch.padded_since()
-        if pair.phase is Phase.PROVISIONAL:
-            times.append(pair.since_at + self._provisional_s)
-        elif pair.phase is Phase.DIRECT and since is not None:
-            times.append(since + self._missed_s(pair))
-        elif pair.phase is Phase.DOUBTFUL and since is not None:
-            silent_at = since + self._silent_s(pair)
-            times.append(silent_at if silent_at > now_s else now_s + BEAT_DOUBTFUL_S)
-        if pair.phase is Phase.DIRECT and padded_since is not None:
-            times.append(max(padded_since + self._missed_s(pair), now_s + WATCH_EVERY_S))
-        return times
-
-    # -- waits, by the measured round trips -------------------------------------------------
-
-    @property
-    def _trips_s(self) -> float:
-        """What a signal and its answer take, for want of a measurement: twice the way to the hub and back."""
-        return 2 * self.hub.rtt_s
-
-    @property
-    def _provisional_s(self) -> float:
-        return PROVISIONAL_S + self._trips_s
-
-    def _missed_s(self, pair: Pair) -> float:
-        return max(MISSED_S, 3 * (pair.watch.rtt_s or self._trips_s))
-
-    def _silent_s(self, pair: Pair) -> float:
-        slow_s = 0.0 if pair.signals else self._probe_s(pair)
-        return max(SILENT_S, 5 * (pair.watch.rtt_s or self._trips_s)) + slow_s
-
-    def _probe_s(self, pair: Pair) -> float:
-        """TCP's handshake is a round trip more."""
-        return max(PROBE_EVERY_S, 4 * (pair.watch.rtt_s or self._trips_s))
 
     # -- effects ----------------------------------------------------------------------------
 
@@ -625,11 +483,11 @@ class Pairs:
     def _entered(self, pair: Pair, now_s: float) -> None:
         """What is awaited in the new phase, and until when."""
         if pair.phase is Phase.OFFERED:
-            pair.expires_at = now_s + max(OFFERED_S, 3 * self._trips_s)
+            pair.expires_at = now_s + max(OFFERED_S, 3 * self.hub.signal_trips_s)
         elif pair.phase is Phase.WITHDRAWING:
             pair.expires_at = now_s + WITHDRAWING_S
         elif pair.phase in TRYING and pair.phase is not Phase.PROMOTING:
-            pair.expires_at = now_s + max(KNOCKING_S, 3 * self._trips_s)
+            pair.expires_at = now_s + max(KNOCKING_S, 3 * self.hub.signal_trips_s)
         if pair.phase is Phase.PROVISIONAL:
             pair.watch.forget()
 
@@ -652,7 +510,7 @@ class Pairs:
                 persistent_keepalive_s=KEEPALIVE_S,
                 allowed_ips=(),
             )
-            pair.expires_at = now_s + max(KNOCKING_S, 3 * self._trips_s)
+            pair.expires_at = now_s + max(KNOCKING_S, 3 * self.hub.signal_trips_s)
 
     def _knock_later(self, pair: Pair, now_s: float) -> None:
         pair.knock_due_at = now_s + max(STAGGER_S, pair.trips_s or 0.0)
@@ -665,26 +523,7 @@ class Pairs:
         self.node.change(pair.peer, persistent_keepalive_s=KEEPALIVE_S, allowed_ips=(pair.address,))
 
     def _promote_later(self, pair: Pair, now_s: float) -> None:
-        pair.promote_due_at = now_s + (pair.trips_s or self._trips_s) / 2
-
-    def _beat(self, pair: Pair, now_s: float) -> None:
-        """A heartbeat now.  Where no agent runs, the kernel answers TCP: it is no reason to demote."""
-        self._number += 1
-        host = pair.address.partition("/")[0]
-        pair.watch.sent(self._number, now_s)
-        if pair.signals or pair.phase is Phase.PROVISIONAL:
-            self.node.do(actions.SendBeat(pair.peer, host, self._number))
-        else:
-            self.node.do(actions.Probe(pair.peer, host, self._number, self._probe_s(pair)))
-
-    def _confirm(self, pair: Pair, now_s: float) -> None:
-        """A padded heartbeat, and a small one beside it."""
-        if pair.signals:
-            self._number += 1
-            pair.watch.sent(self._number, now_s, padded=True)
-            host = pair.address.partition("/")[0]
-            self.node.do(actions.SendBeat(pair.peer, host, self._number, padded=True))
-            self._beat(pair, now_s)
+        pair.promote_due_at = now_s + (pair.trips_s or self.hub.signal_trips_s) / 2
 
     def _ask(self, _pair: Pair, now_s: float) -> None:
         self.hub.ask(now_s)
@@ -771,7 +610,7 @@ class Pairs:
         self._send(pair, Signal(PROMOTE, pair.session))
 
     def _send_withdraw(self, pair: Pair, now_s: float) -> None:
-        pair.repeat_at = now_s + max(WITHDRAW_EVERY_S, 2 * self._trips_s)
+        pair.repeat_at = now_s + max(WITHDRAW_EVERY_S, 2 * self.hub.signal_trips_s)
         pause_s = max(0.0, (pair.retry_at or now_s) - now_s) if pair.unproven else 0.0
         self._send(pair, Signal(WITHDRAW, pair.session, why=pair.why, pause_s=pause_s))
 
