@@ -166,7 +166,7 @@ def _quiet(run: Run, costs: Costs) -> None:
 def _bounded(run: Run, costs: Costs) -> None:
     for agent in run.agents.values():
         most = costs.most_in_a_second(agent.name)
-        assert most <= 60, f"{agent.name} sent {most} packets to unproven addresses in a second"
+        assert most <= 30, f"{agent.name} sent {most} packets to unproven addresses in a second"
 
 
 # What does not get through: handshakes pass and nothing else does
