@@ -7,13 +7,15 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from tests.simulation.engine import Timer
-from tests.simulation.nat import Endpoint, parse_endpoint
+from tests.simulation.nat import Endpoint, Nat, parse_endpoint
+from tests.simulation.signals import SignalClient, SignalHub, answer_pings
 from tests.simulation.stack import Stack
 from tests.simulation.wireguard import Device
-from tests.simulation.world import HUB_ADDRESS, UNIX_TIME_AT_START, VPN, World
+from tests.simulation.world import HUB_ADDRESS, HUB_ENDPOINT, KEEPALIVE_S, UNIX_TIME_AT_START, VPN, World
 
 from wg_rendezvous._wireguard import dump
 from wg_rendezvous.core import actions, events
@@ -25,6 +27,8 @@ HUB_TIMEOUT_S, HUB_TRY_EVERY_S = 5.0, 1.0
 PROBE_TRY_EVERY_S = 0.2
 RESTART_S = 1.0
 """How long the unit of the interface takes to restart."""
+WITHDRAW_S = 1.0
+AGENT_STARTS_S = 0.5
 
 
 def dump_of(device: Device) -> dump.Device:
@@ -58,11 +62,27 @@ class HubModel:
     An endpoint is passed on once it is proven: the peer's handshake or request completed since it changed.
     """
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: Device, signals: bool = False) -> None:
         self.device = device
         self.stack = Stack(device)
         self.stack.serve = self._serve
         self._proven: dict[str, Endpoint] = {}
+        self.signals: SignalHub | None = None
+        if signals:
+            self.signals = SignalHub(self.stack, self.proven)
+            answer_pings(self.stack, self.signals)
+
+    def proven(self) -> dict[str, Endpoint]:
+        """The endpoint of each peer that is believed."""
+        for key, peer in self.device.peers.items():
+            shaken = peer.latest_handshake_at is not None and peer.latest_handshake_at >= peer.endpoint_since
+            heard = any(
+                connection.heard_at >= peer.endpoint_since and self.device.owner(connection.address) is peer
+                for connection in self.stack.connections.values()
+            )
+            if shaken or heard:
+                self._prove(key)
+        return self._proven
 
     def records(self) -> dict[str, events.PeerRecord]:
         """Every online peer."""
@@ -81,10 +101,14 @@ class HubModel:
         if endpoint is not None:
             self._proven[key] = endpoint
 
-    def _serve(self, caller: str) -> dict[str, events.PeerRecord]:
+    def _serve(self, caller: str) -> dict[str, events.PeerRecord] | None:
+        if self.signals is not None and not self.signals.running:
+            return None  # the kernel refuses the connection
         peer = self.device.owner(caller)
         if peer is not None:
             self._prove(peer.key)
+            if self.signals is not None:
+                self.signals.polled_at[peer.key] = self.device.engine.now
         return self.records()
 
 
@@ -110,9 +134,16 @@ class Agent:
     """
 
     def __init__(
-        self, world: World, device: Device, settings: Settings, truths: Mapping[str, str], journal: Journal
+        self,
+        world: World,
+        device: Device,
+        settings: Settings,
+        truths: Mapping[str, str],
+        journal: Journal,
+        signals: bool = False,
     ) -> None:
         self.world = world
+        self.signals = signals
         self.device = device
         self.settings = settings
         self.truths = truths
@@ -128,6 +159,7 @@ class Agent:
         self._tick: Timer | None = None
         self._seen: tuple[int, dump.Device] | None = None
         self._life = 0
+        self._asleep: list[tuple[events.Event, int]] | None = None
         self._doers: dict[type, Callable[[Any], events.Event | None]] = {
             actions.ReadDevice: self._read_device,
             actions.SetPeers: self._set_peers,
@@ -141,7 +173,12 @@ class Agent:
             actions.GreetHub: self._greet_hub,
             actions.ResolveHub: lambda _action: None,
             actions.Probe: self._probe,
+            actions.OpenStream: self._open_stream,
+            actions.Register: self._register,
+            actions.SendSignal: self._send_signal,
+            actions.SendBeat: self._send_beat,
         }
+        self._client = SignalClient(self.stack, partial(self._later, life=0))
         self.mesh = self._new_mesh()
 
     @property
@@ -156,22 +193,79 @@ class Agent:
 
     def start(self) -> None:
         """Run, with what an earlier run left behind."""
+        self._client = SignalClient(self.stack, partial(self._later, life=self._life + 1))
         self.mesh = self._new_mesh()
         self.running = True
         self._life += 1
         if self._saved is not None:
             state, saved_at_s = self._saved
             self.mesh.restore(state, saved_at_s)
+        self._handle(events.AddressesSeen((self.device.host.address,)))
         self._handle(events.Started(self._read(), dict(self._owned)))
 
     def kill(self) -> None:
         """SIGKILL: the device and the files stay as they are."""
         self.running = False
+        self._client.close()
 
     def stop(self) -> None:
         """SIGTERM."""
         self._handle(events.Stopping(hub_answers=self.mesh.hub_silent is None))
-        self.running = False
+        self._wait_for_quiet(self.engine.now + WITHDRAW_S, self._life)
+
+    def _wait_for_quiet(self, until: float, life: int) -> None:
+        if not self.running or life != self._life:
+            return
+        if not self.mesh.quiet and self.engine.now < until:
+            self.engine.call_in(0.02, lambda: self._wait_for_quiet(until, life))
+            return
+        self._handle(events.Stopped())
+        self.kill()
+
+    def suspend(self) -> None:
+        """The node sleeps: nothing is sent or received, and nothing runs."""
+        self.device.host.up = False
+        self._asleep = []
+        self.engine.changed()
+
+    def resume(self) -> None:
+        """The node wakes up, and what was due meanwhile happens now."""
+        self.device.host.up = True
+        asleep, self._asleep = self._asleep or [], None
+        self.engine.changed()
+        for event, life in asleep:
+            self._later(event, life)
+
+    def lose_power(self) -> None:
+        """The node is off: sessions, the agent's peers and `/run` are gone, its files stay."""
+        self.kill()
+        self._asleep = None
+        self.device.host.up = False
+        for key in list(self.device.peers):
+            self.device.remove_peer(key)
+        self._owned = {}
+        self.engine.changed()
+
+    def boot(self) -> None:
+        """The node is back: its tunnel comes up, on another port, and its agent runs a moment later."""
+        self.device.set_listen_port(self.engine.random.randint(32768, 60999))
+        self.device.host.up = True
+        self.device.set_peer(self.world.hub.public_key, HUB_ENDPOINT, KEEPALIVE_S, (VPN,))
+        self.engine.changed()
+        self.engine.call_in(AGENT_STARTS_S, lambda: None if self.running else self.start())
+
+    def reload(self) -> None:
+        """`systemctl reload wg-quick@IF`: every peer that is not in the configuration is removed."""
+        for key in list(self.device.peers):
+            if key != self.world.hub.public_key:
+                self.device.remove_peer(key)
+
+    def roam(self, nat: Nat) -> None:
+        """The node is in another network."""
+        address = f"10.{self.engine.random.randint(100, 250)}.0.2"
+        self.world.network.roam(self.device.host, nat, address)
+        if self.running:
+            self._later(events.AddressesSeen((address,)), self._life)
 
     def _new_mesh(self) -> Mesh:
         place = Place(
@@ -179,7 +273,8 @@ class Agent:
             ipaddress.ip_address(HUB_ADDRESS),
             (ipaddress.ip_network(VPN),),
         )
-        return Mesh(self.device.public_key, place, self.settings)
+        instance = f"{self.engine.random.getrandbits(64):016x}"
+        return Mesh(self.device.public_key, place, self.settings, instance)
 
     def _handle(self, event: events.Event) -> None:
         pending = [event]
@@ -197,7 +292,10 @@ class Agent:
     def _later(self, event: events.Event, life: int) -> None:
         """An event for the run of the agent that asked for it."""
         if self.running and life == self._life:
-            self._handle(event)
+            if self._asleep is not None:
+                self._asleep.append((event, life))
+            else:
+                self._handle(event)
 
     def _read(self) -> dump.Device:
         if self._seen is None or self._seen[0] != self.device.version:
@@ -210,6 +308,9 @@ class Agent:
         life = self._life
 
         def answered(records: Any, _seconds: float) -> None:
+            if records is None:
+                self._later(events.HubSilent("connection refused"), life)
+                return
             others = {key: record for key, record in records.items() if key != self.device.public_key}
             self._later(events.HubAnswered(others), life)
 
@@ -224,8 +325,24 @@ class Agent:
     def _greet_hub(self, _action: actions.GreetHub) -> None:
         self.stack.ask(HUB_ADDRESS, HUB_TIMEOUT_S, HUB_TRY_EVERY_S, lambda _b, _s: None, lambda: None)
 
+    def _open_stream(self, action: actions.OpenStream) -> None:
+        if self.signals:
+            self._client.open(action.registration)
+        else:
+            closed, life = events.StreamClosed("404", unsupported=True), self._life
+            self.engine.call_in(0.001, lambda: self._later(closed, life))
+
+    def _register(self, action: actions.Register) -> None:
+        self._client.register(action.registration)
+
+    def _send_signal(self, action: actions.SendSignal) -> None:
+        self._client.send(action.peer, action.signal)
+
+    def _send_beat(self, action: actions.SendBeat) -> None:
+        self._client.beat(action.peer, action.address, action.number, action.padded)
+
     def _read_device(self, _action: actions.ReadDevice) -> events.Event:
-        return events.DeviceSeen(self._read())
+        return events.DeviceSeen(self._read(), beat_bytes=self._client.beat_bytes())
 
     def _send_openers(self, action: actions.SendOpeners) -> None:
         for endpoint in action.endpoints:

@@ -65,6 +65,7 @@ class Nat:
         self.address = address
         self.profile = profile
         self.collisions = 0
+        self._moved_by = 0
         self._outbound: dict[tuple[Endpoint, Endpoint], Flow] = {}
         self._inbound: dict[tuple[Endpoint, int], Flow] = {}
         self._windows: dict[Endpoint, Window] = {}
@@ -75,7 +76,8 @@ class Nat:
         flow = self._outbound.get((inside, remote))
         if flow is None:
             port = self.preview(inside, remote).port or self._random_port(remote)
-            self.collisions += self.profile.mapping == ENDPOINT_INDEPENDENT and port != inside.port
+            kept = port == inside.port + self._moved_by
+            self.collisions += self.profile.mapping == ENDPOINT_INDEPENDENT and not kept
             flow = self._add(Flow(inside, remote, port))
             self._outbound[inside, remote] = flow
         self._refresh(flow)
@@ -98,8 +100,9 @@ class Nat:
         flow = self._outbound.get((inside, remote))
         if flow is not None:
             return Endpoint(self.address, flow.outside_port)
-        keeps = self.profile.mapping == ENDPOINT_INDEPENDENT and (remote, inside.port) not in self._inbound
-        return Endpoint(self.address, inside.port if keeps else UNKNOWN_PORT)
+        port = inside.port + self._moved_by
+        keeps = self.profile.mapping == ENDPOINT_INDEPENDENT and (remote, port) not in self._inbound
+        return Endpoint(self.address, port if keeps else UNKNOWN_PORT)
 
     def would_pass_in(self, remote: Endpoint, outside_port: int) -> Endpoint | None:
         """Where inside a packet of `remote` to `outside_port` would go, or None if nowhere."""
@@ -114,6 +117,11 @@ class Nat:
         self._inbound.clear()
         self._windows.clear()
         self.engine.changed()
+
+    def move_mappings(self) -> None:
+        """Give every mapping another port, which is not the inside one any more, as carriers do."""
+        self._moved_by += 101
+        self.lose_state()
 
     def _learn(self, inside: Endpoint, remote: Endpoint) -> None:
         if self.profile.learning_window_s is None:

@@ -15,6 +15,7 @@ CORE_HOPS = 3
 """Routers between two sites: a TTL of 2 to 4 gets out of its own site's NAT and dies among them."""
 
 DEFAULT_TTL = 64
+LAN_DELAY_S = 0.0005
 
 
 @dataclass
@@ -44,39 +45,75 @@ class Host:
 
 
 class Network:
-    """Carries UDP datagrams (`payload` is any object) between hosts."""
+    """Carries UDP datagrams (`payload` is any object) between hosts.
+
+    `cuts` are pairs of names (from, to) between which nothing gets through, `mtus` the largest datagram that gets
+    from one host to another, where that is less than anybody sends.  `observers` are called with every datagram
+    that leaves a host: who sends what to where.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._hosts: dict[str, Host] = {}
+        self.cuts: set[tuple[str, str]] = set()
+        self.mtus: dict[tuple[str, str], int] = {}
+        self.observers: list[Callable[[Host, Endpoint, Any], None]] = []
+        self._sites: dict[str, list[Host]] = {}
 
     def add(self, host: Host) -> Host:
-        """Connect `host`; every host has a site of its own."""
-        self._hosts[host.public_address] = host
+        """Connect `host`; hosts behind the same NAT are on one LAN."""
+        self._sites.setdefault(host.public_address, []).append(host)
         return host
+
+    def cut(self, one: str, other: str) -> None:
+        """Nothing gets from `one` to `other` any more."""
+        self.cuts.add((one, other))
+        self.engine.changed()
+
+    def heal(self, one: str, other: str) -> None:
+        """It does again."""
+        self.cuts.discard((one, other))
+        self.engine.changed()
+
+    def roam(self, host: Host, nat: Nat | None, address: str) -> None:
+        """`host` moves to another network, where it has another address and is behind another NAT."""
+        self._sites[host.public_address].remove(host)
+        host.nat, host.address = nat, address
+        self.add(host)
+        self.engine.changed()
 
     def renumber(self, host: Host, address: str) -> None:
         """The provider gives the NAT of `host` another public address; its state is lost with the old one."""
         assert host.nat is not None
-        del self._hosts[host.nat.address]
+        self._sites[address] = self._sites.pop(host.nat.address)
         host.nat.address = address
         host.nat.lose_state()
-        self._hosts[address] = host
 
-    def send(self, host: Host, port: int, remote: Endpoint, payload: Any, ttl: int = DEFAULT_TTL) -> None:
-        """Send one datagram from `host`'s UDP `port`."""
+    def send(
+        self, host: Host, port: int, remote: Endpoint, payload: Any, ttl: int = DEFAULT_TTL, size: int = 0
+    ) -> None:
+        """Send one datagram of `size` bytes from `host`'s UDP `port`."""
         if not host.up:
             return
+        for observer in self.observers:
+            observer(host, remote, payload)
         source = Endpoint(host.address, port)
+        neighbour = self._neighbour(host, remote.address)
+        if neighbour is not None:
+            self.engine.call_in(LAN_DELAY_S, lambda: _hand_over(neighbour, remote.port, source, payload))
+            return
         if host.nat:
             ttl -= 1
             if ttl < 1:
                 return
             source = host.nat.translate_out(source, remote)
-        target = self._hosts.get(remote.address)
-        if target is None or ttl <= CORE_HOPS or self._lost(host.link) or self._lost(target.link):
+        site = self._sites.get(remote.address)
+        if not site or ttl <= CORE_HOPS or self._lost(host.link) or self._lost(site[0].link):
             return
-        delay_s = self._delay_s(host.link) + self._delay_s(target.link)
+        if self.cuts or self.mtus:
+            way = (host.name, site[0].name)
+            if way in self.cuts or size > self.mtus.get(way, size):
+                return
+        delay_s = self._delay_s(host.link) + self._delay_s(site[0].link)
         self.engine.call_in(delay_s, lambda: self._arrive(source, remote, payload))
 
     def trace(self, host: Host, port: int, remote: Endpoint) -> tuple[Host, int, Endpoint] | None:
@@ -85,31 +122,54 @@ class Network:
         if not host.up:
             return None
         source = Endpoint(host.address, port)
+        neighbour = self._neighbour(host, remote.address)
+        if neighbour is not None:
+            reached = neighbour.up and remote.port in neighbour.ports
+            return (neighbour, remote.port, source) if reached else None
         if host.nat:
             source = host.nat.preview(source, remote)
-        target = self._hosts.get(remote.address)
-        if target is None or not target.up:
+        site = self._sites.get(remote.address)
+        if not site or (host.name, site[0].name) in self.cuts:
             return None
-        inside: Endpoint | None = Endpoint(target.address, remote.port)
-        if target.nat:
-            inside = None if source.port == UNKNOWN_PORT else target.nat.would_pass_in(source, remote.port)
-        if inside is None or inside.port not in target.ports:
+        inside: Endpoint | None = Endpoint(site[0].address, remote.port)
+        if site[0].nat:
+            inside = None if source.port == UNKNOWN_PORT else site[0].nat.would_pass_in(source, remote.port)
+        target = _at(site, inside) if inside is not None else None
+        if target is None or inside is None or not target.up or inside.port not in target.ports:
             return None
         return target, inside.port, source
 
+    def _neighbour(self, host: Host, address: str) -> Host | None:
+        """The host with this address on the same LAN."""
+        if host.nat is None or not address.startswith("10."):
+            return None
+        return _at(self._sites[host.nat.address], Endpoint(address, 0))
+
     def _arrive(self, source: Endpoint, destination: Endpoint, payload: Any) -> None:
-        host = self._hosts.get(destination.address)
-        if host is None:
+        site = self._sites.get(destination.address)
+        if not site:
             return
-        port: int | None = destination.port
-        if host.nat:
-            inside = host.nat.translate_in(source, destination.port)
-            port = inside.port if inside else None
-        if host.up and port in host.ports:
-            host.ports[port](payload, source)
+        inside: Endpoint | None = Endpoint(site[0].address, destination.port)
+        if site[0].nat:
+            inside = site[0].nat.translate_in(source, destination.port)
+        host = _at(site, inside) if inside is not None else None
+        if host is not None and inside is not None:
+            _hand_over(host, inside.port, source, payload)
 
     def _lost(self, link: Link) -> bool:
         return link.loss > 0 and self.engine.random.random() < link.loss
 
     def _delay_s(self, link: Link) -> float:
         return link.delay_s + (self.engine.random.uniform(0, link.jitter_s) if link.jitter_s else 0.0)
+
+
+def _at(site: list[Host], inside: Endpoint) -> Host | None:
+    for host in site:
+        if host.address == inside.address:
+            return host
+    return None
+
+
+def _hand_over(host: Host, port: int, source: Endpoint, payload: Any) -> None:
+    if host.up and port in host.ports:
+        host.ports[port](payload, source)

@@ -43,7 +43,16 @@ class OriginAgent:
         self._next = self.engine.call_in(INTERVAL_S, self.start)
         self.stack.ask(HUB_ADDRESS, HUB_TIMEOUT_S, HUB_TRY_EVERY_S, self._answered, lambda: None)
 
+    def stop(self) -> None:
+        """Be gone, and take the peers along."""
+        if self._next is not None:
+            self._next.cancel()
+        self._next = None
+        self._remove_peers()
+
     def _answered(self, records: Any, _seconds: float) -> None:
+        if records is None or self._next is None:
+            return
         for key, record in records.items():
             if key != self.device.public_key:
                 self._visit(key, record)
@@ -58,18 +67,21 @@ class OriginAgent:
             self.journal.write(
                 self.engine.now, self.name, f"{address} does not answer, unchanged: {unchanged}"
             )
-            if unchanged:
+            if unchanged and self._next is not None:
                 self._restart()
 
         self.stack.ask(address, PROBE_TIMEOUT_S, PROBE_TRY_EVERY_S, lambda _b, _s: None, missed)
 
     def _restart(self) -> None:
         self.fresh_ports_at.append(self.engine.now)
-        for key in list(self.device.peers):
-            if key != self.world.hub.public_key:
-                self.device.remove_peer(key)
+        self._remove_peers()
         self.device.set_listen_port(self.engine.random.randint(32768, 60999))
-        self._endpoints.clear()
         if self._next is not None:
             self._next.cancel()
         self.start()
+
+    def _remove_peers(self) -> None:
+        for key in list(self.device.peers):
+            if key != self.world.hub.public_key:
+                self.device.remove_peer(key)
+        self._endpoints.clear()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tests.simulation.wireguard import Device, Inner
+from tests.simulation.wireguard import DATA_BYTES, Device, Inner
 
 ROUND_TRIPS = 2
 
@@ -45,6 +45,10 @@ class Stack:
         self.device = device
         self.serve: Callable[[str], Any] = lambda _caller: None
         self._exchanges: dict[int, _Exchange] = {}
+        self.connections: dict[int, Any] = {}
+        self.accept: Callable[[Any, str], Any] = lambda _data, _caller: None
+        self.on_ping: Callable[[str, Any], None] = lambda _address, _ping: None
+        self.on_pong: Callable[[str, Any], None] = lambda _address, _pong: None
         device.on_packet = self._receive
 
     def ask(
@@ -75,10 +79,35 @@ class Stack:
         self._send(exchange.address, Segment(number, 0, answer=False))
         engine.call_in(min(exchange.try_every_s, left_s), lambda: self._try(number))
 
+    def send_packet(self, address: str, packet: Any, size: int = DATA_BYTES) -> None:
+        """Send a packet of the signalled protocol (signals.py)."""
+        self.device.send(Inner(self.device.address, address, packet, size))
+
     def _receive(self, inner: Inner) -> None:
+        from tests.simulation import signals
+
         segment = inner.payload
-        if not isinstance(segment, Segment):
-            return
+        if isinstance(segment, signals.Ping):
+            self.on_ping(inner.source, segment)
+        elif isinstance(segment, signals.Pong):
+            self.on_pong(inner.source, segment)
+        elif isinstance(segment, (signals.Data, signals.Ack, signals.Reset)):
+            self._receive_of_connection(inner.source, segment)
+        elif isinstance(segment, Segment):
+            self._receive_segment(inner, segment)
+
+    def _receive_of_connection(self, caller: str, packet: Any) -> None:
+        from tests.simulation import signals
+
+        connection = self.connections.get(packet.connection)
+        if connection is None and isinstance(packet, signals.Data):
+            connection = self.accept(packet, caller)
+            if connection is None:
+                self.send_packet(caller, signals.Reset(packet.connection))
+        if connection is not None:
+            connection.receive(packet)
+
+    def _receive_segment(self, inner: Inner, segment: Segment) -> None:
         if not segment.answer:
             last = segment.round_trips + 1 == ROUND_TRIPS
             body = self.serve(inner.source) if last else None

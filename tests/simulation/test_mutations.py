@@ -15,6 +15,7 @@ from tests.simulation.test_restart_condition import cases
 
 from wg_rendezvous.core.events import HubAnswered, PeerRecord
 from wg_rendezvous.core.link import TRANSITIONS, Effect, LinkEvent, State
+from wg_rendezvous.core.loop import Loop
 from wg_rendezvous.core.mesh import Mesh
 from wg_rendezvous.core.refresh import FAILURES_LARGER_KEY, Count, Refresh
 
@@ -90,29 +91,29 @@ def test_promotion_before_the_handshake_is_noticed(monkeypatch: pytest.MonkeyPat
 
 
 def test_knock_that_waits_for_the_next_pass_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    round_ = Mesh._round
-    port_taken = Mesh._on_port_taken
+    round_ = Loop._round
+    port_taken = Loop._on_port_taken
 
-    def on_port_taken(mesh: Mesh, event: Any, now_s: float) -> None:
-        monkeypatch.setattr(Mesh, "_round", lambda *_args, **_settings: None)
-        port_taken(mesh, event, now_s)
-        monkeypatch.setattr(Mesh, "_round", round_)
+    def on_port_taken(loop: Loop, event: Any, now_s: float) -> None:
+        monkeypatch.setattr(Loop, "_round", lambda *_args, **_settings: None)
+        port_taken(loop, event, now_s)
+        monkeypatch.setattr(Loop, "_round", round_)
 
-    monkeypatch.setattr(Mesh, "_on_port_taken", on_port_taken)
+    monkeypatch.setattr(Loop, "_on_port_taken", on_port_taken)
     check_fails("learning window", "in the end|fresh port|without a path")
 
 
 def test_firing_for_an_offline_peer_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """An agent that goes on with what the hub said earlier."""
-    answered = Mesh._on_hub_answered
+    answered = Loop._on_hub_answered
     remembered: dict[int, dict[str, PeerRecord]] = {}
 
-    def on_hub_answered(mesh: Mesh, event: HubAnswered, now_s: float) -> None:
-        records = remembered.setdefault(id(mesh), {})
+    def on_hub_answered(loop: Loop, event: HubAnswered, now_s: float) -> None:
+        records = remembered.setdefault(id(loop), {})
         records.update(event.records)
-        answered(mesh, HubAnswered(dict(records)), now_s)
+        answered(loop, HubAnswered(dict(records)), now_s)
 
-    monkeypatch.setattr(Mesh, "_on_hub_answered", on_hub_answered)
+    monkeypatch.setattr(Loop, "_on_hub_answered", on_hub_answered)
     check_fails("offline", "although the peer is offline")
 
 

@@ -65,6 +65,7 @@ class Inner:
     source: str
     destination: str
     payload: Any
+    size: int = DATA_BYTES
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,7 @@ class Peer:
     another_keepalive: bool = False
     new_handshake: Timer | None = None
     persistent: Timer | None = None
+    persistent_at: float = float("inf")
 
 
 def _pending(timer: Timer | None) -> bool:
@@ -153,6 +155,8 @@ class Device:
 
     A `forwarding` device passes packets for other VPN addresses on, as the hub does. `on_packet(inner)`
     gets those for this one. `version` grows whenever something changed that `wg show dump` prints.
+    `clock_ahead_s` is how far the node's clock is wrong, which goes into its initiations: no peer takes one that is
+    not newer than the newest it has seen.
     """
 
     def __init__(
@@ -174,6 +178,7 @@ class Device:
         self.forwarding = forwarding
         self.peers: dict[str, Peer] = {}
         self.on_packet: Callable[[Inner], None] = lambda _inner: None
+        self.clock_ahead_s = 0.0
         self.version = 0
         self._owners: dict[str, Peer] = {}
         self._initiations: dict[int, Peer] = {}
@@ -272,7 +277,7 @@ class Device:
     # Sending
 
     def _send_staged(self, peer: Peer) -> None:
-        if not peer.staged or not self.host.up:
+        if not peer.staged:
             return
         keypair = self.sending_keypair(peer)
         if keypair is None:
@@ -280,7 +285,7 @@ class Device:
             return
         staged, peer.staged = peer.staged, []
         for inner in staged:
-            size = KEEPALIVE_BYTES if inner is None else DATA_BYTES
+            size = KEEPALIVE_BYTES if inner is None else inner.size
             self._transmit(peer, Transport(keypair.remote_index, inner), size)
             if inner is not None and not _pending(peer.new_handshake):
                 peer.new_handshake = self._timer(
@@ -301,18 +306,19 @@ class Device:
             return
         peer.tx_bytes += size
         self.version += 1
-        self.network.send(self.host, self.listen_port, peer.endpoint, message)
+        self.network.send(self.host, self.listen_port, peer.endpoint, message, size=size)
 
     def _initiate(self, peer: Peer, retry: bool = False) -> None:
         if not retry:
             peer.retransmissions = 0
-        if self.engine.now - peer.last_handshake_sent_at < REKEY_TIMEOUT_S or not self.host.up:
+        if self.engine.now - peer.last_handshake_sent_at < REKEY_TIMEOUT_S:
             return
         peer.last_handshake_sent_at = self.engine.now
         self._forget_initiation(peer)
         peer.initiation_index = self.engine.number()
         self._initiations[peer.initiation_index] = peer
-        message = Initiation(self.public_key, peer.key, peer.initiation_index, self.engine.now)
+        sent_at = self.engine.now + self.clock_ahead_s
+        message = Initiation(self.public_key, peer.key, peer.initiation_index, sent_at)
         self._transmit(peer, message, INITIATION_BYTES)
         _cancel(peer.retransmit)
         peer.retransmit = self._timer(REKEY_TIMEOUT_S + self._jitter_s(), lambda: self._retransmit(peer))
@@ -383,7 +389,7 @@ class Device:
         if confirmed:
             self._delete(peer.previous)
             peer.previous, peer.current, peer.next = peer.current, keypair, None
-        self._received(peer, source, KEEPALIVE_BYTES if message.inner is None else DATA_BYTES)
+        self._received(peer, source, KEEPALIVE_BYTES if message.inner is None else message.inner.size)
         if confirmed:
             self._handshake_complete(peer)
             self._send_staged(peer)
@@ -430,11 +436,15 @@ class Device:
 
     def _arm_persistent(self, peer: Peer) -> None:
         if peer.keepalive_s > 0:
-            _cancel(peer.persistent)
-            peer.persistent = self._timer(peer.keepalive_s, lambda: self._persistent_expired(peer))
+            peer.persistent_at = self.engine.now + peer.keepalive_s
+            if not _pending(peer.persistent):
+                peer.persistent = self._timer(peer.keepalive_s, lambda: self._persistent_expired(peer))
 
     def _persistent_expired(self, peer: Peer) -> None:
-        if peer.keepalive_s > 0:
+        left_s = peer.persistent_at - self.engine.now
+        if left_s > 0:  # put off meanwhile
+            peer.persistent = self._timer(left_s, lambda: self._persistent_expired(peer))
+        elif peer.keepalive_s > 0:
             self._send_keepalive(peer)
 
     def _arm_passive(self, peer: Peer) -> None:

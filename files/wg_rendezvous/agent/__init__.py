@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
-"""The I/O around `core`: hub client, WireGuard device, openers, probes, files, the local API."""
+"""The I/O around `core`: the hub, the WireGuard device, openers, heartbeats, probes, files, the local API."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 
-from .. import web
 from ..config import AgentOptions, OptionError
+from ..listeners import ListenError
 from ..wg.device import DeviceError
 from .runner import Agent, StartError
 
@@ -22,7 +22,7 @@ def run(options: AgentOptions) -> int:
     """
     try:
         asyncio.run(Agent(options).run())
-    except (StartError, web.ListenError) as error:
+    except (StartError, ListenError) as error:
         raise OptionError(str(error)) from None
     except DeviceError as error:
         logger.error(str(error))

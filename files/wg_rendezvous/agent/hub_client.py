@@ -9,10 +9,9 @@ import json
 from typing import Any, Callable
 from urllib.parse import quote
 
-import aiohttp
-from yarl import URL
-
 from ..core.events import PeerRecord
+from .http_client import Answer, HttpError, Request, connect
+from .timing import within
 
 TIMEOUT_S = 5.0
 AT_ONCE = 8
@@ -44,15 +43,8 @@ class HubClient:
 
     def __init__(self, base: str) -> None:
         self.base = base.rstrip("/")
-        self._session: aiohttp.ClientSession | None = None
         self._spellings = list(SPELLINGS)
         self._records: dict[str, PeerRecord] = {}
-
-    async def close(self) -> None:
-        """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
 
     async def greet(self) -> None:
         """Let the hub see a request from our endpoint as it is now.  Raises HubError."""
@@ -107,19 +99,25 @@ class HubClient:
 
     async def _get(self, path: str, missing_ok: bool = False) -> str | None:
         """The body of the answer; None for a 4xx if `missing_ok`.  Raises HubError, AnswerError."""
-        if self._session is None:
-            timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-            # A hub of the origin may serve one connection at a time.
-            self._session = aiohttp.ClientSession(timeout=timeout, headers={"Connection": "close"})
-        url = URL(self.base + path, encoded=True)
+        url = self.base + path
         try:
-            async with self._session.get(url, allow_redirects=False) as response:
-                if missing_ok and 400 <= response.status < 500:
-                    return None
-                if response.status != 200:
-                    raise AnswerError(
-                        f"{url} answered {response.status}: {(await response.text())[:200].strip()}"
-                    )
-                return await response.text()
-        except (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError) as error:
-            raise HubError(f"{url}: {str(error) or type(error).__name__}") from None
+            answer = await within(TIMEOUT_S, self._ask(path))
+        except asyncio.TimeoutError:
+            raise HubError(f"{url}: no answer within {TIMEOUT_S:g} s") from None
+        except HttpError as error:
+            raise HubError(f"{url}: {error}") from None
+        if missing_ok and 400 <= answer.status < 500:
+            return None
+        text = answer.body.decode(errors="replace")
+        if answer.status != 200:
+            raise AnswerError(f"{url} answered {answer.status}: {text[:200].strip()}")
+        return text
+
+    async def _ask(self, path: str) -> Answer:
+        connection = await connect(self.base)
+        try:
+            # A hub of the origin may serve one connection at a time.
+            connection.send(Request("GET", path), keep=False)
+            return await connection.answer()
+        finally:
+            connection.close()

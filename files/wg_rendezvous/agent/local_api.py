@@ -4,14 +4,13 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web as aiohttp_web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from .. import __version__, web
-from ..config import RUN_DIRECTORY
 from ..core.link import State
 
 if TYPE_CHECKING:
@@ -24,22 +23,13 @@ class LocalApi:
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
         self._runners: list[aiohttp_web.AppRunner] = []
-        self._registry = CollectorRegistry()
-        self._links = Gauge("wg_rendezvous_links", "Links to other peers", ["state"], registry=self._registry)
-        self._ports = Gauge(
-            "wg_rendezvous_fresh_ports", "Fresh ports taken since start", registry=self._registry
-        )
-        self._hub_up = Gauge("wg_rendezvous_hub_up", "Whether the hub answered last", registry=self._registry)
 
-    async def start(self, host: str) -> None:
-        """Listen inside the VPN and on the node's own socket.  Raises web.ListenError."""
-        options = self._agent.options
-        inside = {"/statusz": self._statusz, "/healthz": self._healthz, "/metrics": self._metrics}
-        listener = web.listener(host, options.listen_port, options.interface)
-        self._runners.append(await web.start(web.application(inside), [listener]))
-        local = web.unix_listener(f"{RUN_DIRECTORY}/{options.interface}.sock")
-        own = web.application({**inside, "/status": self._status})
-        self._runners.append(await web.start(own, [local]))
+    async def start(self, inside: socket.socket, own: socket.socket) -> None:
+        """Serve inside the VPN, and to the node itself, on these listening sockets."""
+        routes = {"/statusz": self._statusz, "/healthz": self._healthz, "/metrics": self._metrics}
+        self._runners.append(await web.start(web.application(routes), [inside]))
+        local = web.application({**routes, "/status": self._status})
+        self._runners.append(await web.start(local, [own]))
 
     async def stop(self) -> None:
         """Stop serving."""
@@ -68,13 +58,11 @@ class LocalApi:
         return aiohttp_web.Response(text="ok\n", content_type="text/plain")
 
     async def _metrics(self, _request: aiohttp_web.Request) -> aiohttp_web.Response:
-        for state, count in self._counts().items():
-            self._links.labels(state).set(count)
-        self._ports.set(self._agent.mesh.fresh_ports)
-        self._hub_up.set(self._agent.mesh.hub_silent is None)
-        return aiohttp_web.Response(
-            body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
-        )
+        from . import metrics  # only for those who scrape (DESIGN fact 19)
+
+        mesh = self._agent.mesh
+        body, content_type = metrics.render(self._counts(), mesh.fresh_ports, mesh.hub_silent is None)
+        return aiohttp_web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _status(self, _request: aiohttp_web.Request) -> aiohttp_web.Response:
         from .runner import now_s

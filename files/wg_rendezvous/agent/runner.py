@@ -5,34 +5,49 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import importlib
+import importlib.util
 import ipaddress
 import logging
+import secrets
 import signal
+import socket
 import time
 from collections.abc import Awaitable, Coroutine
+from pathlib import Path
 from typing import Any, Callable
 from urllib.parse import urlsplit
 
-from .. import notify, web
+from .. import heartbeat, notify
 from .._wireguard import dump
-from ..config import AgentOptions
+from ..config import RUN_DIRECTORY, AgentOptions
 from ..core import actions, events
 from ..core.candidates import Address, Place
 from ..core.mesh import Mesh, Settings
 from ..core.refresh import Budget, Policy
+from ..listeners import listen_host, listener, unix_listener
 from ..wg.device import Device, DeviceError, DeviceGone, IPInterface, PeerCommand
+from .addresses import Watch
+from .beats import Pings
 from .configuration import Configuration, named
 from .hub_client import HubClient, HubError
-from .local_api import LocalApi
 from .opener import send_openers
 from .probe import UnansweredError, probe
+from .signalling import OF_STREAMS, Signalling
 from .storage import Storage
+from .timing import both
 
 logger = logging.getLogger(__name__)
 
 STOP_S = 5.0
 LAST_ASK_S = 1.0
 """How long a hub may take to answer an agent that is about to end."""
+WITHDRAW_S = 1.0
+"""How long the other ends may take to confirm that the links are taken back."""
+LAST_WORDS_S = 0.2
+SERVE_AFTER_S = 1.0
+"""The local API is loaded when a new agent's links had the time to become direct."""
 STALL_S = 30.0
 """The loop is stuck if it handled nothing for so long: then the watchdog is not fed."""
 
@@ -53,13 +68,18 @@ class Agent:
         self.options = options
         self.device = Device(options.interface)
         self.hub = HubClient(options.hub)
+        self.signalling = Signalling(options.hub, self._deliver)
         self.storage = Storage(options.interface)
         self.mesh: Mesh
         self.started_at = time.time()
         self._hub_key = ""
+        self._hub_endpoint: str | None = None
+        self._hub_port = urlsplit(options.hub).port or 80
         self.configuration: Configuration
         self._port = 0
         self._fwmark = 0
+        self._beats: heartbeat.Beats
+        self._pings = Pings()
         self._events: asyncio.Queue[events.Event]
         self._tasks: set[asyncio.Task[None]] = set()
         self._alive_s = now_s()
@@ -76,27 +96,32 @@ class Agent:
             actions.GreetHub: self._greet_hub,
             actions.ResolveHub: self._resolve_hub,
             actions.Probe: self._probe,
+            actions.OpenStream: self._open_stream,
+            actions.Register: self._register,
+            actions.SendSignal: self._send_signal,
+            actions.SendBeat: self._send_beat,
         }
 
     async def run(self) -> None:
-        """Start, loop, and withdraw.  Raises StartError, DeviceError, web.ListenError."""
+        """Start, loop, and withdraw.  Raises StartError, DeviceError, ListenError, ModuleNotFoundError."""
         self._events = asyncio.Queue()  # before Python 3.10 it belongs to the loop that runs now
-        try:
-            device = await self.device.read()
-            self.configuration = Configuration(self.options.interface)
-        except DeviceError as error:
-            raise StartError(f"option --interface: {error}") from None
-        except ValueError as error:
-            raise StartError(str(error)) from None
-        addresses = await self.device.addresses()
+        if importlib.util.find_spec("aiohttp") is None:  # which is imported when all else runs
+            raise ModuleNotFoundError("aiohttp is not installed", name="aiohttp")
+        device, addresses = await self._read_node()
         self.mesh = self._mesh(device, addresses)
-        api = LocalApi(self)
-        await api.start(web.listen_host(self.options.listen_host, addresses, self.options.interface))
+        host = listen_host(self.options.listen_host, addresses, self.options.interface)
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        keep_alive = asyncio.ensure_future(notify.keep_alive(self._healthy))
-        try:
+        async with contextlib.AsyncExitStack() as ending:
+            ending.push_async_callback(self._end_tasks)
+            await self._listen(host, ending)
+            watch = Watch(self.options.interface, self._where, self._addresses_changed)
+            ending.push_async_callback(watch.stop)
+            ending.push_async_callback(self.signalling.close)
+            keep_alive = asyncio.ensure_future(notify.keep_alive(self._healthy))
+            ending.callback(keep_alive.cancel)
+            await self._handle(events.AddressesSeen(await watch.start()))
             logger.info(
                 "agent started",
                 extra={"fields": {"interface": self.options.interface, "public_key": self.mesh.own_key}},
@@ -105,15 +130,53 @@ class Agent:
             notify.ready()
             await self._loop(stop)
             notify.stopping()
-            await asyncio.wait_for(self._handle(events.Stopping(await self._hub_answers())), STOP_S)
+            await asyncio.wait_for(self._withdraw(), STOP_S)
             logger.info("agent stopped")
+
+    async def _read_node(self) -> tuple[dump.Device, list[IPInterface]]:
+        try:
+            device, addresses = await both(self.device.read(), self.device.addresses())
+            self.configuration = Configuration(self.options.interface)
+        except DeviceError as error:
+            raise StartError(f"option --interface: {error}") from None
+        except ValueError as error:
+            raise StartError(str(error)) from None
+        return device, addresses
+
+    async def _listen(self, host: str, ending: contextlib.AsyncExitStack) -> None:
+        """Listen for heartbeats now, and for HTTP, which is answered a little later: aiohttp takes longer to
+        import than a link takes to become direct (DESIGN fact 19).
+        """
+        interface, port = self.options.interface, self.options.listen_port
+        self._beats = await heartbeat.listen(host, port, interface, self._on_pong)
+        ending.callback(self._beats.close)
+        inside = ending.enter_context(listener(host, port, interface))
+        path = f"{RUN_DIRECTORY}/{interface}.sock"
+        own = ending.enter_context(unix_listener(path))
+        ending.callback(Path(path).unlink, missing_ok=True)
+        serving = asyncio.ensure_future(self._serve(inside, own))
+        ending.push_async_callback(_end, serving)
+
+    async def _serve(self, inside: socket.socket, own: socket.socket) -> None:
+        """The local API, until this is cancelled."""
+        await asyncio.sleep(SERVE_AFTER_S)
+        try:
+            loop = asyncio.get_running_loop()
+            module = await loop.run_in_executor(None, importlib.import_module, f"{__package__}.local_api")
+            api = module.LocalApi(self)
+        except Exception:  # the links matter more
+            logger.exception("nothing answers to status and /statusz: the local API cannot be loaded")
+            return
+        try:
+            await api.start(inside, own)
+            await asyncio.Event().wait()
         finally:
-            keep_alive.cancel()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(keep_alive, *self._tasks, return_exceptions=True)
-            await self.hub.close()
             await api.stop()
+
+    async def _end_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _mesh(self, device: dump.Device, addresses: list[IPInterface]) -> Mesh:
         if device.public_key is None:
@@ -129,7 +192,8 @@ class Agent:
         budget = Budget(self.options.refresh_per_minute, self.options.refresh_per_hour)
         settings = Settings(self.options.interval_s, policy, budget)
         self._hub_key, place = find_place(self.options.hub, device, addresses)
-        mesh = Mesh(device.public_key, place, settings)
+        self._see(device)
+        mesh = Mesh(device.public_key, place, settings, secrets.token_hex(8))
         try:
             saved = self.storage.read_state()
             if saved is not None:
@@ -147,26 +211,57 @@ class Agent:
         except ValueError as error:
             raise StartError(str(error)) from None
 
+    def _see(self, device: dump.Device) -> None:
+        """Remember what actions need of the device."""
+        self._port, self._fwmark = device.listen_port, device.fwmark
+        hub = device.peers.get(self._hub_key)
+        self._hub_endpoint = None if hub is None else hub.endpoint
+
     def _healthy(self) -> bool:
         return now_s() - self._alive_s < STALL_S
 
     # -- the loop ---------------------------------------------------------------------------
 
     async def _loop(self, stop: asyncio.Event) -> None:
+        """Until `stop`."""
         stopping = asyncio.ensure_future(stop.wait())
         try:
             while not stop.is_set():
-                wait_s = max(0.0, self.mesh.wakeup_at(now_s()) - now_s())
-                arrival = asyncio.ensure_future(self._events.get())
-                await asyncio.wait({arrival, stopping}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
-                if arrival.done():
-                    await self._handle(arrival.result())
-                else:
-                    arrival.cancel()
-                    if not stop.is_set():
-                        await self._handle(events.Tick())
+                await self._step(None, stopping)
         finally:
             stopping.cancel()
+
+    async def _withdraw(self) -> None:
+        """Take the links back together with the other ends, as far as they answer in time."""
+        await self._handle(events.Stopping(await self._hub_answers()))
+        ends_at = now_s() + WITHDRAW_S
+        while not self.mesh.quiet and now_s() < ends_at:
+            await self._step(ends_at)
+        await self._handle(events.Stopped())
+        await self.signalling.finish(LAST_WORDS_S)
+
+    async def _step(self, until_s: float | None, *stopping: asyncio.Future[Any]) -> None:
+        """Handle the next event, or the core's next time; return without any at `until_s`, or when one of
+        `stopping` is done.
+        """
+        wakeup_at = self.mesh.wakeup_at(now_s())
+        ends_at = wakeup_at if until_s is None else min(wakeup_at, until_s)
+        event = await self._next_event(max(0.0, ends_at - now_s()), *stopping)
+        if event is not None:
+            await self._handle(event)
+        # Also after an event: any number of them must not keep the time from passing.
+        if now_s() >= wakeup_at and not any(future.done() for future in stopping):
+            await self._handle(events.Tick())
+
+    async def _next_event(self, wait_s: float, *stopping: asyncio.Future[Any]) -> events.Event | None:
+        if not self._events.empty():
+            return self._events.get_nowait()
+        arrival = asyncio.ensure_future(self._events.get())
+        await asyncio.wait({arrival, *stopping}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        if arrival.done():
+            return arrival.result()
+        arrival.cancel()
+        return None
 
     async def _handle(self, event: events.Event) -> None:
         """Give the event to the core and carry out what it answers, and what follows from that."""
@@ -184,11 +279,14 @@ class Agent:
         async def deliver() -> None:
             event = await work
             if event is not None:
-                self._events.put_nowait(event)
+                self._deliver(event)
 
         task = asyncio.ensure_future(deliver())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _deliver(self, event: events.Event) -> None:
+        self._events.put_nowait(event)
 
     async def _hub_answers(self) -> bool:
         """Whether the hub, which has to carry the traffic of the withdrawn links, is there."""
@@ -208,8 +306,10 @@ class Agent:
         except DeviceError as error:
             logger.warning("the device could not be read", extra={"fields": {"error": str(error)}})
             return None
-        self._port, self._fwmark = device.listen_port, device.fwmark
-        return events.DeviceSeen(device, frozenset(self.configuration.peers()))
+        self._see(device)
+        return events.DeviceSeen(
+            device, frozenset(self.configuration.peers()), self._beats.bytes_by_address()
+        )
 
     async def _set_peers(self, action: actions.SetPeers) -> None:
         await self.device.set(*(command for change in action.changes for command in commands(change)))
@@ -297,6 +397,45 @@ class Agent:
             return events.ProbeAnswered(action.peer, action.attempt, rtt_s)
 
         self._beside(ask())
+
+    async def _open_stream(self, action: actions.OpenStream) -> None:
+        # What the older stream left here is not to be delivered any more.
+        waiting = [self._events.get_nowait() for _ in range(self._events.qsize())]
+        for event in waiting:
+            if not isinstance(event, OF_STREAMS):
+                self._events.put_nowait(event)
+        self.signalling.open_stream(action.registration)
+
+    async def _register(self, action: actions.Register) -> None:
+        self.signalling.register(action.registration)
+
+    async def _send_signal(self, action: actions.SendSignal) -> None:
+        self.signalling.send_signal(action)
+
+    async def _send_beat(self, action: actions.SendBeat) -> None:
+        size_bytes = self._beats.largest_bytes() if action.padded else None
+        self._pings.sent(action, time.monotonic())
+        port = self._hub_port if action.peer is None else None  # peers have ours
+        self._beats.ping(action.address, action.number, size_bytes, port)
+
+    # -- what comes by itself ---------------------------------------------------------------
+
+    def _on_pong(self, address: str, number: int) -> None:
+        event = self._pings.answered(address, number, time.monotonic())
+        if event is not None:
+            self._deliver(event)
+
+    def _addresses_changed(self, addresses: tuple[str, ...]) -> None:
+        self._deliver(events.AddressesSeen(addresses))
+
+    def _where(self) -> tuple[str | None, int]:
+        """The way that WireGuard's packets to the hub take: where to, and their mark."""
+        return self._hub_endpoint, self._fwmark
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def commands(change: actions.PeerChange) -> list[PeerCommand]:

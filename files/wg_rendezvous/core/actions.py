@@ -3,8 +3,8 @@
 """What an agent can do.  `mesh.Mesh.handle` returns these; they are to be carried out in order.
 
 `SetPeers`, `ReadDevice`, `SendOpeners`, `RecordOwned`, `SaveState`, `TakeFreshPort` and
-`RestartClient` are finished before the next action starts.  `AskHub`, `GreetHub`, `ResolveHub` and
-`Probe` run beside everything else, and their outcome comes back as an event.
+`RestartClient` are finished before the next action starts; `SendBeat` is sent at once.  All others run
+beside everything else, and their outcome comes back as an event.
 """
 
 from __future__ import annotations
@@ -107,6 +107,49 @@ class Say:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Registration:
+    """What an agent says of itself (`PUT /v1/self`).  `links` maps peers to reports; None takes one out."""
+
+    instance: str
+    candidates: tuple[str, ...]
+    links: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OpenStream:
+    """Close the stream if one is open, register, and open a new one; answer with `Snapshot` and what
+    follows it, or with `StreamClosed`.  Nothing of an older stream is delivered any more."""
+
+    registration: Registration
+
+
+@dataclass(frozen=True)
+class Register:
+    """Register beside the open stream; answer with `Registered`, or with nothing if it failed."""
+
+    registration: Registration
+
+
+@dataclass(frozen=True)
+class SendSignal:
+    """Send a signal to a peer through the hub; answer with `SignalFailed` if it did not get there.  Signals
+    to one peer stay in their order."""
+
+    peer: str
+    signal: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class SendBeat:
+    """Send a heartbeat to a VPN address; an answer comes back as `BeatAnswered`.  `peer` None: to the hub.
+    `padded`: as large as the interface's MTU permits, else as small as possible."""
+
+    peer: str | None
+    address: str
+    number: int
+    padded: bool = False
+
 Action = Union[
     AskHub,
     GreetHub,
@@ -120,4 +163,8 @@ Action = Union[
     RestartClient,
     SaveState,
     Say,
+    OpenStream,
+    Register,
+    SendSignal,
+    SendBeat,
 ]

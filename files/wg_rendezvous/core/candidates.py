@@ -10,6 +10,8 @@ reflexive endpoint, the one that the hub sees.
 from __future__ import annotations
 
 import ipaddress
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Union
 
@@ -75,3 +77,52 @@ class Place:
         if any(address in interface.network for interface in self.own):
             raise UnacceptableError(f"endpoint {text} lies inside the VPN")
         return f"[{address}]:{number}" if address.version == 6 else f"{address}:{number}"
+
+
+MAX_HOST_CANDIDATES = 4
+HOST_CANDIDATE = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+)):([1-9][0-9]{0,4})")
+HOST_NETWORKS = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "10.0.0.0/8",  # private: RFC 1918
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "100.64.0.0/10",  # shared: RFC 6598
+        "2000::/3",  # global unicast: RFC 4291, section 2.4
+        "fc00::/7",  # unique local: RFC 4193
+    )
+)
+
+
+def host_candidates(texts: Iterable[str], own_networks: Iterable[Network]) -> tuple[str, ...]:
+    """Those of the host candidates `texts` that may be tried, as WireGuard writes endpoints.
+
+    A candidate is `"ip:port"` or `"[ip]:port"`.  At most 4 are accepted, all with the port of the
+    first: private or shared IPv4, global or unique local IPv6, and nothing inside `own_networks`, the
+    VPN.  Hub and agent both ask here, so neither relies on the other.
+    """
+    vpn = tuple(own_networks)
+    found: dict[str, None] = {}
+    port = None
+    for text in texts:
+        candidate = _host_candidate(text, vpn)
+        if candidate is None or len(found) == MAX_HOST_CANDIDATES:
+            continue
+        this_port = candidate.rpartition(":")[2]
+        port = port or this_port
+        if this_port == port:
+            found[candidate] = None
+    return tuple(found)
+
+
+def _host_candidate(text: str, vpn: tuple[Network, ...]) -> str | None:
+    match = HOST_CANDIDATE.fullmatch(text)
+    if match is None or int(match[3]) > 65535:
+        return None
+    try:
+        address = ipaddress.IPv6Address(match[1]) if match[1] else ipaddress.IPv4Address(match[2])
+    except ValueError:
+        return None
+    if not any(address in network for network in HOST_NETWORKS) or any(address in network for network in vpn):
+        return None
+    return f"[{address}]:{match[3]}" if address.version == 6 else f"{address}:{match[3]}"

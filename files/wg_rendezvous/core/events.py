@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Union
+from typing import Any, Union
 
 from .._wireguard.dump import Device
 
@@ -50,10 +50,13 @@ class HubSilent:
 @dataclass(frozen=True)
 class DeviceSeen:
     """The WireGuard device as it is now; read after every earlier action was carried out.
-    `configured` are the public keys of the peers in the interface's configuration."""
+    `configured` are the public keys of the peers in the interface's configuration; `beat_bytes` maps VPN
+    addresses to the bytes of heartbeats that were received from there and sent there so far, as WireGuard
+    counts them."""
 
     device: Device
     configured: frozenset[str] = frozenset()
+    beat_bytes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,123 @@ class Stopping:
     hub_answers: bool
 
 
+@dataclass(frozen=True)
+class Stopped:
+    """The agent ends now: `Mesh.quiet` holds, or there is no more time to wait for it."""
+
+
+# -- signals through the hub (docs/protocol.md) ---------------------------------------------
+
+
+@dataclass(frozen=True)
+class PeerView:
+    """What a hub with `/v1` says of one peer (a peer record), as text, not yet believed.  `linked` tells
+    whether that peer's agent, in its present run, reported its link to us as direct; `polls` whether it asks
+    as an agent of the origin does."""
+
+    address: str | None
+    endpoint: str | None = None
+    online: bool = False
+    signals: bool = False
+    instance: str | None = None
+    candidates: tuple[str, ...] = ()
+    linked: bool = False
+    polls: bool = False
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The stream is open: the hub's view of ourselves, and of every other peer."""
+
+    own: PeerView
+    peers: Mapping[str, PeerView]
+
+
+@dataclass(frozen=True)
+class PeerChanged:
+    """The hub's view of one peer is another one now."""
+
+    peer: str
+    view: PeerView
+
+
+@dataclass(frozen=True)
+class PeerGone:
+    """The peer was removed from the hub."""
+
+    peer: str
+
+
+@dataclass(frozen=True)
+class SignalReceived:
+    """A signal of `peer` came in through the hub; `signal` is its JSON object, not yet believed."""
+
+    peer: str
+    signal: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class SignalFailed:
+    """A signal did not get to `peer`.  `undeliverable` if the hub answered that it could not deliver it
+    (the peer has no stream), else the hub did not answer; `reason` is for people."""
+
+    peer: str
+    signal: Mapping[str, Any]
+    undeliverable: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class StreamClosed:
+    """The stream ended or could not be opened; `reason` is for people.  `unsupported` if the hub
+    answered that it knows no such call: it is a hub of the origin."""
+
+    reason: str
+    unsupported: bool = False
+
+
+@dataclass(frozen=True)
+class Registered:
+    """The hub took the registration and sees us so."""
+
+    own: PeerView
+
+
+@dataclass(frozen=True)
+class BeatAnswered:
+    """A heartbeat was answered.  `peer` None: by the hub.  `number` is the one of the `SendBeat` action."""
+
+    peer: str | None
+    number: int
+    rtt_s: float
+
+
+@dataclass(frozen=True)
+class AddressesSeen:
+    """The node's own addresses outside of the VPN (`"10.0.1.2"`), bridges and tunnels left out; at start,
+    and again whenever they, or the way to the hub, have changed."""
+
+    addresses: tuple[str, ...]
+
+
 Event = Union[
-    Started, Tick, HubAnswered, HubSilent, DeviceSeen, ProbeAnswered, ProbeMissed, PortTaken, Stopping
+    Started,
+    Tick,
+    HubAnswered,
+    HubSilent,
+    DeviceSeen,
+    ProbeAnswered,
+    ProbeMissed,
+    PortTaken,
+    Stopping,
+    Stopped,
+    Snapshot,
+    PeerChanged,
+    PeerGone,
+    SignalReceived,
+    SignalFailed,
+    StreamClosed,
+    Registered,
+    BeatAnswered,
+    AddressesSeen,
 ]

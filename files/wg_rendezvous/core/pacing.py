@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
-"""How fast an agent may send to addresses that have not proven anything."""
+"""How fast something may be done: an agent may send to addresses that have not proven anything, the hub may
+read its device, a peer may signal."""
 
 from __future__ import annotations
 
@@ -13,15 +14,21 @@ ROUNDING = 1e-6
 
 @dataclass
 class TokenBucket:
-    """A token bucket: `rate_per_s` tokens come in a second, and at most a second's worth is kept."""
+    """A token bucket: `rate_per_s` tokens come in a second, and at most `burst` are kept.
+
+    It is full at first.
+    """
 
     rate_per_s: float = UNPROVEN_PACKETS_PER_S
-    tokens: float = UNPROVEN_PACKETS_PER_S
+    burst: float = UNPROVEN_PACKETS_PER_S
     filled_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.tokens = self.burst
 
     def take(self, count: int, now_s: float) -> bool:
         """Take `count` tokens if they are there."""
-        self.tokens = min(self.rate_per_s, self.tokens + (now_s - self.filled_at) * self.rate_per_s)
+        self.tokens = min(self.burst, self.tokens + (now_s - self.filled_at) * self.rate_per_s)
         self.filled_at = now_s
         if self.tokens < count - ROUNDING:
             return False

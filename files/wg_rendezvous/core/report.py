@@ -9,6 +9,10 @@ from typing import Any
 
 from .link import Link, State
 from .refresh import Policy, Refresh
+from .rendezvous import Pair, Phase
+
+HOPELESS_TRIES = 6
+"""Whatever a fresh port can cure was cured by then."""
 
 
 @dataclass(frozen=True)
@@ -19,11 +23,11 @@ class Outlook:
     policy: Policy
     now_s: float
 
-    def of(self, link: Link) -> str:
-        """What has failed at this link so far, and what follows from that."""
-        count = self.refresh.counts.get(link.peer)
+    def of(self, peer: str) -> str:
+        """What has failed at the link to this peer so far, and what follows from that."""
+        count = self.refresh.counts.get(peer)
         failures = count.failures if count else 0
-        limit = self.refresh.limit(link.peer)
+        limit = self.refresh.limit(peer)
         tried = f"{failures} {'probe' if failures == 1 else 'probes'} in a row failed"
         if self.policy is Policy.OFF:
             return f"{tried}, and a fresh port is never taken (refresh: off)"
@@ -48,6 +52,59 @@ def describe(link: Link, outlook: Outlook, endpoint: str | None) -> dict[str, An
     }
 
 
+def describe_pair(pair: Pair, outlook: Outlook, endpoint: str | None) -> dict[str, Any]:
+    """The same for a link to a peer that sends signals."""
+    return {
+        "peer": pair.peer,
+        "address": pair.address,
+        "state": pair.state.value,
+        "online": pair.online,
+        "endpoint": endpoint,
+        "strategy": strategy(pair),
+        "rtt_s": pair.watch.rtt_s if pair.promoted else None,
+        "since_s": round(outlook.now_s - pair.since_at, 3),
+        "why": why_pair(pair, outlook),
+    }
+
+
+def strategy(link: Link | Pair) -> str:
+    """Which kind of path the traffic takes."""
+    if not link.promoted:
+        return "relay"
+    return link.rung.strategy if isinstance(link, Pair) and link.rung else "reflexive"
+
+
+def report(link: Link | Pair, endpoint: str | None) -> dict[str, Any]:
+    """What the hub is told of a link (docs/protocol.md, "A report")."""
+    rtt_s = link.watch.rtt_s if isinstance(link, Pair) else link.rtt_s
+    return {
+        "state": link.state.value,
+        "strategy": strategy(link),
+        "endpoint": endpoint if link.promoted else None,
+        "rtt_s": rtt_s if link.promoted else None,
+        "why": link.why,
+    }
+
+
+def why_pair(pair: Pair, outlook: Outlook) -> str:
+    """One sentence: why the link is what it is, and what will be tried when."""
+    if pair.phase is not Phase.RELAYED:
+        return pair.why
+    if not pair.online:
+        return "the hub says that it is offline"
+    if not pair.signals:
+        return "its agent has no stream to the hub"
+    what = pair.why
+    if pair.tries and pair.rung is not None and outlook.now_s >= pair.direct_until:
+        what = f"{what}; {outlook.of(pair.peer)}"
+    if pair.tries >= HOPELESS_TRIES:
+        what = f"{what}; after {pair.tries} tries it seems that one side's NAT maps ports by destination"
+    if not pair.controlling and not pair.unproven:
+        return f"{what}; the other end offers the next try"
+    wait_s = (pair.retry_at or outlook.now_s) - outlook.now_s
+    return f"{what}; tried again in {wait_s:.0f} s" if wait_s > 0 else what
+
+
 def describe_refused(peer: str, reason: str) -> dict[str, Any]:
     """The same for a peer that gets no link."""
     return {
@@ -66,7 +123,7 @@ def describe_refused(peer: str, reason: str) -> dict[str, Any]:
 def why(link: Link, outlook: Outlook) -> str:
     """One sentence: why the link is what it is, and what will be tried when."""
     if link.state in (State.OPENING, State.KNOCKING):
-        return f"knocked at {link.endpoint}, no handshake yet; {outlook.of(link)}"
+        return f"knocked at {link.endpoint}, no handshake yet; {outlook.of(link.peer)}"
     if link.state is State.RELAYED and link.retry_at > outlook.now_s:
         return f"{link.why}; tried again in {link.retry_at - outlook.now_s:.0f} s"
     return link.why

@@ -9,12 +9,12 @@ import contextlib
 import logging
 import signal
 
-from .. import notify, web
+from .. import heartbeat, notify, web
 from ..config import RUN_DIRECTORY, STATE_DIRECTORY, HubOptions, OptionError
 from ..wg import Device, DeviceError
+from .application import HubApi
 from .observation import Observation
 from .registry import Registry
-from .seed_api import SeedApi
 
 logger = logging.getLogger("wg_rendezvous.hub")
 
@@ -47,13 +47,15 @@ async def _serve(options: HubOptions) -> None:
     except DeviceError as error:
         raise OptionError(f"option --interface: {error}") from None
     host = web.listen_host(options.listen_host, await device.addresses(), options.interface)
-    api = SeedApi(observation, options.interface)
+    api = HubApi(observation, options.interface)
     web.make_directory(STATE_DIRECTORY, 0o700)
     async with contextlib.AsyncExitStack() as ending:
         inside = web.listener(host, options.listen_port, options.interface)
         ending.push_async_callback(web.stop, await web.start(api.application(), [inside]))
         own = web.unix_listener(f"{RUN_DIRECTORY}/{options.interface}.sock")
         ending.push_async_callback(web.stop, await web.start(api.local_application(), [own]))
+        ending.callback(api.stop)  # before these two, which would wait for streams
+        ending.callback((await heartbeat.listen(host, options.listen_port, options.interface)).close)
 
         tasks = [asyncio.ensure_future(work) for work in (observation.run(), stop.wait())]
         tasks.append(asyncio.ensure_future(notify.keep_alive(observation.is_healthy)))

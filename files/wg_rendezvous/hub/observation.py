@@ -2,7 +2,9 @@
 # Copyright the rendezvous.wireguard authors
 """Reading the device for the registry: once a second, sooner when somebody asks, at most 4 times a second.
 
-Answers come from memory, so their cost does not grow with the number of peers or of questions.
+Answers come from memory, so their cost does not grow with the number of peers or of questions. Who has to
+know what the device says *now* (`newer`) gets a read at once: up to 4 may follow one another, and in the long
+run it is 4 a second. Who is content with a young memory (`current`) leaves one of them for those who are not.
 """
 
 from __future__ import annotations
@@ -14,12 +16,15 @@ import time
 from collections.abc import Callable
 
 from .._wireguard import dump
+from ..core.pacing import TokenBucket
 from ..wg import Device, DeviceError, DeviceGone
 from .registry import Registry
 
 logger = logging.getLogger("wg_rendezvous.hub")
 
-MIN_INTERVAL_S = 0.25
+READS_PER_S = 4.0
+BURST = 4.0
+YOUNG_S = 1 / READS_PER_S
 IDLE_INTERVAL_S = 1.0
 # The interface's own addresses change when an admin changes them.
 ADDRESSES_INTERVAL_S = 30.0
@@ -40,17 +45,22 @@ class Observation:
         self.reads = 0
         self.read_s = 0.0
         """How long the latest read took."""
+        self.on_read: Callable[[], None] = lambda: None
+        """Called after every read that succeeded, with the registry up to date."""
         self._device = device
+        self._reads_left = TokenBucket(READS_PER_S, BURST, self.clock())
         self._started_at_s = float("-inf")
         self._succeeded_at_s = float("-inf")
         self._addresses_at_s = float("-inf")
-        self._wanted = asyncio.Event()
+        self._is_wanted = self._is_urgent = False
+        self._asked = asyncio.Event()
         self._done = asyncio.Event()
 
     async def read(self) -> None:
         """Read the device now. Raises DeviceGone, DeviceError."""
-        self._wanted.clear()
+        self._is_wanted = self._is_urgent = False
         self._started_at_s = started_at_s = self.clock()
+        self._reads_left.take(1, started_at_s)
         try:
             if started_at_s - self._addresses_at_s >= ADDRESSES_INTERVAL_S:
                 self.registry.set_addresses(await self._device.addresses())
@@ -66,15 +76,12 @@ class Observation:
         self._succeeded_at_s = started_at_s
         for event in self.registry.observe(device, started_at_s, time.time()):
             logger.info(event.message, extra={"fields": dict(event.fields)})
+        self.on_read()
 
     async def run(self) -> None:
         """Read for ever. Raises DeviceGone; other failures are logged, and tried again."""
         while True:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._wanted.wait(), IDLE_INTERVAL_S)
-            pause_s = self._started_at_s + MIN_INTERVAL_S - self.clock()
-            if pause_s > 0:
-                await asyncio.sleep(pause_s)
+            await self._turn()
             try:
                 await self.read()
             except DeviceGone:
@@ -82,17 +89,37 @@ class Observation:
             except DeviceError as error:
                 logger.warning("the device could not be read", extra={"fields": {"reason": str(error)}})
 
+    async def _turn(self) -> None:
+        """Return when it is time for the next read."""
+        while (pause_s := self._due_at_s() - self.clock()) > 0:
+            self._asked.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._asked.wait(), pause_s)
+
+    def _due_at_s(self) -> float:
+        now_s = self.clock()
+        if self._is_urgent:
+            return self._reads_left.available_at(1, now_s)
+        pause_s = YOUNG_S if self._is_wanted else IDLE_INTERVAL_S
+        return max(self._started_at_s + pause_s, self._reads_left.available_at(2, now_s))
+
+    def want(self) -> None:
+        """Have the device read soon; its answer is not waited for."""
+        self._is_wanted = True
+        self._asked.set()
+
     async def current(self) -> None:
         """Return when memory is young enough to answer from; another read is on its way."""
-        self._wanted.set()
-        if self.clock() - self._started_at_s >= MIN_INTERVAL_S:
+        self.want()
+        if self.clock() - self._started_at_s >= YOUNG_S:
             await self._done.wait()
 
     async def newer(self) -> None:
-        """Return when a read that started after this call is done (at most about MIN_INTERVAL_S)."""
+        """Return when a read that started after this call is done; it starts at once, but for BURST."""
         asked_at_s = self.clock()
         while self._started_at_s < asked_at_s:
-            self._wanted.set()
+            self._is_urgent = True
+            self._asked.set()
             await self._done.wait()
 
     def is_healthy(self) -> bool:

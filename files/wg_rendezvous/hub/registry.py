@@ -11,6 +11,14 @@ The change and its proof may fall between the same two observations, or a peer t
 have to ask twice. Who can put a spoofed packet into that fraction of a second is on the path and could as
 well forward the request itself.
 
+A request counts as soon as it arrives, and not when its answer was received. Strictly, only something that
+the hub sent *after* it saw the new endpoint, and that was acknowledged, proves that the endpoint answers; a
+request on a connection of before the change shows no more than one packet does. To wait for that would cost
+every fresh port a second look and a round trip (an interim answer, and looking at what the socket has
+unacknowledged), and agents of the origin, which close every connection, up to 13 s. What it would prevent:
+somebody on the path holds back the very packet that carries a request, and sends it on from another
+address. He could as well drop it, with the same effect until the peer sends again.
+
 A peer is *online* if bytes came from it within 2.5 keepalives. Only the difference of two observations shows
 that, so a hub that just started takes a handshake of the last 2.5 keepalives for it: an older one proves
 nothing about now (DESIGN fact 6).
@@ -144,16 +152,23 @@ class Registry:
         peer = self._peers.get(key)
         return None if peer is None else peer.latest
 
+    def route(self, key: str) -> str | None:
+        """The peer's one host route, if it has one and nobody else still holds that address."""
+        return self._routes.get(key)
+
+    def believed(self, key: str) -> str | None:
+        """The peer's endpoint as far as it is proven."""
+        peer = self._peers.get(key)
+        return None if peer is None else peer.believed
+
+    def networks(self) -> tuple[IPNetwork, ...]:
+        """The VPN: the networks of the interface's own addresses."""
+        return tuple(own.network for own in self._own)
+
     def is_online(self, key: str, at_s: float) -> bool:
         """Whether bytes came from the peer within 2.5 keepalives, and a handshake ever completed."""
         peer = self._peers.get(key)
         return peer is not None and _is_online(peer, at_s)
-
-    def online(self, at_s: float) -> list[str]:
-        """The peers that are online and for which `answer` has an answer, in order of their keys."""
-        return sorted(
-            key for key in self._peers if self.is_online(key, at_s) and self.answer(key) is not None
-        )
 
     def answer(self, key: str) -> Answer | None:
         """What to tell others about the peer; None if it is unknown, or as long as something is missing."""

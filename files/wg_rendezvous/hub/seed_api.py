@@ -1,108 +1,70 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
-"""The calls of the origin's protocol (DESIGN §1), and health and metrics.
-
-Who asks is told by the VPN source address, which WireGuard has proven; an address of no peer gets 403. The
-node itself may read everything.
-"""
+"""The calls of the origin's protocol (DESIGN §1), and health and metrics."""
 
 from __future__ import annotations
 
-import collections
-from typing import Any
+import functools
 from urllib.parse import unquote, urlsplit
 
 from aiohttp import web as aiohttp_web
 
 from .. import __version__, web
 from .._wireguard.keys import parse_key
+from .callers import caller
+from .figures import Figures
 from .observation import Observation
+from .rendezvous import Rendezvous
 
 
 class SeedApi:
     """Handlers that answer from `observation`'s memory."""
 
-    def __init__(self, observation: Observation, interface: str) -> None:
+    def __init__(
+        self, observation: Observation, rendezvous: Rendezvous, figures: Figures, interface: str
+    ) -> None:
         self._observation = observation
         self._registry = observation.registry
+        self._records = rendezvous.records
+        self._polled = rendezvous.polled
+        self._figures = figures
         self._interface = interface
-        self._started_at_s = observation.clock()
-        self.requests: collections.Counter[tuple[str, int]] = collections.Counter()
-        """(call, status) -> number of answers."""
 
-    def application(self) -> aiohttp_web.Application:
-        """What peers may ask for."""
-        return web.application(self._routes(), [self._counted(), self._identified()])
-
-    def local_application(self) -> aiohttp_web.Application:
-        """What the node itself may ask for, over its unix socket."""
-        return web.application(
-            {**self._routes(), "/status": self._status}, [self._counted(), self._identified()]
-        )
-
-    def _routes(self) -> dict[str, web.Handler]:
+    def routes(self) -> dict[str, web.Handler]:
+        """For `web.application`: what peers may ask for."""
         return {
-            "/online-peers": self._online_peers,
-            "/peer/{key:.*}": self._peer,
-            "/statusz": self._statusz,
-            "/healthz": self._healthz,
-            "/metrics": self._metrics,
+            "GET /online-peers": self._fresh(self._online_peers),
+            "GET /peer/{key:.*}": self._fresh(self._peer),
+            "GET /statusz": self._fresh(self._statusz),
+            "GET /healthz": self._fresh(self._healthz),
+            "GET /metrics": self._fresh(self._metrics),
         }
 
-    # --- who asks ---
+    def local_routes(self) -> dict[str, web.Handler]:
+        """What only the node itself may ask for, over its unix socket."""
+        return {"GET /status": self._fresh(self._status)}
 
-    def _identified(self) -> Any:
-        observation, registry = self._observation, self._registry
+    def _fresh(self, handler: web.Handler) -> web.Handler:
+        """The handler, after memory has become young enough to answer from."""
 
-        @aiohttp_web.middleware
-        async def identified(
-            request: aiohttp_web.Request, handler: web.Handler
-        ) -> aiohttp_web.StreamResponse:
-            if web.is_local(request):
-                await observation.current()
-                return await handler(request)
-            asked_at_s = observation.clock()
-            address = request.remote or ""
-            if registry.peer_at(address) is None:
-                await observation.newer()  # perhaps added a moment ago
-            key = registry.peer_at(address)
-            if key is None:
-                return web.error_response(
-                    403,
-                    f"{address} is the address of no peer of this hub: "
-                    f"add it to the AllowedIPs of a peer of {self._interface}",
-                )
-            registry.heard(key, asked_at_s)
-            if registry.answer(key) is None:
-                await observation.newer()  # its first request belongs into the answer to it
+        @functools.wraps(handler)
+        async def fresh(request: aiohttp_web.Request) -> aiohttp_web.StreamResponse:
+            key = caller()
+            if key is not None and self._registry.answer(key) is None:
+                await self._observation.newer()  # its first request belongs into the answer to it
             else:
-                await observation.current()
+                await self._observation.current()
             return await handler(request)
 
-        return identified
-
-    def _counted(self) -> Any:
-        @aiohttp_web.middleware
-        async def counted(request: aiohttp_web.Request, handler: web.Handler) -> aiohttp_web.StreamResponse:
-            status = 500
-            try:
-                response = await handler(request)
-                status = response.status
-                return response
-            except aiohttp_web.HTTPException as error:
-                status = error.status
-                raise
-            finally:
-                resource = request.match_info.route.resource
-                call = "other" if resource is None else web.readable_path(resource.canonical)
-                self.requests[call, status] += 1
-
-        return counted
+        return fresh
 
     # --- the calls ---
 
     async def _online_peers(self, _request: aiohttp_web.Request) -> aiohttp_web.Response:
-        return aiohttp_web.json_response(self._registry.online(self._observation.clock()))
+        key = caller()
+        if key is not None:
+            self._polled(key)
+        return aiohttp_web.json_response(self._records.online(self._observation.clock()))
 
     async def _peer(self, request: aiohttp_web.Request) -> aiohttp_web.Response:
         # From the raw target: raw base64 has slashes, also two in a row, and a plus that is no blank.
@@ -123,7 +85,7 @@ class SeedApi:
         )
 
     async def _statusz(self, _request: aiohttp_web.Request) -> aiohttp_web.Response:
-        text = "".join(f"{name}: {value}\n" for name, value in self.figures().items())
+        text = "".join(f"{name}: {value}\n" for name, value in self._figures.statusz().items())
         return aiohttp_web.Response(text=text, content_type="text/plain")
 
     async def _healthz(self, _request: aiohttp_web.Request) -> aiohttp_web.Response:
@@ -134,7 +96,7 @@ class SeedApi:
     async def _metrics(self, _request: aiohttp_web.Request) -> aiohttp_web.Response:
         from . import metrics  # only for those who scrape (DESIGN fact 19)
 
-        body, content_type = metrics.render(self.figures(), self.requests, self._observation.read_s)
+        body, content_type = metrics.render(self._figures)
         return aiohttp_web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _status(self, _request: aiohttp_web.Request) -> aiohttp_web.Response:
@@ -147,7 +109,7 @@ class SeedApi:
                     "peer": key,
                     "address": answer and answer.allowed_ips,
                     "endpoint": answer and answer.endpoint,
-                    "online": registry.is_online(key, now_s),
+                    "online": self._records.is_online(key, now_s),
                     "hands_shaken_at": latest and latest.latest_handshake_at,
                     "why": None if answer else registry.why_not(key),
                 }
@@ -160,15 +122,3 @@ class SeedApi:
             "hub": None,
         }
         return aiohttp_web.json_response({"node": node, "peers": peers})
-
-    def figures(self) -> dict[str, int]:
-        """The hub's state in whole numbers."""
-        now_s, registry = self._observation.clock(), self._registry
-        keys = registry.known_keys()
-        return {
-            "uptime_s": int(now_s - self._started_at_s),
-            "peers": len(keys),
-            "peers_online": sum(registry.is_online(key, now_s) for key in keys),
-            "requests": sum(self.requests.values()),
-            "device_reads": self._observation.reads,
-        }

@@ -111,35 +111,43 @@ class Device:
 
     async def _run(self, *argv: str) -> str:
         """Standard output of `argv`. Raises DeviceGone, DeviceError."""
-        # Without retries: wg would otherwise sit for a minute on an endpoint that is a name.
-        environment = {**os.environ, "LC_ALL": "C", "WG_ENDPOINT_RESOLUTION_RETRIES": "0"}
         try:
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env=environment,
-                start_new_session=True,  # Ctrl-C is for us, and must not end a change half done
-            )
-        except FileNotFoundError:
-            package = {"wg": "wireguard-tools", "ip": "iproute2"}[argv[0]]
-            raise DeviceError(f"the program '{argv[0]}' is not installed: install {package}") from None
-        try:
-            out, err = await asyncio.wait_for(process.communicate(), TIMEOUT_S)
-        except asyncio.TimeoutError:
-            raise DeviceError(f"'{' '.join(argv[:3])}' did not end within {TIMEOUT_S:g} s") from None
-        finally:
-            # Also when this task is cancelled: leave no child behind.
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
-        if process.returncode != 0:
+            return await run(*argv)
+        except DeviceError:
             self._check_index()
-            reason = " ".join(err.decode(errors="replace").split()) or f"exit code {process.returncode}"
-            raise DeviceError(f"'{' '.join(argv[:3])}' failed: {reason}")
-        return out.decode()
+            raise
+
+
+async def run(*argv: str) -> str:
+    """Standard output of `argv` (`wg`, `ip`). Raises DeviceError."""
+    # Without retries: wg would otherwise sit for a minute on an endpoint that is a name.
+    environment = {**os.environ, "LC_ALL": "C", "WG_ENDPOINT_RESOLUTION_RETRIES": "0"}
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is for us, and must not end a change half done
+        )
+    except FileNotFoundError:
+        package = {"wg": "wireguard-tools", "ip": "iproute2"}[argv[0]]
+        raise DeviceError(f"the program '{argv[0]}' is not installed: install {package}") from None
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), TIMEOUT_S)
+    except asyncio.TimeoutError:
+        raise DeviceError(f"'{' '.join(argv[:3])}' did not end within {TIMEOUT_S:g} s") from None
+    finally:
+        # Also when this task is cancelled: leave no child behind.
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    if process.returncode != 0:
+        reason = " ".join(err.decode(errors="replace").split()) or f"exit code {process.returncode}"
+        raise DeviceError(f"'{' '.join(argv[:3])}' failed: {reason}")
+    return out.decode()
 
 
 def parse_addresses(text: str) -> list[IPInterface]:

@@ -36,6 +36,36 @@ except OSError as error:
 """
 
 
+# argv: host, port, instance. Registers, opens a stream, pings, and prints a line for each thing that it gets.
+JOIN = """
+import http.client, json, socket, sys, threading
+host, port, instance = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+connection = http.client.HTTPConnection(host, port, timeout=15)
+headers = {"Content-Type": "application/json"}
+connection.request("PUT", "/v1/self", json.dumps({"instance": instance}), headers)
+print("self", connection.getresponse().read().decode(), flush=True)
+beats = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+beats.settimeout(5)
+beats.sendto(bytes.fromhex("57475256010100000000000000000007") + bytes(1000), (host, port))
+print("pong", json.dumps(beats.recv(2048).hex()), flush=True)
+connection.request("GET", "/v1/stream")
+answer = connection.getresponse()
+while line := answer.readline():
+    word, _, data = line.decode().rstrip().partition(": ")
+    if word == "event":
+        name = data
+    elif word == "data":
+        print(name, data, flush=True)
+"""
+POST = """
+import http.client, json, sys
+path, host, port, body = sys.argv[1:]
+connection = http.client.HTTPConnection(host, int(port), timeout=5)
+connection.request("POST", path, body, {"Content-Type": "application/json"})
+print(connection.getresponse().status)
+"""
+
+
 def run(*words: str, stdin: str = "", check: bool = True) -> str:
     """Standard output of a command; it has 20 s."""
     done = subprocess.run(words, input=stdin, capture_output=True, text=True, check=False, timeout=20)
@@ -93,6 +123,15 @@ class Node:
         words = [path, host, str(port), source]
         head, _, body = self.run(sys.executable, "-c", GET, *words).partition("\n")
         return int(head), body.rstrip("\n")
+
+    def post(self, path: str, host: str, body: str) -> int:
+        """Status of the answer to `POST http://host:8080/path`."""
+        return int(self.run(sys.executable, "-c", POST, path, host, "8080", body))
+
+    def join(self, host: str, instance: str) -> subprocess.Popen[str]:
+        """An agent's side of /v1: what it gets, one line each, as its standard output."""
+        words = self.inside(sys.executable, "-c", JOIN, host, "8080", instance)
+        return subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
 
     def start_tunnel(self) -> None:
         """Make the interface, with its key, port and address."""

@@ -9,8 +9,9 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -126,6 +127,52 @@ def test_a_fresh_port_is_told_at_once_after_the_peers_next_request(network: Netw
     finally:
         bob.wg_set("listen-port", str(PORT))
         bob.get("/healthz", hub.vpn)
+
+
+@contextlib.contextmanager
+def joined(node: Node, hub: Node) -> Iterator[Callable[[str], Any]]:
+    """The node has a stream; what is yielded waits for the next event of a name, and returns its data."""
+    process = node.join(hub.vpn, "0123456789abcdef")
+    assert process.stdout is not None
+    lines = process.stdout
+
+    def next_of(name: str) -> Any:
+        while (line := lines.readline()) and line.split()[0] != name:
+            pass
+        return json.loads(line.partition(" ")[2]) if line else None
+
+    try:
+        yield next_of
+    finally:
+        process.kill()
+        process.wait(10)
+        lines.close()
+
+
+def test_agents_meet_at_the_hub(network: Network, hub: Hub) -> None:
+    alice, bob, node = network.alice, network.bob, network.hub
+    with joined(alice, node) as next_of:
+        assert next_of("self")["endpoint"] == f"{alice.lan}:{PORT}"
+        assert next_of("pong") == "57475256010200000000000000000007"
+        assert set(next_of("snapshot")["peers"]) == {bob.key}
+        assert bob.post(f"/v1/signal/{alice.key}", node.vpn, '{"type": "offer"}') == 204
+        assert next_of("signal") == {"type": "offer", "from": bob.key}
+        bob.wg_set("listen-port", "40405")
+        try:
+            assert bob.get("/healthz", node.vpn)[0] == 200
+            while next_of("peer")["endpoint"] != f"{bob.lan}:40405":
+                pass
+        finally:
+            bob.wg_set("listen-port", str(PORT))
+            bob.get("/healthz", node.vpn)
+        assert json.loads(bob.get("/v1/openapi.json", node.vpn)[1])["openapi"] == "3.1.0"
+
+        stopped_at_s = time.monotonic()
+        hub.stop()
+        assert time.monotonic() - stopped_at_s < 1
+        assert next_of("nothing") is None
+    assert hub.process is not None
+    assert hub.process.returncode == 0, hub.log
 
 
 @contextlib.contextmanager

@@ -24,18 +24,16 @@ Connect = Callable[[web.Application], Awaitable[HubClient]]
 @pytest.fixture
 async def connect() -> AsyncIterator[Connect]:
     """Serves an application and gives a client of it."""
-    opened: list[tuple[TestServer, HubClient]] = []
+    opened: list[TestServer] = []
 
     async def serve(app: web.Application) -> HubClient:
         server = TestServer(app)
         await server.start_server()
-        client = HubClient(str(server.make_url("")))
-        opened.append((server, client))
-        return client
+        opened.append(server)
+        return HubClient(str(server.make_url("")))
 
     yield serve
-    for server, client in opened:
-        await client.close()
+    for server in opened:
         await server.close()
 
 
@@ -113,7 +111,6 @@ async def test_a_hub_that_is_away_is_an_error_that_names_it() -> None:
     client = HubClient("http://127.0.0.1:9")
     with pytest.raises(HubError, match=r"http://127\.0\.0\.1:9/online-peers"):
         await client.peers(OWN)
-    await client.close()
 
 
 async def test_the_hub_sees_a_greeting(connect: Connect) -> None:

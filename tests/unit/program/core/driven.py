@@ -21,6 +21,7 @@ def key(byte: int) -> str:
 
 
 OWN, HUB, PEER, OTHER = key(0x80), key(0x01), key(0x40), key(0xC0)
+INSTANCE = "0123456789abcdef"
 ADDRESS, ENDPOINT = "192.168.7.6/32", "203.0.113.7:51820"
 PLACE = Place(
     (ipaddress.ip_interface("192.168.7.5/24"),),
@@ -35,7 +36,7 @@ class Driven:
     answer probes, `shaking` those whose handshake succeeds at once."""
 
     def __init__(self, settings: Settings | None = None, own: str = OWN, place: Place = PLACE) -> None:
-        self.mesh = Mesh(own, place, settings or Settings())
+        self.mesh = Mesh(own, place, settings or Settings(), INSTANCE)
         self.now_s = 1000.0
         self.peers: dict[str, Peer] = {HUB: HUB_PEER}
         self.records: dict[str, events.PeerRecord] | None = {PEER: events.PeerRecord(ENDPOINT, ADDRESS)}
@@ -98,6 +99,9 @@ class Driven:
                 self._change(change)
         elif isinstance(action, actions.ReadDevice):
             self.give(events.DeviceSeen(self.device(), self.configured))
+        elif isinstance(action, actions.OpenStream):
+            closed = events.StreamClosed("404", unsupported=self.records is not None)
+            self.later.append((self.now_s + 0.001, closed))
         elif isinstance(action, actions.AskHub):
             silent = events.HubSilent("timed out")
             answer = silent if self.records is None else events.HubAnswered(dict(self.records))

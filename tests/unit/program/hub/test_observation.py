@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from wg_rendezvous.hub.observation import MIN_INTERVAL_S, Observation, boottime_s
+from wg_rendezvous.hub.observation import BURST, READS_PER_S, YOUNG_S, Observation, boottime_s
 from wg_rendezvous.hub.registry import Registry
 from wg_rendezvous.wg import DeviceError, DeviceGone
 
@@ -38,19 +38,19 @@ async def test_however_many_ask_the_device_is_read_at_most_four_times_a_second(
     while boottime_s() - started_at_s < 0.6:
         await asyncio.gather(*(observation.current() for _ in range(20)))
         await asyncio.sleep(0)
-    assert 2 <= fake.reads <= 1 + (boottime_s() - started_at_s) / MIN_INTERVAL_S + 1
+    assert 2 <= fake.reads <= 1 + (boottime_s() - started_at_s) * READS_PER_S + 1
 
 
 async def test_who_asks_after_a_pause_gets_a_new_look_at_once(
     fake: FakeDevice, observation: Observation
 ) -> None:
-    await asyncio.sleep(MIN_INTERVAL_S)
+    await asyncio.sleep(YOUNG_S)
     fake.change(5, allowed_ips=("127.7.0.55/32",))
     asked_at_s = boottime_s()
     await observation.current()
 
     assert observation.registry.peer_at("127.7.0.55") == key(5)
-    assert boottime_s() - asked_at_s < MIN_INTERVAL_S
+    assert boottime_s() - asked_at_s < YOUNG_S
 
 
 async def test_who_asks_soon_is_answered_from_memory_and_a_look_follows(
@@ -61,8 +61,44 @@ async def test_who_asks_soon_is_answered_from_memory_and_a_look_follows(
     await observation.current()
     assert fake.reads == reads
 
-    await asyncio.wait_for(observation.newer(), 2 * MIN_INTERVAL_S)
+    await asyncio.wait_for(observation.newer(), 2 * YOUNG_S)
     assert fake.reads > reads
+
+
+async def test_who_has_to_know_what_is_true_now_is_told_at_once(
+    fake: FakeDevice, observation: Observation
+) -> None:
+    for port in (1, 2, 3):  # one of the burst was the first read
+        asked_at_s = boottime_s()
+        fake.change(5, endpoint=f"198.51.100.5:{port}", latest_handshake_at=1000 + port)
+        await observation.newer()
+        assert observation.registry.believed(key(5)) == f"198.51.100.5:{port}"
+        assert boottime_s() - asked_at_s < 0.05
+
+    await asyncio.wait_for(observation.newer(), 2 / READS_PER_S)
+
+
+async def test_of_many_who_have_to_know_now_the_device_is_read_four_times_a_second(
+    fake: FakeDevice, observation: Observation
+) -> None:
+    started_at_s, reads = boottime_s(), fake.reads
+    while boottime_s() - started_at_s < 1.0:
+        await observation.newer()
+    assert fake.reads - reads <= BURST + (boottime_s() - started_at_s) * READS_PER_S
+
+
+async def test_however_many_are_content_with_memory_one_who_is_not_need_not_wait(
+    fake: FakeDevice, observation: Observation
+) -> None:
+    started_at_s = boottime_s()
+    while boottime_s() - started_at_s < 1.5:
+        await observation.current()
+        await asyncio.sleep(0.001)
+    reads = fake.reads
+    asked_at_s = boottime_s()
+    await observation.newer()
+    assert boottime_s() - asked_at_s < 0.05
+    assert fake.reads == reads + 1
 
 
 async def test_nobody_asks_and_the_device_is_read_about_once_a_second(

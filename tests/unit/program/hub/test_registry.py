@@ -48,8 +48,8 @@ def test_a_peer_is_online_for_two_and_a_half_keepalives_after_its_last_bytes() -
         (0, peer(5, latest_handshake_at=900)), (10, peer(5, latest_handshake_at=900, rx_bytes=132))
     )
 
-    assert registry.online(10 + 32.5) == [key(5)]
-    assert registry.online(10 + 32.6) == []
+    assert registry.is_online(key(5), 10 + 32.5)
+    assert not registry.is_online(key(5), 10 + 32.6)
 
 
 def test_the_keepalive_of_the_peer_entry_counts_if_it_has_one() -> None:
@@ -88,11 +88,11 @@ def test_a_peer_that_never_completed_a_handshake_is_not_online_however_much_it_s
     assert not registry.is_online(key(5), 1)
 
 
-def test_only_peers_that_have_an_answer_are_listed() -> None:
+def test_a_peer_without_an_address_of_its_own_has_no_answer() -> None:
     registry = observed((0, peer(5, allowed_ips=("10.0.0.0/8",))))
 
     assert registry.is_online(key(5), 0)
-    assert registry.online(0) == []
+    assert registry.answer(key(5)) is None
     assert "/32" in registry.why_not(key(5))
 
 

@@ -8,9 +8,7 @@ import asyncio
 import json
 import os
 import re
-import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,49 +17,17 @@ import aiohttp
 import pytest
 
 from wg_rendezvous import web
+from wg_rendezvous.hub.application import HubApi
 from wg_rendezvous.hub.observation import Observation
+from wg_rendezvous.hub.records import Records
 from wg_rendezvous.hub.registry import Registry
-from wg_rendezvous.hub.seed_api import SeedApi
 
 from .fake import FakeDevice, key, peer
+from .served import Hub, running
 
 # Keys with every awkward character of base64: slashes (also two in a row, and one in front), plus, padding.
 AWKWARD = "//+/" * 10 + "//8="
 SLASH_FIRST = "/" + "+A" * 20 + "+w="
-
-
-class Hub:
-    """A hub at 127.7.0.1 before a fake device, and who asks it."""
-
-    def __init__(self, fake: FakeDevice, port: int) -> None:
-        self.fake = fake
-        self.port = port
-
-    async def ask(self, path: str, by: str = "127.7.0.5", method: str = "GET") -> tuple[int, str]:
-        """Status and body of the answer to this request target, sent as it is."""
-        reader, writer = await asyncio.open_connection("127.7.0.1", self.port, local_addr=(by, 0))
-        writer.write(f"{method} {path} HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n".encode())
-        answer = (await asyncio.wait_for(reader.read(), 5)).decode()
-        writer.close()
-        head, _, body = answer.partition("\r\n\r\n")
-        return int(head.split()[1]), body
-
-    async def ask_json(self, path: str, by: str = "127.7.0.5", method: str = "GET") -> Any:
-        """The JSON of the answer."""
-        return json.loads((await self.ask(path, by, method))[1])
-
-
-@asynccontextmanager
-async def running(fake: FakeDevice) -> AsyncIterator[Hub]:
-    observation = Observation(fake, Registry())
-    await observation.read()
-    listener = socket.create_server(("127.7.0.1", 0))
-    runner = await web.start(SeedApi(observation, "wg0").application(), [listener])
-    task = asyncio.ensure_future(observation.run())
-    yield Hub(fake, listener.getsockname()[1])
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    await web.stop(runner)
 
 
 @pytest.fixture
@@ -191,7 +157,7 @@ async def test_every_error_is_json_with_a_sentence_that_helps(
 async def test_a_defect_is_json_too_and_does_not_show_its_inside(
     monkeypatch: pytest.MonkeyPatch, hub: Hub
 ) -> None:
-    monkeypatch.setattr(Registry, "online", lambda *_: 1 / 0)
+    monkeypatch.setattr(Records, "online", lambda *_: 1 / 0)
     status, body = await hub.ask("/online-peers")
     assert status == 500
     assert "log" in json.loads(body)["error"]
@@ -204,7 +170,7 @@ async def test_the_unix_socket_tells_the_node_all_about_its_peers(tmp_path: Path
     await observation.read()
     task = asyncio.ensure_future(observation.run())
     path = str(tmp_path / "run" / "wg0.sock")
-    runner = await web.start(SeedApi(observation, "wg0").local_application(), [web.unix_listener(path)])
+    runner = await web.start(HubApi(observation, "wg0").local_application(), [web.unix_listener(path)])
     connector = aiohttp.UnixConnector(path)
     async with (
         aiohttp.ClientSession(connector=connector) as session,

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""Our own pings that are not answered yet: whose they are, and when they left."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from ..core import actions, events
+
+PATIENCE_S = 10.0
+"""An answer that comes later than this is of no interest to anybody."""
+
+
+@dataclass(frozen=True)
+class _Sent:
+    peer: str | None
+    at_s: float
+
+
+class Pings:
+    """Times are the caller's, from a clock that never goes back."""
+
+    def __init__(self) -> None:
+        self._sent: dict[tuple[str, int], _Sent] = {}  # oldest first
+
+    def sent(self, action: actions.SendBeat, now_s: float) -> None:
+        """A ping has left."""
+        self._forget(now_s)
+        key = (_plain(action.address), action.number)
+        self._sent.pop(key, None)
+        self._sent[key] = _Sent(action.peer, now_s)
+
+    def answered(self, address: str, number: int, now_s: float) -> events.BeatAnswered | None:
+        """The event for a pong from `address`; None if that one was not asked so, or has answered already."""
+        self._forget(now_s)
+        sent = self._sent.pop((_plain(address), number), None)
+        return None if sent is None else events.BeatAnswered(sent.peer, number, now_s - sent.at_s)
+
+    def __len__(self) -> int:
+        return len(self._sent)
+
+    def _forget(self, now_s: float) -> None:
+        while self._sent:
+            oldest = next(iter(self._sent))
+            if now_s - self._sent[oldest].at_s <= PATIENCE_S:
+                return
+            del self._sent[oldest]
+
+
+def _plain(address: str) -> str:
+    """One spelling for every address: IPv6 has many."""
+    return str(ipaddress.ip_address(address)) if ":" in address else address

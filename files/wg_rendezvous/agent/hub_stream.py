@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""One stream of the hub, from the registration to its end: `PUT /v1/self`, then `GET /v1/stream`, over one
+connection where the hub permits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Coroutine, Iterator
+from typing import Any, Callable, TypeVar
+
+from .. import __version__
+from ..core import actions, events
+from .http_client import Answer, Connection, Head, HttpError, Request, connect
+from .messages import MessageError, event_of, json_object, registration_bodies
+from .stream import Parser, StreamError
+from .timing import within
+
+logger = logging.getLogger(__name__)
+
+STEP_S = 1.0
+"""The connection, and each answer of the hub, may take so long."""
+SILENCE_S = 25.0
+"""The hub says something every 10 s: a stream that is silent for so long is dead."""
+REFUSALS = (403, 408, 413, 429)
+"""What a hub that knows the call may answer; any other 4xx is a hub that does not (docs/protocol.md)."""
+
+Result = TypeVar("Result")
+
+
+class UnsupportedError(HttpError):
+    """The hub knows no such call."""
+
+
+async def run(
+    base: str,
+    registration: actions.Registration,
+    registered: Callable[[], None],
+    deliver: Callable[[events.Event], None],
+) -> None:
+    """Register with the hub at `base`, call `registered`, deliver what its stream says, and at last
+    `StreamClosed`.
+    """
+    try:
+        with contextlib.ExitStack() as ending:
+            connection = await _connected(base, ending)
+            for body in registration_bodies(registration, __version__):
+                await _register(connection, body)
+                if not connection.reusable:
+                    connection = await _connected(base, ending)
+            registered()
+            head = await _open(connection)
+            await _Reader(connection, head, deliver).run()
+        closed = events.StreamClosed("the hub closed the stream")
+    except UnsupportedError as error:
+        closed = events.StreamClosed(str(error), unsupported=True)
+    except (HttpError, MessageError, StreamError) as error:
+        closed = events.StreamClosed(str(error))
+    except Exception as error:  # a defect must not be the end of all streams
+        logger.exception("the stream failed")
+        closed = events.StreamClosed(repr(error))
+    deliver(closed)
+
+
+def sentence(request: str, answer: Answer) -> str:
+    """What the hub answered to `request`, for people."""
+    try:
+        why = str(json_object(answer.body, request)["error"])
+    except (MessageError, KeyError):
+        why = " ".join(answer.body.decode("latin-1").split())[:100]
+    return f"{request} was answered {answer.status}" + (f": {why}" if why else "")
+
+
+async def _connected(base: str, ending: contextlib.ExitStack) -> Connection:
+    async def connected() -> Connection:
+        connection = await connect(base)
+        ending.callback(connection.close)
+        return connection
+
+    return await _in_time(connected(), f"no connection to {base}")
+
+
+async def _register(connection: Connection, body: bytes) -> None:
+    request = "PUT /v1/self"
+    connection.send(Request("PUT", "/v1/self", body))
+    answer = await _in_time(connection.answer(), f"{request}: no answer")
+    _check(request, answer)
+    try:
+        json_object(answer.body, request)
+    except MessageError as error:  # it answers the same to everything
+        raise UnsupportedError(str(error)) from None
+
+
+async def _open(connection: Connection) -> Head:
+    request = "GET /v1/stream"
+    connection.send(Request("GET", "/v1/stream"))
+    head = await _in_time(connection.head(), f"{request}: no answer")
+    if head.status != 200:
+        _check(request, await _in_time(connection.answer(head), f"{request}: half an answer"))
+    kind = head.fields.get("content-type", "")
+    if not kind.startswith("text/event-stream"):
+        raise MessageError(f"{request} is no event stream, but {kind or 'of no type'}")
+    return head
+
+
+def _check(request: str, answer: Answer) -> None:
+    """Raises UnsupportedError, HttpError unless the answer is a good one."""
+    if 200 <= answer.status < 300:
+        return
+    unknown = answer.status == 501 or (400 <= answer.status < 500 and answer.status not in REFUSALS)
+    raise (UnsupportedError if unknown else HttpError)(sentence(request, answer))
+
+
+async def _in_time(step: Coroutine[Any, Any, Result], what: str) -> Result:
+    try:
+        return await within(STEP_S, step)
+    except asyncio.TimeoutError:
+        raise HttpError(f"{what} within {STEP_S:g} s") from None
+    except UnsupportedError:
+        raise
+    except HttpError as error:
+        raise type(error)(f"{what}: {error}") from None
+
+
+class _Reader:
+    """Reads the open stream, and ends it when it is silent for too long."""
+
+    def __init__(self, connection: Connection, head: Head, deliver: Callable[[events.Event], None]) -> None:
+        self._connection = connection
+        self._head = head
+        self._deliver = deliver
+        self._timer: asyncio.TimerHandle | None = None
+        self._silent = False
+
+    async def run(self) -> None:
+        """Until the hub closes it. Raises HttpError, MessageError, StreamError."""
+        parser = Parser()
+        with self._watched():
+            async for piece in self._connection.pieces(self._head):
+                self._heard()
+                for sent in parser.feed(piece):
+                    event = event_of(sent)
+                    if event is not None:
+                        self._deliver(event)
+        self._raise_if_silent()
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        self._heard()
+        try:
+            yield
+        except HttpError:
+            self._raise_if_silent()
+            raise
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def _heard(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(SILENCE_S, self._end)
+
+    def _end(self) -> None:
+        self._silent = True
+        self._connection.close()
+
+    def _raise_if_silent(self) -> None:
+        if self._silent:
+            raise HttpError(f"the stream was silent for {SILENCE_S:g} s")

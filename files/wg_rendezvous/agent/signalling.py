@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""The agent's side of `/v1` (docs/protocol.md): its stream, its registrations, its signals to others."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Callable
+from urllib.parse import quote
+
+from .. import __version__
+from ..core import actions, events
+from . import hub_stream
+from .http_client import Answer, Connection, HttpError, Request
+from .messages import MessageError, body, json_object, peer_view, registration_bodies
+from .pool import Pool
+from .timing import within
+
+logger = logging.getLogger(__name__)
+
+TIMEOUT_S = 1.0
+UNDELIVERABLE = (404, 410)
+REGISTRATIONS = ""
+"""The lane of registrations; those of signals are called by the peer's key."""
+OF_STREAMS = (
+    events.Snapshot,
+    events.PeerChanged,
+    events.PeerGone,
+    events.SignalReceived,
+    events.StreamClosed,
+)
+"""What only a stream delivers."""
+
+
+class Signalling:
+    """Talks to the hub at `base`; whatever comes of it is given to `deliver`, in order.
+
+    What goes to one peer goes through one *lane*, one request after the other; different lanes do not wait
+    for one another.
+    """
+
+    def __init__(self, base: str, deliver: Callable[[events.Event], None]) -> None:
+        self._base = base
+        self._deliver = deliver
+        self._pool = Pool(base)
+        self._lanes: dict[str, asyncio.Task[None]] = {}
+        self._stream: asyncio.Task[None] | None = None
+        self._number = 0
+
+    def open_stream(self, registration: actions.Registration) -> None:
+        """Register and open a stream; an older one is closed, and delivers nothing any more."""
+        self._number += 1
+        number = self._number
+
+        def deliver(event: events.Event) -> None:
+            if number == self._number:
+                self._deliver(event)
+
+        if self._stream is not None:
+            self._stream.cancel()
+        # A hub of the origin may serve one connection at a time: no other one before it knows `/v1`.
+        stream = hub_stream.run(self._base, registration, self._pool.renew, deliver)
+        self._stream = asyncio.ensure_future(stream)
+
+    def register(self, registration: actions.Registration) -> None:
+        """Register beside the stream; `Registered` follows if that worked."""
+        requests = [
+            Request("PUT", "/v1/self", part) for part in registration_bodies(registration, __version__)
+        ]
+        self._go(REGISTRATIONS, requests, _registered)
+
+    def send_signal(self, action: actions.SendSignal) -> None:
+        """Send a signal; `SignalFailed` follows if it did not get there."""
+        request = Request("POST", f"/v1/signal/{quote(action.peer, safe='')}", body(action.signal))
+        self._go(action.peer, [request], lambda answer: _signalled(action, answer))
+
+    async def finish(self, timeout_s: float) -> None:
+        """Wait until all that was sent is answered, but no longer than `timeout_s`."""
+        if self._lanes:
+            await asyncio.wait(set(self._lanes.values()), timeout=timeout_s)
+
+    async def close(self) -> None:
+        """End everything that is under way."""
+        self._number += 1
+        tasks = [*self._lanes.values(), *([self._stream] if self._stream else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._pool.close()
+        await asyncio.sleep(0)  # sockets are closed by the loop
+
+    def _go(
+        self,
+        lane: str,
+        requests: Sequence[Request],
+        outcome: Callable[[Answer | str], events.Event | None],
+    ) -> None:
+        previous = self._lanes.get(lane)
+        # Written here and now if nothing is in the way, not when the loop comes to it.
+        sent_on = None if previous else self._pool.send_at_once(requests[0])
+        task = asyncio.ensure_future(self._follow(previous, requests, sent_on, outcome))
+        self._lanes[lane] = task
+        task.add_done_callback(lambda done: self._ended(lane, done))
+
+    async def _follow(
+        self,
+        previous: asyncio.Task[None] | None,
+        requests: Sequence[Request],
+        sent_on: Connection | None,
+        outcome: Callable[[Answer | str], events.Event | None],
+    ) -> None:
+        answer: Answer | str
+        try:
+            answer = await within(TIMEOUT_S, self._exchange(previous, requests, sent_on))
+        except asyncio.TimeoutError:
+            answer = f"no answer within {TIMEOUT_S:g} s"
+        except HttpError as error:
+            answer = str(error)
+        event = outcome(answer)
+        if event is not None:
+            self._deliver(event)
+
+    async def _exchange(
+        self, previous: asyncio.Task[None] | None, requests: Sequence[Request], sent_on: Connection | None
+    ) -> Answer:
+        if previous is not None:
+            await asyncio.wait({previous})
+        for request in requests:
+            answer = await self._pool.exchange(request, sent_on)
+            sent_on = None
+            if answer.status >= 300:
+                break
+        return answer
+
+    def _ended(self, lane: str, task: asyncio.Task[None]) -> None:
+        if self._lanes.get(lane) is task:
+            del self._lanes[lane]
+
+
+def _registered(answer: Answer | str) -> events.Event | None:
+    request = "PUT /v1/self"
+    try:
+        if isinstance(answer, str):
+            raise MessageError(answer)
+        if not 200 <= answer.status < 300:
+            raise MessageError(hub_stream.sentence(request, answer))
+        return events.Registered(peer_view(json_object(answer.body, request), request))
+    except MessageError as error:
+        logger.info("the hub did not take the registration", extra={"fields": {"reason": str(error)}})
+        return None
+
+
+def _signalled(action: actions.SendSignal, answer: Answer | str) -> events.Event | None:
+    if isinstance(answer, str):
+        return events.SignalFailed(action.peer, action.signal, undeliverable=False, reason=answer)
+    if 200 <= answer.status < 300:
+        return None
+    return events.SignalFailed(
+        action.peer,
+        action.signal,
+        undeliverable=answer.status in UNDELIVERABLE,
+        reason=hub_stream.sentence("the signal", answer),
+    )

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""What an agent knows of its hub: whether it takes signals, whether the stream is open, whether it answers.
+
+A hub with `/v1` is heard through the stream, and asked by a heartbeat and a registration when there is a reason.
+A hub of the origin is asked in every pass (`loop`).  Which of the two it is shows when the stream is opened.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from typing import Callable
+
+from . import actions
+from .actions import Registration
+from .events import PeerView
+from .heartbeat import Watch
+from .node import Node
+
+ASK_EVERY_S = 0.3
+WATCH_EVERY_S = 1.0
+"""How often the hub is asked while links carry traffic."""
+SILENT_S = 1.0
+"""A hub that has not answered for so long gets a new stream, instead of waiting for TCP."""
+RECONNECT_S = 0.2
+RECONNECT_MAX_S = 13.0
+LOOK_AGAIN_PASSES = 5
+"""After so many passes a hub of the origin is asked again whether it takes signals: it may be another one by now."""
+
+
+class Kind(enum.Enum):
+    """Which protocol the hub speaks."""
+
+    UNKNOWN = "unknown"
+    SIGNALS = "signals"
+    ORIGIN = "origin"
+
+
+class Hub:
+    """The hub of `node`.  `registration(peers)` makes what is to be registered: with the links to these peers,
+    None: all that are promoted."""
+
+    def __init__(self, node: Node, registration: Callable[[Iterable[str] | None], Registration]) -> None:
+        self.node = node
+        self.kind = Kind.UNKNOWN
+        self.stream_open = False
+        self.own = PeerView(None)
+        self.watch = Watch()
+        self.heard_at = float("-inf")
+        self.silent: str | None = "it was not asked yet"
+        self.silent_since: float | None = None
+        self._registration = registration
+        self._numbers = 0
+        self._asked_at = float("-inf")
+        self._asking_until = float("-inf")
+        self._opening = False
+        self._open_at: float | None = None
+        self._failures = 0
+
+    @property
+    def rtt_s(self) -> float:
+        """The smoothed round trip to the hub, 0 before the first."""
+        return self.watch.rtt_s or 0.0
+
+    def start(self, now_s: float) -> None:
+        """Open the first stream."""
+        self._open(now_s)
+
+    def heard(self, now_s: float) -> None:
+        """Anything came from the hub."""
+        self.heard_at = now_s
+
+    def opened(self, own: PeerView, now_s: float) -> None:
+        """The stream is open."""
+        self.kind, self.stream_open, self.own = Kind.SIGNALS, True, own
+        self._opening, self._open_at, self._failures = False, None, 0
+        self.silent = None
+        self.watch.forget()
+        self.heard(now_s)
+        self._beat(now_s)
+
+    def closed(self, reason: str, unsupported: bool, now_s: float) -> None:
+        """The stream ended, or could not be opened."""
+        self.stream_open = self._opening = False
+        if unsupported:
+            self.kind = Kind.ORIGIN
+            self.heard(now_s)
+            self._open_at = now_s + LOOK_AGAIN_PASSES * self.node.settings.interval_s
+            return
+        if self.silent is None or self.silent_since is None:
+            self.silent_since = now_s
+        self.silent = reason
+        backoff_s = min(RECONNECT_MAX_S, RECONNECT_S * 2 ** min(self._failures, 10))
+        self._failures += 1
+        self._open_at = now_s + backoff_s
+
+    def look_again(self, now_s: float) -> None:
+        """A hub of the origin came back: it may be another one now."""
+        if self.kind is Kind.ORIGIN and not self._opening:
+            self._open(now_s)
+
+    def beat_answered(self, number: int, rtt_s: float, now_s: float) -> None:
+        """A heartbeat was answered."""
+        if self.watch.answered(number, rtt_s, now_s):
+            self.heard(now_s)
+            self._asking_until = min(self._asking_until, now_s)
+
+    def ask(self, now_s: float) -> None:
+        """Find out whether the hub answers, and how it sees us: there is a reason to doubt."""
+        if self.kind is Kind.SIGNALS and now_s - self._asked_at >= ASK_EVERY_S:
+            self._asked_at = now_s
+            self._asking_until = now_s + SILENT_S
+            self._beat(now_s)
+            self.report(())
+
+    def report(self, peers: Iterable[str]) -> None:
+        """Register again, with what the links to these peers are now; the answer says how the hub sees us."""
+        if self.stream_open:
+            self.node.do(actions.Register(self._registration(peers)))
+
+    def tick(self, watching: bool, now_s: float) -> None:
+        """Do what is due; `watching` while links carry traffic."""
+        if self._open_at is not None and now_s >= self._open_at:
+            self._open(now_s)
+        if self.kind is not Kind.SIGNALS:
+            return
+        if now_s >= self._beat_at(watching):
+            self._beat(now_s)
+        if self._is_silent(now_s) and self.stream_open:
+            self.stream_open = False
+            self.node.say("info", "the hub is silent; opening a new stream")
+            self._open(now_s)
+
+    def wakeup_at(self, watching: bool, now_s: float) -> float:
+        """When `tick` is wanted."""
+        times = [float("inf") if self._open_at is None else self._open_at]
+        if self.kind is Kind.SIGNALS:
+            times.append(self._beat_at(watching))
+            since = self.watch.waiting_since()
+            if since is not None and self.stream_open:
+                times.append(since + self._silent_s)
+        return max(now_s, min(times))
+
+    def woke(self, now_s: float) -> None:
+        """This node slept: what was awaited means nothing."""
+        self.watch.forget()
+        self._asked_at = float("-inf")
+
+    @property
+    def _silent_s(self) -> float:
+        return max(SILENT_S, 4 * self.rtt_s)
+
+    def _beat_at(self, watching: bool) -> float:
+        if self._asking_until > self.watch.sent_at:
+            return self.watch.sent_at + ASK_EVERY_S
+        return self.watch.sent_at + WATCH_EVERY_S if watching else float("inf")
+
+    def _is_silent(self, now_s: float) -> bool:
+        if self.watch.rtt_s is None:  # heartbeats never got there: nothing can be said by them
+            return False
+        since = self.watch.waiting_since()
+        return since is not None and now_s - since >= self._silent_s and self.heard_at < since
+
+    def _beat(self, now_s: float) -> None:
+        self._numbers += 1
+        self.watch.sent(self._numbers, now_s)
+        self.node.do(actions.SendBeat(None, str(self.node.place.hub), self._numbers))
+
+    def _open(self, _now_s: float) -> None:
+        self._opening, self._open_at = True, None
+        self.watch.forget()
+        self.node.do(actions.OpenStream(self._registration(None)))

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""Which candidate pairs a rendezvous tries, and in which order: the cheapest first (DESIGN section 5).
+
+Host candidates where both peers are behind one reflexive address, or have IPv6; then the reflexive endpoints, those that
+the hub sees.  When all have failed there are the restart condition (`refresh`) and the relay.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .candidates import Place, UnacceptableError, host_candidates
+from .events import PeerView
+
+HOST, REFLEXIVE = "host", "reflexive"
+HOST_RUNGS = 3
+"""More host candidates are not tried: each costs a second when it fails."""
+SITE_BITS = 48
+"""ULA of one site share so many bits (RFC 4193, section 3.1)."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One candidate pair: the own endpoint that the peer is to use, and the peer's that we use."""
+
+    strategy: str
+    mine: str
+    yours: str
+
+
+def rungs(place: Place, own: PeerView, other: PeerView) -> list[Rung]:
+    """The candidate pairs between two peers as the hub sees them, best first; empty if there is none."""
+    found: list[Rung] = []
+    if own.endpoint and other.endpoint:
+        if _host(own.endpoint) == _host(other.endpoint):
+            found += _pairs(_usable(own.candidates, place, 4), _usable(other.candidates, place, 4))
+        found += _pairs(_usable(own.candidates, place, 6), _usable(other.candidates, place, 6))
+        found = found[:HOST_RUNGS]
+        try:
+            yours = place.endpoint(other.endpoint)
+        except UnacceptableError:
+            return found
+        found.append(Rung(REFLEXIVE, own.endpoint, yours))
+    return found
+
+
+def endpoints_of(place: Place, own: PeerView, other: PeerView) -> list[str]:
+    """All endpoints of `other` that it may ask us to use."""
+    return [rung.yours for rung in rungs(place, own, other)]
+
+
+def _usable(candidates: Iterable[str], place: Place, version: int) -> list[str]:
+    networks = [interface.network for interface in place.own]
+    return [one for one in host_candidates(candidates, networks) if _host(one).version == version]
+
+
+def _pairs(mine: list[str], yours: list[str]) -> list[Rung]:
+    """Each of yours with the nearest of mine, those with the longest common prefix first."""
+    found = []
+    for your in yours:
+        near = max(mine, key=lambda one: _common_bits(one, your), default=None)
+        if near is not None and _can_reach(near, your):
+            found.append(Rung(HOST, near, your))
+    return sorted(found, key=lambda rung: -_common_bits(rung.mine, rung.yours))
+
+
+def _can_reach(mine: str, yours: str) -> bool:
+    """A ULA reaches those of its own site only."""
+    if _host(mine).version == 4 or not (_is_ula(mine) or _is_ula(yours)):
+        return True
+    return _common_bits(mine, yours) >= SITE_BITS
+
+
+def _is_ula(endpoint: str) -> bool:
+    return _host(endpoint).is_private
+
+
+def _common_bits(one: str, other: str) -> int:
+    a, b = _host(one), _host(other)
+    return a.max_prefixlen - (int(a) ^ int(b)).bit_length()
+
+
+def _host(endpoint: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(endpoint.rsplit(":", 1)[0].strip("[]"))

@@ -1,0 +1,804 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""The links of one agent to the peers that send signals (`rendezvous` tells what happens to one of them).
+
+Signals, the device and the heartbeats become events of a pair's machine here, and its effects become changes of
+the device, signals and heartbeats.  Every wait scales with the measured round trip to the hub.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping
+from typing import Any, Callable
+
+from .._wireguard.dump import Peer
+from . import actions, events, ladder
+from .candidates import UnacceptableError
+from .events import PeerView
+from .hub import Hub
+from .ladder import REFLEXIVE, Rung
+from .node import KEEPALIVE_S, PACKETS_PER_KNOCK, Node
+from .rendezvous import TRYING, Effect, Pair, PairEvent, Phase
+from .signals import (
+    OFFER,
+    OPENED,
+    PROMOTE,
+    REFUSED,
+    VERIFIED,
+    WITHDRAW,
+    WITHDRAWN,
+    Signal,
+    SignalError,
+    parse,
+)
+
+WATCH_EVERY_S = 0.05
+TRAFFIC_WATCH_S = 0.5
+IDLE_WATCH_S = 2.0
+"""How often the device is read: for a handshake, with traffic on a direct link, without."""
+
+OFFERED_S = 1.0
+KNOCKING_S = 0.8
+STAGGER_S = 0.1
+PROVISIONAL_S = 1.0
+WITHDRAW_EVERY_S = 0.25
+WITHDRAWING_S = 10.0
+"""The waits of a rendezvous; more where the round trip to the hub is long."""
+
+BEAT_PROVISIONAL_S = 0.1
+BEAT_DOUBTFUL_S = 0.2
+BEAT_TRAFFIC_S = 0.4
+BEAT_IDLE_S = 30.0
+BEAT_PADDED_S = 60.0
+PROBE_EVERY_S = 1.0
+"""Between two heartbeats of a link, by what it is; an agent that does not run is asked by TCP instead."""
+MISSED_S = 0.4
+SILENT_S = 1.2
+NARROW_MISSES = 3
+BLIND_EVERY_S = 2.0
+TRAFFIC_LINGERS_S = 2.0
+KEEPALIVES_BYTES = 64
+"""More than this, heartbeats not counted, is traffic: a keepalive is 32 bytes."""
+
+RETRY_DIRECT_S = 3.0
+RETRY_DIRECT_FOR_S = 600.0
+QUICK_TRIES = 10
+BACKOFF_S = 60.0
+BACKOFF_MAX_S = 3600.0
+PAUSE_S = 0.25
+PAUSE_MAX_S = 30.0
+OFFER_EVERY_S = 0.25
+REPORT_AFTER_S = 0.25
+PORT_WITHIN_S = 1.0
+"""How long the other ends have to confirm that a link is withdrawn before the port is changed."""
+
+SIGNAL_EVENTS = {
+    OPENED: PairEvent.OPENED,
+    VERIFIED: PairEvent.OTHER_VERIFIED,
+    PROMOTE: PairEvent.PROMOTE,
+    REFUSED: PairEvent.REFUSED,
+    WITHDRAW: PairEvent.WITHDRAW,
+    WITHDRAWN: PairEvent.WITHDRAWN,
+}
+OF_CONTROLLING = frozenset({OFFER, PROMOTE})
+OF_CONTROLLED = frozenset({OPENED, VERIFIED})
+
+
+class Pairs:
+    """The links of `node`, whose hub is `hub`, to peers that send signals.  `instance` is the random id of this
+    run, 16 hexadecimal digits or more; sessions are counted from it."""
+
+    def __init__(self, node: Node, hub: Hub, instance: str) -> None:
+        self.node = node
+        self.hub = hub
+        self.pairs: dict[str, Pair] = {}
+        self.refused: dict[str, str] = {}
+        self.refused_signals: collections.Counter[str] = collections.Counter()
+        """By reason, how many signals were not acted on."""
+        self.stopping = False
+        self._session = int(instance[:16], 16)
+        self._number = 0
+        self._beat_bytes: Mapping[str, tuple[int, int]] = {}
+        self._beats_before: dict[str, tuple[int, int]] = {}
+        self._logged: set[tuple[str, str]] = set()
+        self._dirty: set[str] = set()
+        self._report_at: float | None = None
+        self._port_for: str | None = None
+        self._port_at = 0.0
+        self._hold_until = float("-inf")
+        self._effects: dict[Effect, Callable[[Pair, float], None]] = {
+            Effect.OPEN: self._open,
+            Effect.ADD: self._add,
+            Effect.KNOCK: self._knock,
+            Effect.KNOCK_LATER: self._knock_later,
+            Effect.READ: self._read,
+            Effect.PROMOTE: self._promote,
+            Effect.PROMOTE_LATER: self._promote_later,
+            Effect.BEAT: self._beat,
+            Effect.CONFIRM: self._confirm,
+            Effect.ASK: self._ask,
+            Effect.REMOVE: self._remove,
+            Effect.FAIL: self._fail,
+            Effect.RETRY: self._retry,
+            Effect.PAUSE: self._pause,
+            Effect.UNPROVEN: self._unproven,
+            Effect.SEND_OFFER: self._send_offer,
+            Effect.SEND_OPENED: self._send_opened,
+            Effect.SEND_VERIFIED: self._send_verified,
+            Effect.SEND_PROMOTE: self._send_promote,
+            Effect.SEND_WITHDRAW: self._send_withdraw,
+            Effect.SEND_WITHDRAWN: self._send_withdrawn,
+        }
+
+    # -- who there is -----------------------------------------------------------------------
+
+    def adopt(self, peer: str, address: str, why: str, now_s: float) -> Pair:
+        """Have a link to `peer`; it is promoted if the device says so."""
+        pair = Pair(peer, address, controlling=not self.node.is_larger(peer), since_at=now_s, why=why)
+        pair.retry_at = now_s
+        self.pairs[peer] = pair
+        self.node.claims.setdefault(address, peer)
+        entry = self.node.device.peers.get(peer)
+        if entry is not None and peer in self.node.owned:
+            if address in entry.allowed_ips:
+                self._count(pair, entry)
+                self._feed(pair, PairEvent.ADOPTED, now_s)
+            else:
+                self.node.remove(peer)
+        return pair
+
+    def update(self, peer: str, view: PeerView, now_s: float) -> None:
+        """Take in what the hub says of a peer that has an agent that signals."""
+        try:
+            address = self.node.check(peer, view.address or "")
+        except UnacceptableError as refusal:
+            self.refuse(peer, str(refusal), now_s)
+            return
+        self.refused.pop(peer, None)
+        pair = self.pairs.get(peer)
+        if pair is not None and pair.address != address:
+            self.refuse(peer, f"its address changed from {pair.address} to {address}", now_s)
+            pair = None
+        if pair is None:
+            pair = self.adopt(peer, address, "not tried yet", now_s)
+        self.node.claims[address] = peer
+        before, pair.view = pair.view, view
+        if view.endpoint:
+            self.node.refresh.seen(peer, view.endpoint)
+            self.node.known[peer] = (address, view.endpoint)
+        self._compare(pair, before, view, now_s)
+
+    def _compare(self, pair: Pair, before: PeerView | None, view: PeerView, now_s: float) -> None:
+        """What follows from what has changed."""
+        another = view.instance is not None and view.instance != pair.instance
+        if view.instance is not None:
+            pair.instance = view.instance
+        if another and view.signals and not view.linked:
+            pair.why = "its agent was started anew"
+            self._feed(pair, PairEvent.RESTARTED, now_s)
+            pair.retry_at = now_s
+        elif view.signals and view.linked and (before is None or not before.signals):
+            self._feed(pair, PairEvent.CLAIMED, now_s)
+        if before is None or (before.endpoint, before.candidates) != (view.endpoint, view.candidates):
+            self._moved(pair, now_s)
+        elif view.signals and not before.signals:
+            pair.retry_at = now_s
+        if not view.online and pair.phase in TRYING:
+            pair.why = "the hub says that it is offline"
+            self._feed(pair, PairEvent.STOP, now_s)
+            self.node.refresh.interrupted(pair.peer)
+
+    def _moved(self, pair: Pair, now_s: float) -> None:
+        """The hub names another endpoint than before: a relayed link may be possible now, and a direct one
+        may have lost its path."""
+        pair.rungs, pair.unproven, pair.refusals = [], 0, 0
+        if pair.phase is Phase.RELAYED:
+            pair.retry_at = now_s
+        elif pair.rung is not None and pair.rung.strategy == REFLEXIVE and pair.view is not None:
+            if pair.rung.yours != pair.view.endpoint:
+                pair.why = f"the hub sees it at {pair.view.endpoint} now"
+                self._feed(pair, PairEvent.MISSED, now_s)
+
+    def refuse(self, peer: str, why: str, now_s: float) -> None:
+        """There is to be no link to this peer."""
+        self.refused[peer] = why
+        pair = self.pairs.get(peer)
+        if pair is not None:
+            pair.why = why
+            self._feed(pair, PairEvent.STOP, now_s)
+            self.forget(peer)
+            self.node.known.pop(peer, None)
+            self.node.say("warning", "the link is given up", peer=peer, why=why)
+
+    def forget(self, peer: str) -> Pair | None:
+        """Have no link to this peer any more; the device stays as it is."""
+        pair = self.pairs.pop(peer, None)
+        if pair is not None and self.node.claims.get(pair.address) == peer:
+            del self.node.claims[pair.address]
+        return pair
+
+    # -- events -----------------------------------------------------------------------------
+
+    def signal(self, peer: str, raw: Mapping[str, Any], now_s: float) -> None:
+        """A signal came in."""
+        try:
+            signal = parse(raw)
+            pair = self.pairs.get(peer)
+            if signal is None:
+                return
+            if pair is None:
+                raise SignalError("there is no link to it")
+            if signal.type in (OF_CONTROLLED if not pair.controlling else OF_CONTROLLING):
+                raise SignalError(f"{signal.type} is for the other one to say")
+            if signal.type == OFFER:
+                self._take_offer(pair, signal, now_s)
+            else:
+                self._take(pair, signal, now_s)
+        except SignalError as error:
+            self._refuse_signal(peer, str(error))
+
+    def _take(self, pair: Pair, signal: Signal, now_s: float) -> None:
+        """Any signal but an offer."""
+        if None not in (signal.session, pair.session) and signal.session != pair.session:
+            if signal.type == WITHDRAW:  # an old one, repeated: confirmed all the same
+                self._send(pair, Signal(WITHDRAWN, signal.session))
+            return
+        if signal.type in (WITHDRAW, REFUSED):
+            pair.why = f"the other end: {signal.why}" if signal.why else "the other end has gone back"
+        if signal.type == OPENED and pair.phase is Phase.OFFERED:
+            pair.trips_s = now_s - pair.offered_at
+        self._feed(pair, SIGNAL_EVENTS[signal.type], now_s)
+        if signal.pause_s and pair.retry_at is not None:
+            pair.retry_at = max(pair.retry_at, now_s + signal.pause_s)
+
+    def _take_offer(self, pair: Pair, signal: Signal, now_s: float) -> None:
+        """The other end has opened towards us: do the same, or say why not."""
+        if signal.session == pair.session and pair.phase is not Phase.RELAYED:
+            return  # a double
+        why, pause_s = self._objection(pair, signal, now_s)
+        if why:
+            self._send(pair, Signal(REFUSED, signal.session, why=why, pause_s=pause_s))
+            return
+        pair.offer_taken_at = now_s
+        pair.session = signal.session
+        pair.rung = Rung(signal.strategy, self.hub.own.endpoint or "", signal.endpoint)
+        pair.why = f"opened towards {signal.endpoint} ({signal.strategy})"
+        self._feed(pair, PairEvent.OFFER, now_s)
+
+    def _objection(self, pair: Pair, signal: Signal, now_s: float) -> tuple[str, float]:
+        """Why an offer is not taken now, and how long the other end is to wait; "" if it is taken.
+
+        Raises SignalError for one that is not acceptable at all.
+        """
+        if pair.view is None or signal.endpoint not in ladder.endpoints_of(
+            self.node.place, self.hub.own, pair.view
+        ):
+            self._count_refused("an endpoint that the hub does not name")
+            return "the hub does not name that endpoint of yours", 0.0
+        if now_s - pair.offer_taken_at < OFFER_EVERY_S:
+            raise SignalError("it offers too often")
+        if self.stopping:
+            return "the agent stops", PAUSE_MAX_S
+        if now_s < self._hold_until or self._port_for is not None:
+            return "it is about to take a fresh port", 0.0
+        if pair.unproven and pair.retry_at is not None and pair.retry_at > now_s:
+            return pair.why, pair.retry_at - now_s
+        if not self.node.bucket.take(PACKETS_PER_KNOCK, now_s):
+            return "busy with others", 0.0
+        return "", 0.0
+
+    def signal_failed(self, event: events.SignalFailed, now_s: float) -> None:
+        """A signal of ours did not get there."""
+        pair = self.pairs.get(event.peer)
+        if pair is None or not event.undeliverable or event.signal.get("session") != pair.session:
+            return
+        if pair.phase in TRYING:
+            pair.why = event.reason
+        self._feed(pair, PairEvent.REFUSED, now_s)
+
+    def beat_answered(self, peer: str, number: int, rtt_s: float, now_s: float) -> None:
+        """A heartbeat was answered."""
+        pair = self.pairs.get(peer)
+        if pair is None or not pair.promoted or not pair.watch.answered(number, rtt_s, now_s):
+            return
+        if pair.phase is not Phase.DIRECT:
+            pair.why = "it answers through the link"
+            pair.direct_until = now_s + RETRY_DIRECT_FOR_S
+            pair.tries = pair.refusals = 0
+            self.node.refresh.succeeded(peer)
+        self._feed(pair, PairEvent.ANSWERED, now_s)
+
+    def device_seen(self, event: events.DeviceSeen, now_s: float) -> None:
+        """Look for handshakes, for traffic, and for what something else changed."""
+        self._beat_bytes = event.beat_bytes
+        for peer in event.configured & self.node.owned.keys() & self.pairs.keys():
+            del self.node.owned[peer]
+            self.node.say("warning", "the peer is the admin's now", peer=peer)
+            self.forget(peer)
+        for pair in list(self.pairs.values()):
+            entry = event.device.peers.get(pair.peer)
+            if pair.phase in TRYING:
+                self._look_for_handshake(pair, entry, now_s)
+            elif pair.promoted and (entry is None or pair.address not in entry.allowed_ips):
+                self._lost(pair, entry, now_s)
+            elif pair.promoted and entry is not None:
+                self._look_for_traffic(pair, entry, now_s)
+
+    def _look_for_handshake(self, pair: Pair, entry: Peer | None, now_s: float) -> None:
+        if entry is None:
+            self._lost(pair, entry, now_s)
+        elif entry.latest_handshake_at and pair.phase is not Phase.PROMOTING:
+            pair.why = f"handshake with {entry.endpoint}; the other end is awaited"
+            self._count(pair, entry)
+            self._feed(pair, PairEvent.HANDSHAKE, now_s)
+
+    def _look_for_traffic(self, pair: Pair, entry: Peer, now_s: float) -> None:
+        """Bytes that are neither heartbeats nor keepalives nor a handshake."""
+        rx_before, tx_before, handshake_before = pair.rx_bytes, pair.tx_bytes, pair.handshake_at
+        beats_before = self._beats_before.get(pair.peer, (0, 0))
+        beats = self._count(pair, entry)
+        rx = entry.rx_bytes - rx_before - (beats[0] - beats_before[0])
+        tx = entry.tx_bytes - tx_before - (beats[1] - beats_before[1])
+        if max(rx, tx) > KEEPALIVES_BYTES and entry.latest_handshake_at == handshake_before:
+            pair.traffic_at = now_s
+
+    def _count(self, pair: Pair, entry: Peer) -> tuple[int, int]:
+        """Remember the counters; returns those of the heartbeats."""
+        beats = self._beat_bytes.get(pair.address.partition("/")[0], (0, 0))
+        pair.rx_bytes, pair.tx_bytes = entry.rx_bytes, entry.tx_bytes
+        pair.handshake_at = entry.latest_handshake_at
+        self._beats_before[pair.peer] = beats
+        return beats
+
+    def _lost(self, pair: Pair, entry: Peer | None, now_s: float) -> None:
+        """Something else changed our peer."""
+        if entry is None:
+            self.node.owned.pop(pair.peer, None)
+        pair.why = "something else removed the peer or its AllowedIPs from the interface"
+        self.node.say("warning", "the link was taken away", peer=pair.peer, why=pair.why)
+        self._feed(pair, PairEvent.LOST, now_s)
+
+    def registered(self, now_s: float) -> None:
+        """The hub sees us as `hub.own` says."""
+        self._hold_until = float("-inf")
+        for pair in self.pairs.values():
+            if pair.phase is Phase.RELAYED and pair.rungs and pair.rungs[0].mine != self.hub.own.endpoint:
+                pair.rungs = []
+            if pair.promoted and pair.rung is not None and pair.rung.strategy == REFLEXIVE:
+                self._check_own_endpoint(pair, now_s)
+
+    def _check_own_endpoint(self, pair: Pair, now_s: float) -> None:
+        own = self.hub.own.endpoint
+        if pair.rung is not None and own and pair.rung.mine not in ("", own):
+            pair.rung = Rung(pair.rung.strategy, own, pair.rung.yours)
+            if pair.phase is Phase.DIRECT:
+                pair.why = f"the hub sees this node at {own} now"
+                self._feed(pair, PairEvent.MISSED, now_s)
+
+    def port_taken(self, now_s: float) -> None:
+        """WireGuard listens on a fresh port; the hub has to see it before anything is offered."""
+        self._hold_until = now_s + PORT_WITHIN_S
+        for pair in self.pairs.values():
+            if not pair.promoted:
+                pair.rungs, pair.retry_at = [], now_s
+
+    def network_changed(self, now_s: float) -> None:
+        """This node has other addresses: every direct link may have lost its path, every other may be possible."""
+        for pair in self.pairs.values():
+            if pair.phase is Phase.DIRECT:
+                pair.why = "this node's addresses have changed"
+                self._feed(pair, PairEvent.MISSED, now_s)
+            elif pair.phase is Phase.RELAYED:
+                pair.rungs, pair.retry_at, pair.unproven = [], now_s, 0
+
+    def woke(self, now_s: float) -> None:
+        """This node slept: what was awaited means nothing, and every link may have lost its path."""
+        for pair in self.pairs.values():
+            pair.watch.forget()
+            if pair.phase is Phase.PROVISIONAL:
+                pair.since_at = now_s
+            elif pair.phase is Phase.DIRECT:
+                pair.why = "this node slept"
+                self._feed(pair, PairEvent.MISSED, now_s)
+
+    def stop(self, now_s: float) -> None:
+        """Give every link back at both ends."""
+        self.stopping = True
+        for pair in self.pairs.values():
+            pair.why = "the agent stops"
+            self._feed(pair, PairEvent.STOP, now_s)
+
+    @property
+    def quiet(self) -> bool:
+        """No confirmation of a withdrawal is awaited."""
+        return not any(pair.phase is Phase.WITHDRAWING for pair in self.pairs.values())
+
+    # -- what is due ------------------------------------------------------------------------
+
+    def tick(self, now_s: float) -> None:
+        """Do what is due."""
+        for pair in list(self.pairs.values()):
+            self._tick(pair, now_s)
+        if self._port_for is not None and (self.quiet or now_s >= self._port_at):
+            self._take_port(now_s)
+        if self._report_at is not None and now_s >= self._report_at:
+            self._report()
+
+    def _tick(self, pair: Pair, now_s: float) -> None:
+        if _due(pair.expires_at, now_s):
+            pair.why = _expired(pair)
+            self._feed(pair, PairEvent.EXPIRED, now_s)
+        if _due(pair.knock_due_at, now_s):
+            pair.knock_due_at = None
+            self._feed(pair, PairEvent.KNOCK_DUE, now_s)
+        if _due(pair.promote_due_at, now_s):
+            self._feed(pair, PairEvent.PROMOTE_DUE, now_s)
+        if _due(pair.repeat_at, now_s):
+            self._feed(pair, PairEvent.REPEAT, now_s)
+        if pair.promoted:
+            self._watch(pair, now_s)
+        elif self._may_start(pair, now_s) and self.node.bucket.take(PACKETS_PER_KNOCK, now_s):
+            self._start(pair, now_s)
+
+    def _watch(self, pair: Pair, now_s: float) -> None:
+        """Judge a promoted link by its heartbeats, and send the next one when it is due."""
+        since = pair.watch.waiting_since()
+        if pair.phase is Phase.PROVISIONAL and now_s - pair.since_at >= self._provisional_s:
+            pair.why = "there was a handshake, but nothing came back through the link"
+            self._feed(pair, PairEvent.SILENT, now_s)
+        elif pair.phase is Phase.DIRECT and since is not None and now_s - since >= self._missed_s(pair):
+            pair.why = "a heartbeat through the link was not answered"
+            self._feed(pair, PairEvent.MISSED, now_s)
+        elif pair.phase is Phase.DOUBTFUL and since is not None and now_s - since >= self._silent_s(pair):
+            self._judge_silence(pair, since, now_s)
+        if pair.phase is Phase.DIRECT:
+            self._watch_width(pair, now_s)
+        if pair.promoted and now_s >= self._beat_at(pair, now_s):
+            self._beat(pair, now_s)
+
+    def _judge_silence(self, pair: Pair, since: float, now_s: float) -> None:
+        if self.hub.heard_at > since:
+            pair.why = f"heartbeats through the link were not answered for {now_s - since:.1f} s"
+            self._feed(pair, PairEvent.SILENT, now_s)
+        elif now_s - pair.blind_at >= BLIND_EVERY_S:
+            pair.blind_at = now_s
+            pair.why = "neither the peer nor the hub answers: it is opened again, with what is known"
+            self._feed(pair, PairEvent.SILENT_BLIND, now_s)
+
+    def _watch_width(self, pair: Pair, now_s: float) -> None:
+        """Large packets too?  Asked after a promotion, and once a minute under traffic."""
+        since = pair.watch.padded_since()
+        if since is not None and now_s - since >= self._missed_s(pair) and pair.watch.answered_at > since:
+            if pair.watch.padded_missed() >= NARROW_MISSES:
+                pair.why = "path MTU below the interface's: small heartbeats are answered, large ones are not"
+                self._feed(pair, PairEvent.NARROW, now_s)
+            else:
+                self._confirm(pair, now_s)
+        elif self._has_traffic(pair, now_s) and now_s - pair.watch.padded_at >= BEAT_PADDED_S:
+            self._confirm(pair, now_s)
+
+    def _beat_at(self, pair: Pair, now_s: float) -> float:
+        """When the next small heartbeat of a promoted link is due."""
+        every_s = BEAT_IDLE_S
+        if pair.phase is Phase.PROVISIONAL:
+            every_s = BEAT_PROVISIONAL_S
+        elif pair.phase is Phase.DOUBTFUL:
+            every_s = BEAT_DOUBTFUL_S
+        elif self._has_traffic(pair, now_s):
+            every_s = BEAT_TRAFFIC_S
+        elif not pair.controlling:
+            return float("inf")  # of an idle link one end is enough
+        if not pair.signals and pair.phase is not Phase.PROVISIONAL:
+            every_s = max(every_s, PROBE_EVERY_S)
+        return pair.watch.sent_at + every_s
+
+    def _has_traffic(self, pair: Pair, now_s: float) -> bool:
+        return now_s - pair.traffic_at <= TRAFFIC_LINGERS_S
+
+    def _may_start(self, pair: Pair, now_s: float) -> bool:
+        return self._wants_start(pair) and _due(pair.retry_at, now_s) and now_s >= self._hold_until
+
+    def _wants_start(self, pair: Pair) -> bool:
+        return (
+            pair.controlling
+            and pair.phase is Phase.RELAYED
+            and pair.signals
+            and self.hub.stream_open
+            and not self.stopping
+            and self._port_for is None
+        )
+
+    def _start(self, pair: Pair, now_s: float) -> None:
+        """Offer the next candidate pair."""
+        if not pair.rungs and pair.view is not None:
+            pair.rungs = ladder.rungs(self.node.place, self.hub.own, pair.view)
+        if not pair.rungs:
+            pair.why = "the hub names no endpoint of it yet"
+            pair.retry_at = now_s + RETRY_DIRECT_S
+            return
+        pair.rung = pair.rungs.pop(0)
+        self._session = (self._session + 1) % 2**64
+        pair.session = f"{self._session:016x}"
+        pair.offered_at = now_s
+        pair.why = f"opened towards {pair.rung.yours} ({pair.rung.strategy})"
+        self._feed(pair, PairEvent.START, now_s)
+
+    def watching(self, now_s: float) -> bool:
+        """Whether links carry traffic, so that the hub is to be watched too."""
+        return any(pair.promoted and self._has_traffic(pair, now_s) for pair in self.pairs.values())
+
+    def watch_every_s(self, now_s: float) -> float | None:
+        """How often the device has to be read."""
+        if any(pair.phase in TRYING for pair in self.pairs.values()):
+            return WATCH_EVERY_S
+        if any(pair.phase is Phase.DOUBTFUL for pair in self.pairs.values()) or self.watching(now_s):
+            return TRAFFIC_WATCH_S
+        return IDLE_WATCH_S if any(pair.promoted for pair in self.pairs.values()) else None
+
+    def wakeup_at(self, now_s: float) -> float:
+        """When `tick` is wanted."""
+        times = [at for at in (self._report_at,) if at is not None]
+        if self._port_for is not None:
+            times.append(self._port_at)
+        for pair in self.pairs.values():
+            dues = (pair.expires_at, pair.knock_due_at, pair.promote_due_at, pair.repeat_at)
+            times += [at for at in dues if at is not None]
+            if pair.promoted:
+                times += self._watch_ats(pair, now_s)
+            elif self._wants_start(pair) and pair.retry_at is not None:
+                tokens_at = self.node.bucket.available_at(PACKETS_PER_KNOCK, now_s)
+                times.append(max(pair.retry_at, self._hold_until, tokens_at))
+        return max(now_s, min(times, default=float("inf")))
+
+    def _watch_ats(self, pair: Pair, now_s: float) -> list[float]:
+        times = [self._beat_at(pair, now_s)]
+        since = pair.watch.waiting_since()
+        padded_since = pair.watch.padded_since()
+        if pair.phase is Phase.PROVISIONAL:
+            times.append(pair.since_at + self._provisional_s)
+        elif pair.phase is Phase.DIRECT and since is not None:
+            times.append(since + self._missed_s(pair))
+        elif pair.phase is Phase.DOUBTFUL and since is not None:
+            silent_at = since + self._silent_s(pair)
+            times.append(silent_at if silent_at > now_s else now_s + BEAT_DOUBTFUL_S)
+        if pair.phase is Phase.DIRECT and padded_since is not None:
+            times.append(max(padded_since + self._missed_s(pair), now_s + WATCH_EVERY_S))
+        return times
+
+    # -- waits, by the measured round trips -------------------------------------------------
+
+    @property
+    def _trips_s(self) -> float:
+        """What a signal and its answer take, for want of a measurement: twice the way to the hub and back."""
+        return 2 * self.hub.rtt_s
+
+    @property
+    def _provisional_s(self) -> float:
+        return PROVISIONAL_S + self._trips_s
+
+    def _missed_s(self, pair: Pair) -> float:
+        return max(MISSED_S, 3 * (pair.watch.rtt_s or self._trips_s))
+
+    def _silent_s(self, pair: Pair) -> float:
+        slow = 0.0 if pair.signals else PROBE_EVERY_S
+        return max(SILENT_S, 5 * (pair.watch.rtt_s or self._trips_s)) + slow
+
+    # -- effects ----------------------------------------------------------------------------
+
+    def _feed(self, pair: Pair, event: PairEvent, now_s: float) -> None:
+        """Put an event into the pair's machine and do what it asks for."""
+        before, was_promoted = pair.phase, pair.promoted
+        effects = pair.on(event, now_s)
+        if pair.phase is not before:
+            self._entered(pair, now_s)
+        for effect in effects:
+            self._effects[effect](pair, now_s)
+        if pair.phase is not before:
+            self._say_phase(pair, before, was_promoted)
+            self._report_soon(pair, now_s)
+
+    def _entered(self, pair: Pair, now_s: float) -> None:
+        """What is awaited in the new phase, and until when."""
+        if pair.phase is Phase.OFFERED:
+            pair.expires_at = now_s + max(OFFERED_S, 3 * self._trips_s)
+        elif pair.phase is Phase.WITHDRAWING:
+            pair.expires_at = now_s + WITHDRAWING_S
+        elif pair.phase in TRYING and pair.phase is not Phase.PROMOTING:
+            pair.expires_at = now_s + max(KNOCKING_S, 3 * self._trips_s)
+        if pair.phase is Phase.PROVISIONAL:
+            pair.watch.forget()
+
+    def _open(self, pair: Pair, _now_s: float) -> None:
+        if pair.rung is not None:
+            self.node.open(pair.rung.yours)
+
+    def _add(self, pair: Pair, _now_s: float) -> None:
+        if pair.rung is not None:
+            self.node.own(pair.peer, pair.address)
+            self.node.change(pair.peer, fresh=True, endpoint=pair.rung.yours, allowed_ips=())
+
+    def _knock(self, pair: Pair, now_s: float) -> None:
+        if pair.rung is not None:
+            self.node.own(pair.peer, pair.address)
+            self.node.change(
+                pair.peer,
+                fresh=True,
+                endpoint=pair.rung.yours,
+                persistent_keepalive_s=KEEPALIVE_S,
+                allowed_ips=(),
+            )
+            pair.expires_at = now_s + max(KNOCKING_S, 3 * self._trips_s)
+
+    def _knock_later(self, pair: Pair, now_s: float) -> None:
+        pair.knock_due_at = now_s + max(STAGGER_S, pair.trips_s or 0.0)
+
+    def _read(self, _pair: Pair, _now_s: float) -> None:
+        self.node.do(actions.ReadDevice())
+
+    def _promote(self, pair: Pair, now_s: float) -> None:
+        pair.traffic_at = now_s  # until it is known better
+        self.node.change(pair.peer, persistent_keepalive_s=KEEPALIVE_S, allowed_ips=(pair.address,))
+
+    def _promote_later(self, pair: Pair, now_s: float) -> None:
+        pair.promote_due_at = now_s + (pair.trips_s or self._trips_s) / 2
+
+    def _beat(self, pair: Pair, now_s: float) -> None:
+        """A heartbeat now.  Where no agent runs, the kernel answers TCP: it is no reason to demote."""
+        self._number += 1
+        host = pair.address.partition("/")[0]
+        pair.watch.sent(self._number, now_s)
+        if pair.signals or pair.phase is Phase.PROVISIONAL:
+            self.node.do(actions.SendBeat(pair.peer, host, self._number))
+        else:
+            self.node.do(actions.Probe(pair.peer, host, self._number, PROBE_EVERY_S))
+
+    def _confirm(self, pair: Pair, now_s: float) -> None:
+        """A padded heartbeat, and a small one beside it."""
+        if pair.signals:
+            self._number += 1
+            pair.watch.sent(self._number, now_s, padded=True)
+            host = pair.address.partition("/")[0]
+            self.node.do(actions.SendBeat(pair.peer, host, self._number, padded=True))
+            self._beat(pair, now_s)
+
+    def _ask(self, _pair: Pair, now_s: float) -> None:
+        self.hub.ask(now_s)
+
+    def _remove(self, pair: Pair, _now_s: float) -> None:
+        self.node.remove(pair.peer)
+        pair.watch.forget()
+
+    def _fail(self, pair: Pair, now_s: float) -> None:
+        """This candidate pair came to nothing."""
+        if pair.rungs or (pair.rung is not None and pair.rung.strategy != REFLEXIVE):
+            pair.retry_at = now_s
+            return
+        if pair.view is not None and pair.rung is not None and pair.view.endpoint != pair.rung.yours:
+            pair.retry_at = now_s  # it has moved meanwhile
+            return
+        if now_s < pair.direct_until:
+            pair.retry_at = now_s + RETRY_DIRECT_S
+            return
+        pair.tries += 1
+        if pair.online and pair.peer in self.node.refresh.counts:
+            self.node.refresh.failed(pair.peer)
+            self._consider_port(pair, now_s)
+        pair.retry_at = now_s + _backoff_s(pair.tries)
+
+    def _retry(self, pair: Pair, now_s: float) -> None:
+        pair.rungs, pair.retry_at = [], now_s
+        pair.direct_until = now_s + RETRY_DIRECT_FOR_S
+
+    def _pause(self, pair: Pair, now_s: float) -> None:
+        pair.rungs = []
+        pair.retry_at = now_s + min(PAUSE_MAX_S, PAUSE_S * 2 ** min(pair.refusals, 10))
+        pair.refusals += 1
+
+    def _unproven(self, pair: Pair, now_s: float) -> None:
+        pair.unproven += 1
+        pair.rungs = []
+        interval_s = self.node.settings.interval_s
+        pair.retry_at = now_s + min(BACKOFF_MAX_S, interval_s * (2 ** min(pair.unproven - 1, 16)))
+
+    # -- the restart condition --------------------------------------------------------------
+
+    def _consider_port(self, pair: Pair, now_s: float) -> None:
+        """Take a fresh port if the restart condition holds; first the direct links are given back, so that
+        nobody loses a packet for it."""
+        due = self.node.refresh.due([pair.peer])
+        if due is None or self._port_for is not None or not self.node.may_take_fresh_port(now_s):
+            return
+        self._port_for, self._port_at = due, now_s + PORT_WITHIN_S
+        for other in self.pairs.values():
+            if other.promoted:
+                other.why = "a fresh port is about to be taken"
+                self._feed(other, PairEvent.STOP, now_s)
+                other.direct_until, other.retry_at = now_s + RETRY_DIRECT_FOR_S, now_s
+
+    def _take_port(self, now_s: float) -> None:
+        peer, self._port_for = self._port_for, None
+        pair = self.pairs.get(peer or "")
+        if pair is not None:
+            self.node.take_fresh_port(pair.peer, pair.address, now_s)
+
+    # -- signals ----------------------------------------------------------------------------
+
+    def _send(self, pair: Pair, signal: Signal) -> None:
+        self.node.do(actions.SendSignal(pair.peer, signal.to_json()))
+
+    def _send_offer(self, pair: Pair, _now_s: float) -> None:
+        if pair.rung is not None:
+            self._send(pair, Signal(OFFER, pair.session, pair.rung.strategy, pair.rung.mine))
+
+    def _send_opened(self, pair: Pair, _now_s: float) -> None:
+        self._send(pair, Signal(OPENED, pair.session))
+
+    def _send_verified(self, pair: Pair, _now_s: float) -> None:
+        if not pair.controlling:
+            self._send(pair, Signal(VERIFIED, pair.session))
+
+    def _send_promote(self, pair: Pair, _now_s: float) -> None:
+        self._send(pair, Signal(PROMOTE, pair.session))
+
+    def _send_withdraw(self, pair: Pair, now_s: float) -> None:
+        pair.repeat_at = now_s + max(WITHDRAW_EVERY_S, 2 * self._trips_s)
+        pause_s = max(0.0, (pair.retry_at or now_s) - now_s) if pair.unproven else 0.0
+        self._send(pair, Signal(WITHDRAW, pair.session, why=pair.why, pause_s=pause_s))
+
+    def _send_withdrawn(self, pair: Pair, _now_s: float) -> None:
+        self._send(pair, Signal(WITHDRAWN, pair.session))
+
+    def _refuse_signal(self, peer: str, why: str) -> None:
+        self._count_refused(why)
+        if (peer, why) not in self._logged:
+            self._logged.add((peer, why))
+            self.node.say("warning", "a signal is not acted on", peer=peer, why=why)
+
+    def _count_refused(self, why: str) -> None:
+        self.refused_signals[why] += 1
+
+    # -- words ------------------------------------------------------------------------------
+
+    def _say_phase(self, pair: Pair, before: Phase, was_promoted: bool) -> None:
+        moved = pair.promoted != was_promoted or pair.phase is Phase.DIRECT
+        self.node.say(
+            "info" if moved and pair.phase is not Phase.PROVISIONAL else "debug",
+            f"link {before.value} -> {pair.phase.value}",
+            peer=pair.peer,
+            address=pair.address,
+            endpoint=pair.rung.yours if pair.rung else None,
+            why=pair.why,
+        )
+
+    def _report_soon(self, pair: Pair, now_s: float) -> None:
+        self._dirty.add(pair.peer)
+        if self._report_at is None:
+            self._report_at = now_s + REPORT_AFTER_S
+
+    def _report(self) -> None:
+        """Tell the hub of the links that have changed, if it hears us; a new stream tells of all."""
+        self._report_at = None
+        dirty, self._dirty = self._dirty, set()
+        if self.hub.stream_open and not self.stopping:
+            self.hub.report(dirty)
+
+
+def _due(at: float | None, now_s: float) -> bool:
+    return at is not None and now_s >= at
+
+
+def _backoff_s(tries: int) -> float:
+    """Between two tries of a link that never was direct."""
+    if tries < QUICK_TRIES:
+        return RETRY_DIRECT_S
+    return float(min(BACKOFF_MAX_S, BACKOFF_S * 2 ** min(tries - QUICK_TRIES, 16)))
+
+
+def _expired(pair: Pair) -> str:
+    """Why a link is where it is when nothing came."""
+    where = f" at {pair.rung.yours} ({pair.rung.strategy})" if pair.rung else ""
+    return {
+        Phase.OFFERED: "the other agent did not answer an offer",
+        Phase.WITHDRAWING: f"{pair.why}; the other end has not confirmed",
+    }.get(pair.phase, f"opened and knocked{where}: no handshake")

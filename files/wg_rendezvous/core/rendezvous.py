@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""The pairwise protocol of two agents that send each other signals through the hub: how both of them
+open, prove, move, watch and give back one link together.
+
+Theory of operation
+-------------------
+The peer with the smaller key is *controlling* (RFC 8445, section 6.1.1): it alone offers, so offers never cross.
+A rendezvous is known by its *session*; a signal of another session changes nothing.
+
+    relayed      Traffic goes through the hub, and the device has no entry for the peer.
+    offered      (controlling) Openers are out, the peer is in the device without a keepalive and without
+                 AllowedIPs, and the offer is on its way.  When it arrives the own NAT has long been opened:
+                 the offer is this end's half of the barrier, `opened` is the other half (DESIGN fact 2).
+    knocking     Both ends have opened, so nothing can collide any more.  The controlled end knocks with its
+                 `opened`, the controlling one only when it should have heard of that: initiations that cross
+                 fail both.
+    heard        (controlling) The other end sees the handshake, this one does not yet.
+    verified     This end sees the handshake (fact 3); the other one is awaited.
+    promoting    (controlling) `promote` is on its way; this end moves when it should have arrived, since
+                 everything is lost as long as only one end has moved (fact 4).
+    provisional  The AllowedIPs are moved.  A heartbeat has to come back through the link, or both go back.
+    direct       It did.  Heartbeats watch the link, more of them while it carries traffic.
+    doubtful     One was not answered.  The hub is asked too: while it is silent as well there is nothing to go
+                 back to, and the link is opened again instead.
+    withdrawing  The AllowedIPs are back at the hub; `withdraw` is repeated until the other end has confirmed.
+
+Lost, late and doubled signals need no memory: what waits for one expires, and a pair that is not in the table
+changes nothing.  An offer is always taken, whatever the phase of the controlled end: it says that the other end
+has nothing moved.  A withdrawal is always confirmed, also one that is not needed any more.
+
+The table below is the whole machine; what an effect is in terms of device and signals is `pairs`' business.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from .events import PeerView
+from .heartbeat import Watch
+from .ladder import Rung
+from .link import State
+
+
+class Phase(enum.Enum):
+    """What this end has done, and what it waits for (see above)."""
+
+    RELAYED = "relayed"
+    OFFERED = "offered"
+    KNOCKING = "knocking"
+    HEARD = "heard"
+    VERIFIED = "verified"
+    PROMOTING = "promoting"
+    PROVISIONAL = "provisional"
+    DIRECT = "direct"
+    DOUBTFUL = "doubtful"
+    WITHDRAWING = "withdrawing"
+
+
+class PairEvent(enum.Enum):
+    """What happens to a link."""
+
+    START = "start"  # controlling: it is time to try, and the peer can be signalled
+    OFFER = "offer"  # controlled: the other end has opened
+    OPENED = "opened"  # controlling: the other end has opened too, and knocks
+    KNOCK_DUE = "knock due"  # the other end's knock should have been heard by now
+    HANDSHAKE = "handshake"  # the device shows one with the entry of this rendezvous
+    OTHER_VERIFIED = "other verified"  # controlling: the other end sees the handshake
+    PROMOTE = "promote"  # controlled: move now
+    PROMOTE_DUE = "promote due"  # controlling: the other end should be moving now
+    ANSWERED = "answered"  # a heartbeat came back through the link
+    MISSED = "missed"  # a heartbeat was not answered, or there is a reason to doubt
+    SILENT = "silent"  # none was for too long, although the hub answers
+    SILENT_BLIND = "silent, and so is the hub"
+    NARROW = "narrow"  # small heartbeats are answered, and those as large as the MTU are not
+    EXPIRED = "expired"  # what is awaited did not come
+    REFUSED = "refused"  # the other end does not want to, or cannot be signalled
+    WITHDRAW = "withdraw"  # the other end has gone back to the hub
+    WITHDRAWN = "withdrawn"  # and confirms that this end has
+    REPEAT = "repeat"  # no confirmation yet
+    CLAIMED = "claimed"  # the other end says that it is direct, and this one is not
+    LOST = "lost"  # something else removed the entry, or its AllowedIPs
+    RESTARTED = "restarted"  # the other end is a new run, which knows of no link
+    STOP = "stop"  # the peer is given up, or the agent ends
+    ADOPTED = "adopted"  # found moved by an earlier run of this agent
+
+
+class Effect(enum.Enum):
+    """What a transition asks for."""
+
+    OPEN = "open"  # send low-TTL openers to the target
+    ADD = "add"  # the target as a silent entry: no keepalive, no AllowedIPs
+    KNOCK = "knock"  # the target afresh, with a keepalive: a handshake starts now
+    KNOCK_LATER = "knock later"  # when the other end's knock should have been heard
+    READ = "read"  # look at the device now
+    PROMOTE = "promote"  # give the entry its AllowedIPs
+    PROMOTE_LATER = "promote later"  # when the signal should have arrived
+    BEAT = "beat"  # heartbeats in quick succession from now on
+    CONFIRM = "confirm"  # is the path as wide as the interface's MTU?
+    ASK = "ask"  # does the hub answer?
+    REMOVE = "remove"  # take the entry out of the device: the hub has the traffic
+    FAIL = "fail"  # this rung of the ladder came to nothing: the next one, or a pause
+    RETRY = "retry"  # it was direct: try again at once, and go on trying
+    PAUSE = "pause"  # not now: ask again, ever more seldom
+    UNPROVEN = "unproven"  # it was moved for nothing, which cost traffic: a long pause
+    SEND_OFFER = "send offer"
+    SEND_OPENED = "send opened"
+    SEND_VERIFIED = "send verified"
+    SEND_PROMOTE = "send promote"
+    SEND_WITHDRAW = "send withdraw"
+    SEND_WITHDRAWN = "send withdrawn"
+
+
+TRYING = (Phase.OFFERED, Phase.KNOCKING, Phase.HEARD, Phase.VERIFIED, Phase.PROMOTING)
+"""Phases of a rendezvous that has moved nothing yet."""
+PROMOTED = (Phase.PROVISIONAL, Phase.DIRECT, Phase.DOUBTFUL)
+"""Phases in which this end has moved the AllowedIPs to the direct peer."""
+
+Transition = tuple[Phase, tuple[Effect, ...]]
+
+TRANSITIONS: dict[tuple[Phase, PairEvent], Transition] = {
+    # From relayed to direct
+    (Phase.RELAYED, PairEvent.START): (Phase.OFFERED, (Effect.OPEN, Effect.ADD, Effect.SEND_OFFER)),
+    (Phase.OFFERED, PairEvent.OPENED): (Phase.KNOCKING, (Effect.KNOCK_LATER,)),
+    (Phase.OFFERED, PairEvent.HANDSHAKE): (Phase.VERIFIED, ()),
+    (Phase.OFFERED, PairEvent.OTHER_VERIFIED): (Phase.HEARD, (Effect.READ,)),
+    (Phase.KNOCKING, PairEvent.KNOCK_DUE): (Phase.KNOCKING, (Effect.KNOCK,)),
+    (Phase.KNOCKING, PairEvent.HANDSHAKE): (Phase.VERIFIED, (Effect.SEND_VERIFIED,)),
+    (Phase.KNOCKING, PairEvent.OTHER_VERIFIED): (Phase.HEARD, (Effect.READ,)),
+    (Phase.HEARD, PairEvent.HANDSHAKE): (Phase.PROMOTING, (Effect.SEND_PROMOTE, Effect.PROMOTE_LATER)),
+    (Phase.VERIFIED, PairEvent.OTHER_VERIFIED): (
+        Phase.PROMOTING,
+        (Effect.SEND_PROMOTE, Effect.PROMOTE_LATER),
+    ),
+    (Phase.VERIFIED, PairEvent.PROMOTE): (Phase.PROVISIONAL, (Effect.PROMOTE, Effect.BEAT)),
+    (Phase.PROMOTING, PairEvent.PROMOTE_DUE): (Phase.PROVISIONAL, (Effect.PROMOTE, Effect.BEAT)),
+    (Phase.PROVISIONAL, PairEvent.ANSWERED): (Phase.DIRECT, (Effect.CONFIRM,)),
+    # Direct: watched
+    (Phase.DIRECT, PairEvent.MISSED): (Phase.DOUBTFUL, (Effect.ASK, Effect.BEAT)),
+    (Phase.DOUBTFUL, PairEvent.ANSWERED): (Phase.DIRECT, ()),
+    (Phase.DOUBTFUL, PairEvent.SILENT_BLIND): (Phase.DOUBTFUL, (Effect.OPEN, Effect.ASK)),
+    # And back
+    (Phase.PROVISIONAL, PairEvent.SILENT): (
+        Phase.WITHDRAWING,
+        (Effect.REMOVE, Effect.UNPROVEN, Effect.SEND_WITHDRAW),
+    ),
+    (Phase.DIRECT, PairEvent.NARROW): (
+        Phase.WITHDRAWING,
+        (Effect.REMOVE, Effect.UNPROVEN, Effect.SEND_WITHDRAW),
+    ),
+    (Phase.DOUBTFUL, PairEvent.SILENT): (
+        Phase.WITHDRAWING,
+        (Effect.REMOVE, Effect.SEND_WITHDRAW, Effect.RETRY),
+    ),
+    (Phase.PROVISIONAL, PairEvent.WITHDRAW): (
+        Phase.RELAYED,
+        (Effect.REMOVE, Effect.SEND_WITHDRAWN, Effect.UNPROVEN),
+    ),
+    (Phase.DIRECT, PairEvent.WITHDRAW): (
+        Phase.RELAYED,
+        (Effect.REMOVE, Effect.SEND_WITHDRAWN, Effect.RETRY),
+    ),
+    (Phase.DOUBTFUL, PairEvent.WITHDRAW): (
+        Phase.RELAYED,
+        (Effect.REMOVE, Effect.SEND_WITHDRAWN, Effect.RETRY),
+    ),
+    (Phase.RELAYED, PairEvent.WITHDRAW): (Phase.RELAYED, (Effect.SEND_WITHDRAWN,)),
+    (Phase.RELAYED, PairEvent.CLAIMED): (Phase.WITHDRAWING, (Effect.SEND_WITHDRAW,)),
+    (Phase.RELAYED, PairEvent.STOP): (Phase.RELAYED, (Effect.REMOVE,)),
+    (Phase.RELAYED, PairEvent.ADOPTED): (Phase.DIRECT, (Effect.BEAT,)),
+    (Phase.WITHDRAWING, PairEvent.WITHDRAW): (Phase.RELAYED, (Effect.SEND_WITHDRAWN,)),
+    (Phase.WITHDRAWING, PairEvent.WITHDRAWN): (Phase.RELAYED, ()),
+    (Phase.WITHDRAWING, PairEvent.REPEAT): (Phase.WITHDRAWING, (Effect.SEND_WITHDRAW,)),
+    (Phase.WITHDRAWING, PairEvent.EXPIRED): (Phase.RELAYED, ()),
+    (Phase.WITHDRAWING, PairEvent.REFUSED): (Phase.RELAYED, ()),
+    (Phase.WITHDRAWING, PairEvent.RESTARTED): (Phase.RELAYED, ()),
+}
+for _phase in Phase:
+    TRANSITIONS[_phase, PairEvent.OFFER] = (
+        Phase.KNOCKING,
+        (Effect.OPEN, Effect.KNOCK, Effect.SEND_OPENED),
+    )
+for _phase in TRYING:
+    TRANSITIONS[_phase, PairEvent.EXPIRED] = (Phase.RELAYED, (Effect.REMOVE, Effect.FAIL))
+    TRANSITIONS[_phase, PairEvent.REFUSED] = (Phase.RELAYED, (Effect.REMOVE, Effect.PAUSE, Effect.ASK))
+    TRANSITIONS[_phase, PairEvent.WITHDRAW] = (
+        Phase.RELAYED,
+        (Effect.REMOVE, Effect.SEND_WITHDRAWN, Effect.FAIL),
+    )
+    TRANSITIONS[_phase, PairEvent.LOST] = (Phase.RELAYED, (Effect.FAIL,))
+    TRANSITIONS[_phase, PairEvent.RESTARTED] = (Phase.RELAYED, (Effect.REMOVE, Effect.PAUSE))
+    TRANSITIONS[_phase, PairEvent.STOP] = (Phase.RELAYED, (Effect.REMOVE,))
+# An offer that nobody answers says nothing of the path.
+TRANSITIONS[Phase.OFFERED, PairEvent.EXPIRED] = TRANSITIONS[Phase.OFFERED, PairEvent.REFUSED]
+for _phase in PROMOTED:
+    TRANSITIONS[_phase, PairEvent.LOST] = (Phase.WITHDRAWING, (Effect.SEND_WITHDRAW, Effect.RETRY))
+    TRANSITIONS[_phase, PairEvent.RESTARTED] = (Phase.RELAYED, (Effect.REMOVE, Effect.RETRY))
+    TRANSITIONS[_phase, PairEvent.STOP] = (Phase.WITHDRAWING, (Effect.REMOVE, Effect.SEND_WITHDRAW))
+
+STATES = {
+    Phase.RELAYED: State.RELAYED,
+    Phase.OFFERED: State.OPENING,
+    Phase.KNOCKING: State.KNOCKING,
+    Phase.HEARD: State.KNOCKING,
+    Phase.VERIFIED: State.KNOCKING,
+    Phase.PROMOTING: State.KNOCKING,
+    Phase.PROVISIONAL: State.PROVISIONAL,
+    Phase.DIRECT: State.DIRECT,
+    Phase.DOUBTFUL: State.DOUBTFUL,
+    Phase.WITHDRAWING: State.RELAYED,
+}
+"""What a phase is called in reports: the names are those of all links."""
+
+
+@dataclass
+class Pair:
+    """One other peer that sends signals.
+
+    `address` is its VPN address as a host route; `view` what the hub says of it, None until it did;
+    `instance` the last run of its agent that was heard of.  `rung` is
+    the candidate pair of this rendezvous, `rungs` those that remain.  `trips_s` is how long a signal and its
+    answer take.  All `_at` are seconds of the agent's own clock (CLOCK_BOOTTIME), None: not awaited.
+    """
+
+    peer: str
+    address: str
+    controlling: bool
+    view: PeerView | None = None
+    instance: str | None = None
+    phase: Phase = Phase.RELAYED
+    since_at: float = 0.0
+    why: str = "not tried yet"
+    session: str | None = None
+    rung: Rung | None = None
+    rungs: list[Rung] = field(default_factory=list)
+    watch: Watch = field(default_factory=Watch)
+    trips_s: float | None = None
+    offered_at: float = 0.0
+    offer_taken_at: float = float("-inf")
+    expires_at: float | None = None
+    knock_due_at: float | None = None
+    promote_due_at: float | None = None
+    repeat_at: float | None = None
+    retry_at: float | None = None
+    direct_until: float = float("-inf")
+    tries: int = 0
+    unproven: int = 0
+    refusals: int = 0
+    rx_bytes: int = 0
+    tx_bytes: int = 0
+    handshake_at: int = 0
+    traffic_at: float = float("-inf")
+    blind_at: float = float("-inf")
+
+    @property
+    def state(self) -> State:
+        """The phase by the name that all links share."""
+        return STATES[self.phase]
+
+    @property
+    def promoted(self) -> bool:
+        """Whether this end sends the peer's traffic over the direct path."""
+        return self.phase in PROMOTED
+
+    @property
+    def signals(self) -> bool:
+        """Whether signals reach the peer."""
+        return self.view is not None and self.view.signals
+
+    @property
+    def online(self) -> bool:
+        """Whether the hub says so."""
+        return self.view is not None and self.view.online
+
+    def on(self, event: PairEvent, now_s: float) -> tuple[Effect, ...]:
+        """Take one event: move to the next phase, and return what has to be done for it."""
+        phase, effects = TRANSITIONS.get((self.phase, event), (self.phase, ()))
+        if phase is not self.phase:
+            self.phase, self.since_at = phase, now_s
+            self.expires_at = self.knock_due_at = self.promote_due_at = self.repeat_at = None
+        return effects

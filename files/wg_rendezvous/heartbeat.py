@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""Heartbeats: small datagrams inside the VPN that show that a path works now (docs/protocol.md).
+
+Hub and agents listen alike, and answer every ping at once. Nothing in here raises once it listens: a ping
+that cannot be sent is one that is not answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import socket
+import struct
+from typing import Any, Callable, cast
+
+from .listeners import datagram_listener
+
+logger = logging.getLogger(__name__)
+
+LAYOUT = struct.Struct("!4sBBHQ")
+MAGIC = b"WGRV"
+VERSION = 1
+PING, PONG = 1, 2
+
+UDP_HEADER_BYTES = 8
+TRANSPORT_BYTES = 32
+IP_HEADER_BYTES = {socket.AF_INET: 20, socket.AF_INET6: 40}
+
+# <linux/in.h>, <linux/in6.h>, <linux/sockios.h>; Python's socket module does not name them on every version.
+IP_MTU_DISCOVER, IPV6_MTU_DISCOVER = 10, 23
+PMTUDISC_DO = 2
+SIOCGIFMTU = 0x8921
+
+OnPong = Callable[[str, int], None]
+
+
+def pack(kind: int, number: int, size_bytes: int = LAYOUT.size) -> bytes:
+    """A heartbeat, filled up with zeros to `size_bytes`."""
+    return LAYOUT.pack(MAGIC, VERSION, kind, 0, number).ljust(size_bytes, b"\0")
+
+
+def parse(datagram: bytes) -> tuple[int, int] | None:
+    """Kind (PING, PONG) and number of a heartbeat; None for anything else."""
+    if len(datagram) < LAYOUT.size:
+        return None
+    magic, version, kind, _reserved, number = LAYOUT.unpack_from(datagram)
+    if magic != MAGIC or version != VERSION or kind not in (PING, PONG):
+        return None
+    return kind, number
+
+
+async def listen(host: str, port: int, interface: str, on_pong: OnPong | None = None) -> Beats:
+    """Answer pings to `host`:`port` from `interface`; tell `on_pong` of the answers to our own, by address
+    and number. Raises listeners.ListenError.
+    """
+    made = datagram_listener(host, port, interface)
+    level, option = (
+        (socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER)
+        if made.family == socket.AF_INET6
+        else (socket.IPPROTO_IP, IP_MTU_DISCOVER)
+    )
+    # A padded ping in fragments would prove nothing about large packets.
+    made.setsockopt(level, option, PMTUDISC_DO)
+    beats = Beats(made, interface, on_pong)
+    await asyncio.get_running_loop().create_datagram_endpoint(lambda: beats, sock=made)
+    return beats
+
+
+class Beats(asyncio.DatagramProtocol):
+    """The heartbeats of one interface, as `listen` makes them."""
+
+    def __init__(self, listening: socket.socket, interface: str, on_pong: OnPong | None) -> None:
+        self.port: int = listening.getsockname()[1]
+        self._family = listening.family
+        self._interface = interface
+        self._on_pong = on_pong
+        self._transport: asyncio.DatagramTransport | None = None
+        self._bytes: dict[str, tuple[int, int]] = {}
+
+    def bytes_by_address(self) -> dict[str, tuple[int, int]]:
+        """Bytes of heartbeats that came from an address and went there so far, as WireGuard counts them."""
+        return dict(self._bytes)
+
+    def _count(self, address: str, received: int = 0, sent: int = 0) -> None:
+        before = self._bytes.get(address, (0, 0))
+        self._bytes[address] = (before[0] + received, before[1] + sent)
+
+    def _wireguard_bytes(self, datagram: bytes) -> int:
+        """The size of the transport message with this datagram in it: padded to 16 bytes, 32 around it
+        (whitepaper, section 5.4.6)."""
+        packet_bytes = IP_HEADER_BYTES[self._family] + UDP_HEADER_BYTES + len(datagram)
+        return TRANSPORT_BYTES + -(-packet_bytes // 16) * 16
+
+    def ping(self, address: str, number: int, size_bytes: int | None = None, port: int | None = None) -> None:
+        """Ping `address` at `port` (None: at the number of our own); `size_bytes` is that of the UDP payload
+        (None: as small as possible).
+        """
+        self._send(pack(PING, number, size_bytes or LAYOUT.size), (address, port or self.port))
+
+    def largest_bytes(self) -> int:
+        """The UDP payload that fills the interface's MTU, as it is now."""
+        request = struct.pack("16si12x", self._interface.encode(), 0)
+        try:
+            with socket.socket(self._family, socket.SOCK_DGRAM) as any_socket:
+                answer = fcntl.ioctl(any_socket, SIOCGIFMTU, request)
+        except OSError as error:
+            logger.debug("no MTU", extra={"fields": {"interface": self._interface, "error": str(error)}})
+            return LAYOUT.size
+        mtu_bytes: int = struct.unpack("16si12x", answer)[1]
+        return max(LAYOUT.size, mtu_bytes - IP_HEADER_BYTES[self._family] - UDP_HEADER_BYTES)
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _send(self, datagram: bytes, target: tuple[Any, ...]) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._count(target[0], sent=self._wireguard_bytes(datagram))
+        try:
+            self._transport.sendto(datagram, target)
+        except (OSError, ValueError, TypeError) as error:
+            self.error_received(error)
+
+    # --- asyncio.DatagramProtocol ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        # Before Python 3.12 asyncio's own datagram transport is no asyncio.DatagramTransport.
+        self._transport = cast("asyncio.DatagramTransport", transport)
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        """End."""
+        self._transport = None
+
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        """Answer a ping, tell of a pong, and leave everything else."""
+        heartbeat = parse(data)
+        if heartbeat is None:
+            return
+        kind, number = heartbeat
+        self._count(addr[0], received=self._wireguard_bytes(data))
+        if kind == PING:
+            self._send(pack(PONG, number), addr)
+        elif self._on_pong is not None:
+            self._on_pong(addr[0], number)
+
+    def error_received(self, exc: Exception) -> None:
+        """A datagram could not be sent (no route, larger than the path): nobody will answer it."""
+        logger.debug("a heartbeat was not sent", extra={"fields": {"error": str(exc) or type(exc).__name__}})

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""The hub's state behind `/v1`: records, registrations and streams, and what of a change is sent to whom.
+
+wg dump -> registry -> records -> `peer` and `gone` events;
+PUT /v1/self, GET /v1/stream -> registrations -> records -> the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from typing import Any
+
+from ..core.pacing import TokenBucket
+from .observation import Observation
+from .records import Changes, Records
+from .registrations import Claim, Registrations
+from .streams import Stream, Streams, event
+
+SIGNALS_PER_S = 20.0
+SIGNALS_AT_ONCE = 60.0
+
+
+def first_revision() -> int:
+    """Above whatever a former run of this hub has counted to: milliseconds (fewer than 2^53)."""
+    return int(time.time() * 1000)
+
+
+class Rendezvous:
+    """Keeps the records up to date, and tells the streams."""
+
+    def __init__(self, observation: Observation) -> None:
+        self.registrations = Registrations()
+        self.records = Records(observation.registry, self.registrations, first_revision())
+        self.streams = Streams()
+        self.events_sent = 0
+        self.signals_sent = 0
+        self.streams_too_slow = 0
+        self.is_stopping = False
+        self._observation = observation
+        self._registry = observation.registry
+        self._buckets: dict[str, TokenBucket] = {}
+        self._changed = asyncio.Event()
+        self.refresh()
+
+    # --- changes ---
+
+    def refresh(self) -> None:
+        """Tell everybody what a look at the device has changed."""
+        changes = self.records.refresh(self._observation.clock())
+        for key in changes.gone:
+            self.streams.close(key)
+            self._buckets.pop(key, None)
+        # A signal to somebody whose address now belongs to another peer would reach that one.
+        for key, stream in self.streams.items():
+            if self._registry.peer_at(stream.address) != key:
+                self.close_stream(key)
+        self._tell(changes)
+
+    def _refresh_one(self, key: str) -> None:
+        self._tell(self.records.refresh_one(key, self._observation.clock()))
+
+    def _tell(self, changes: Changes) -> None:
+        if not changes:
+            return
+        self._changed.set()
+        self._changed = asyncio.Event()
+        for key in changes.gone:
+            self._broadcast(key, event("gone", json.dumps({"key": key}).encode()))
+        for key in changes.changed:
+            self._tell_record(key)
+
+    def _tell_record(self, key: str) -> None:
+        record = {"key": key, **(self.records.tell(key) or {})}
+        # `linked` depends on who is told: two texts, however many they are.
+        texts = {
+            linked: event("peer", json.dumps({**record, "linked": linked}).encode())
+            for linked in (False, True)
+        }
+        own = event("self", json.dumps(self.records.tell(key) or {}).encode())
+        for other, stream in self.streams.items():
+            stream.send(own if other == key else texts[self.records.is_linked(key, other)])
+            self.events_sent += 1
+
+    def _broadcast(self, about: str, data: bytes) -> None:
+        for other, stream in self.streams.items():
+            if other != about:
+                stream.send(data)
+                self.events_sent += 1
+
+    async def wait_for_change(self, revision: int, within_s: float) -> None:
+        """Return when there is another revision, at the latest after `within_s`."""
+        ends_at_s = time.monotonic() + within_s
+        while self.records.revision == revision and not self.is_stopping:
+            pause_s = ends_at_s - time.monotonic()
+            if pause_s <= 0:
+                return
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), pause_s)
+
+    # --- what agents do ---
+
+    def polled(self, key: str) -> None:
+        """That peer asked as an agent of the origin does."""
+        self.registrations.polled(key, self._observation.clock())
+        self._refresh_one(key)
+
+    def register(self, key: str, claim: Claim) -> None:
+        """Take in what an agent says of itself."""
+        if self.registrations.is_another_run(key, claim.instance):
+            self.streams.close(key)  # the run that it belonged to has ended
+        known = self._registry.known_keys()
+        self.registrations.register(key, claim, known, self._observation.clock())
+        self._refresh_one(key)
+
+    def open_stream(self, key: str, stream: Stream) -> None:
+        """Signals reach that peer from now on; its first event is the snapshot."""
+        self.registrations.stream_opened(key)
+        self._refresh_one(key)
+        self.streams.open(key, stream)
+        stream.send(event("snapshot", json.dumps(self.snapshot(key)).encode()))
+
+    def snapshot(self, key: str) -> dict[str, Any]:
+        """Everything that this peer may know."""
+        return {
+            "revision": self.records.revision,
+            "self": self.records.tell(key, to=key),
+            "peers": self.records.all_but(key, linked=True),
+        }
+
+    def close_stream(self, key: str) -> None:
+        """End the stream of that peer."""
+        stream = self.streams.get(key)
+        if stream is not None:
+            stream.close()
+            self.stream_ended(key, stream)
+
+    def stream_ended(self, key: str, stream: Stream) -> None:
+        """No signals reach that peer, unless another stream of it has taken over."""
+        self.streams_too_slow += stream.was_slow
+        stream.was_slow = False
+        if self.streams.ended(key, stream):
+            self.registrations.stream_closed(key, self._observation.clock())
+            self._refresh_one(key)
+
+    def may_signal(self, key: str) -> bool:
+        """Whether that peer has not signalled too often; counts this time."""
+        now_s = self._observation.clock()
+        bucket = self._buckets.setdefault(key, TokenBucket(SIGNALS_PER_S, SIGNALS_AT_ONCE, now_s))
+        return bucket.take(1, now_s)
+
+    def signal(self, to: str, data: bytes) -> bool:
+        """Send a `signal` event. Returns False if that peer has no stream."""
+        stream = self.streams.get(to)
+        is_sent = stream is not None and stream.send(event("signal", data))
+        self.signals_sent += is_sent
+        return is_sent
+
+    def stop(self) -> None:
+        """End all streams and let nobody wait."""
+        self.is_stopping = True
+        self._changed.set()
+        self.streams.close_all()
