@@ -17,7 +17,8 @@ description:
   - There is one row for each two peers, with what both ends say of their link. With the answer of a hub there
     is also one for each of its peers, so that one that is offline is not repeated with every other.
   - V(changing) is what a link is whose ends do not say the same at the moment.
-  - The column C(ENDPOINTS) has that of the first one, as the second one sees it, and the other way round.
+  - The last column has the endpoints of a direct link, that of the first one, as the second one sees it, and
+    the other way round; else why there is none.
 options:
   _input:
     description: The registered result of that module by host name. A host that did not answer has a row that
@@ -25,10 +26,9 @@ options:
     type: dict
     required: true
   width:
-    description: How many characters a line has, at most, if the names and endpoints leave enough for the last
-      column.
+    description: How many characters a line has, at most, if the names leave enough for the last column.
     type: int
-    default: 140
+    default: 120
 """
 
 EXAMPLES = r"""
@@ -52,11 +52,11 @@ _value:
   type: list
   elements: str
   sample:
-    - "FROM   TO     STATE    VIA        RTT     SINCE  ENDPOINTS                        WHY"
-    - "hub    alice  online   -          -       -      192.0.2.5:51820                  -"
-    - "hub    bob    online   -          -       -      192.0.2.6:9                      -"
-    - "hub    carol  offline  -          -       -      192.0.2.7:51820                  no handshake for 3 h"
-    - "alice  bob    direct   reflexive  9.8 ms  5 min  192.0.2.5:51820 <-> 192.0.2.6:9  -"
+    - "FROM   TO     STATE    VIA        RTT     SINCE  ENDPOINTS, OR WHY NOT DIRECT"
+    - "hub    alice  online   -          -       -      192.0.2.5:51820"
+    - "hub    bob    online   -          -       -      192.0.2.6:40122"
+    - "hub    carol  offline  -          -       -      no handshake for 3 h, 192.0.2.7:51820"
+    - "alice  bob    direct   reflexive  9.8 ms  5 min  192.0.2.5:51820 <-> 192.0.2.6:40122"
     - "1 pair: 1 direct; 1 offline"
 """
 
@@ -67,7 +67,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.rendezvous.wireguard.plugins.plugin_utils._table import table
 
 
-def links_table(answers: Mapping[str, Mapping[str, Any]], width: int = 140) -> list[str]:
+def links_table(answers: Mapping[str, Mapping[str, Any]], width: int = 120) -> list[str]:
     """Lines of equal columns; a host without an answer has one line that says why."""
     try:
         return table(answers, int(width))

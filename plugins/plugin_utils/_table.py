@@ -18,10 +18,9 @@ from typing import Any
 
 from ansible_collections.rendezvous.wireguard.plugins.plugin_utils._pairs import Pair, pairs
 
-HEADER = ("FROM", "TO", "STATE", "VIA", "RTT", "SINCE", "ENDPOINTS")
-WHY = "WHY"
+HEADER = ("FROM", "TO", "STATE", "VIA", "RTT", "SINCE", "ENDPOINTS, OR WHY NOT DIRECT")
 NAME_WIDTH = 32
-WHY_WIDTH = 32
+LAST_WIDTH = 40
 """The last column is at least this wide, whatever width is wanted."""
 
 Row = tuple[str, ...]
@@ -39,7 +38,7 @@ def table(answers: Mapping[str, Mapping[str, Any]], width: int) -> list[str]:
     clocks = {mesh["public_key"]: float(mesh["asked_at"]) for mesh in meshes.values()}
     pair_rows = [_pair_row(pair, names, clocks) for pair in shown]
     silent_rows = [
-        (host, "-", "unknown", "-", "-", "-", "-", str(answers[host].get("msg") or "no answer"))
+        (host, "-", "unknown", "-", "-", "-", str(answers[host].get("msg") or "no answer"))
         for host in answers
         if host not in meshes
     ]
@@ -92,16 +91,19 @@ def _hub_rows(
         if mesh["role"] != "hub":
             continue
         for peer in mesh["peers"]:
-            why = peer.get("why") or "-"
+            state = "online" if peer["online"] else "offline"
+            said = [peer.get("endpoint"), peer.get("why")]
             if not peer["online"]:
                 offline.add(peer["public_key"])
-                handshake_at = peer.get("latest_handshake_at")
-                age = _age(handshake_at and mesh["asked_at"] - handshake_at)
-                why = "never had a handshake" if age == "-" else f"no handshake for {age}"
-            state = "online" if peer["online"] else "offline"
-            endpoint = peer.get("endpoint") or "-"
-            rows.append((host, _name(peer["public_key"], names), state, "-", "-", "-", endpoint, why))
+                said = [_silence(peer, mesh["asked_at"]), *said]
+            last = ", ".join(str(one) for one in said if one)
+            rows.append((host, _name(peer["public_key"], names), state, "-", "-", "-", last))
     return rows, offline
+
+
+def _silence(peer: Mapping[str, Any], now_at: float) -> str:
+    handshake_at = peer.get("latest_handshake_at")
+    return f"no handshake for {_age(now_at - handshake_at)}" if handshake_at else "never had a handshake"
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,8 @@ def _pair_row(pair: Pair, names: Mapping[str, str], clocks: Mapping[str, float])
     rtts_s = [report.told["rtt_s"] for report in reports if report.told.get("rtt_s") is not None]
     ages_s = [report.age_s for report in reports if report.age_s is not None]
     direct = state == "direct"
+    # The first's as the second sees it, and the other way round.
+    endpoints = f"{_endpoint(pair.back)} <-> {_endpoint(pair.forth)}" if direct else ""
     return (
         _name(pair.first, names),
         _name(pair.second, names),
@@ -132,9 +136,7 @@ def _pair_row(pair: Pair, names: Mapping[str, str], clocks: Mapping[str, float])
         "/".join(dict.fromkeys(str(report.told.get("strategy") or "-") for report in reports)),
         f"{min(rtts_s) * 1000:.1f} ms" if direct and rtts_s else "-",
         _age(min(ages_s, default=None)),
-        # The first's as the second sees it, and the other way round.
-        f"{_endpoint(pair.back)} <-> {_endpoint(pair.forth)}" if direct else "-",
-        _why(state, reports),
+        ", ".join(filter(None, (endpoints, _why(state, reports)))),
     )
 
 
@@ -142,13 +144,13 @@ def _why(state: str, reports: Sequence[_Report]) -> str:
     """Why it is not direct, or not for sure, in the words of both ends."""
     doubts = [report for report in reports if report.told.get("state") != "direct"]
     if not doubts:
-        return "-"
+        return ""
     if state == "changing":
         return ", ".join(f"{report.name} says {report.told.get('state')}" for report in reports)
     said = [(report.name, " ".join(str(report.told.get("why") or "").split())) for report in doubts]
     sentences = {sentence for _, sentence in said if sentence}
     if len(sentences) < 2:
-        return next(iter(sentences), "-")
+        return next(iter(sentences), "")
     return "; ".join(f"{name}: {sentence}" for name, sentence in said)
 
 
@@ -175,7 +177,7 @@ def _age_s(told: Mapping[str, Any], now_at: float | None) -> float | None:
 
 def _age(age_s: float | None) -> str:
     """In the largest unit that leaves at least two of it."""
-    if not age_s and age_s != 0.0:
+    if age_s is None:
         return "-"
     for unit, length_s in (("d", 86400), ("h", 3600), ("min", 60)):
         if age_s >= 2 * length_s:
@@ -198,15 +200,20 @@ def _order(row: Row) -> tuple[Any, ...]:
 
 
 def _columns(rows: Sequence[Row], width: int) -> list[str]:
-    """Columns as wide as they have to be; the last one, the reason, goes on below itself."""
-    heads = [tuple(map(_clean, row[:-1])) for row in (*[(*HEADER, WHY)], *rows)]
+    """Columns as wide as they have to be; the last one goes on below itself."""
+    heads = [tuple(map(_clean, row[:-1])) for row in (HEADER, *rows)]
     widths = [max(map(len, column)) for column in zip(*heads)]
-    left = max(WHY_WIDTH, width - sum(widths) - 2 * len(widths))
-    whys = [[WHY], *(textwrap.wrap(_clean(row[-1]), left) or ["-"] for row in rows)]
-    return [line for head, why in zip(heads, whys) for line in _row(head, why, widths)]
+    left = max(LAST_WIDTH, width - sum(widths) - 2 * len(widths))
+    lasts = [_wrapped(row[-1], left) or ["-"] for row in (HEADER, *rows)]
+    return [line for head, last in zip(heads, lasts) for line in _row(head, last, widths)]
 
 
-def _row(head: Sequence[str], why: Sequence[str], widths: Sequence[int]) -> Iterable[str]:
-    for number, text in enumerate(why):
+def _wrapped(text: str, width: int) -> list[str]:
+    """Lines of whole words; a name such as wg-rendezvous is one."""
+    return textwrap.wrap(_clean(text), width, break_on_hyphens=False)
+
+
+def _row(head: Sequence[str], last: Sequence[str], widths: Sequence[int]) -> Iterable[str]:
+    for number, text in enumerate(last):
         cells = head if number == 0 else [""] * len(widths)
         yield "  ".join([*(cell.ljust(size) for cell, size in zip(cells, widths)), text]).rstrip()

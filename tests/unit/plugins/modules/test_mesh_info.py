@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -15,6 +16,10 @@ import pytest
 from ansible_collections.rendezvous.wireguard.plugins.module_utils import _mesh
 from tests.unit.plugins.conftest import Host
 from tests.unit.plugins.inventory.fake_hub import ALICE, BOB, CAROL, record, report
+from tests.unit.program.hub.fake import FakeDevice, peer
+from tests.unit.program.hub.served import Peer, running
+
+from wg_rendezvous import web
 
 LINK = {
     "peer": BOB,
@@ -140,6 +145,25 @@ def test_a_hub_says_its_peers_and_what_the_agents_report(ready: Host, serve: Ser
     assert (alice["version"], alice["signals"], alice["candidates"]) == ("0.1.0", True, [])
     (link,) = mesh["links"]
     assert link == {"from": ALICE, "to": BOB, "online": None, **report("relayed")}
+
+
+async def test_the_hub_itself_is_understood(
+    ready: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_mesh, "RUN_DIRECTORY", str(tmp_path))
+    async with running(FakeDevice(peer(5), peer(6))) as hub, Peer(hub, 5) as alice:
+        await alice.register(version="0.1.0", links={BOB: {"state": "relayed", "why": "no answer"}})
+        own = await web.start(hub.api.local_application(), [web.unix_listener(str(tmp_path / "wg0.sock"))])
+        mesh = (await asyncio.to_thread(info, ready))["mesh"]
+        await web.stop(own)
+
+    assert [(one["public_key"], one["address"], one["online"]) for one in mesh["peers"]] == [
+        (ALICE, "127.7.0.5/32", True),
+        (BOB, "127.7.0.6/32", False),
+    ]
+    assert mesh["peers"][0]["version"] == "0.1.0"
+    (link,) = mesh["links"]
+    assert (link["from"], link["to"], link["state"], link["why"]) == (ALICE, BOB, "relayed", "no answer")
 
 
 def test_a_hub_of_an_older_release_says_what_it_knows(ready: Host, serve: Serve) -> None:
