@@ -28,7 +28,7 @@ def _asks_as_alice(monkeypatch: pytest.MonkeyPatch) -> None:
             super().__init__()
             self.mount("http://", FromAlice())
 
-    monkeypatch.setattr(_hub.requests, "Session", Session)
+    monkeypatch.setattr(requests, "Session", Session)
 
 
 async def test_a_peer_reads_the_view_of_all_peers_and_of_itself() -> None:
