@@ -123,7 +123,7 @@ class _Hub:
         except _NotFoundError:
             return None
         if not isinstance(told, dict):
-            raise self._nonsense("/peer/{key}", "something that is no object")
+            raise self._nonsense("/peer/KEY", "something that is no object")
         try:
             handshake_at = int(told["hands_shaken_at"])
             record = {
@@ -137,8 +137,8 @@ class _Hub:
                 "polls": False,
             }
         except (KeyError, TypeError, ValueError):
-            raise self._nonsense("/peer/{key}", "no endpoint, allowed_ips and hands_shaken_at") from None
-        return self._record("/peer/{key}", key, record)
+            raise self._nonsense("/peer/KEY", "no endpoint, allowed_ips and hands_shaken_at") from None
+        return self._record("/peer/KEY", key, record)
 
     def _record(self, target: str, key: str, told: Any) -> dict[str, Any]:
         try:

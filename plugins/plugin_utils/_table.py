@@ -148,7 +148,7 @@ def _why(state: str, reports: Sequence[_Report]) -> str:
     if state == "changing":
         return ", ".join(f"{report.name} says {report.told.get('state')}" for report in reports)
     said = [(report.name, " ".join(str(report.told.get("why") or "").split())) for report in doubts]
-    sentences = {sentence for _, sentence in said if sentence}
+    sentences = {sentence for name, sentence in said if sentence}
     if len(sentences) < 2:
         return next(iter(sentences), "")
     return "; ".join(f"{name}: {sentence}" for name, sentence in said)
