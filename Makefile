@@ -100,7 +100,7 @@ unit: collections ## unit tests; with CORE=2.18 those that ansible-core takes pa
 simulation: ## many agents, models of WireGuard and NATs, a simulated clock
 	python -m pytest tests/simulation $(ARGS)
 
-lab: program ## the built program under real WireGuard and NATs in network namespaces
+lab: program collections ## the built program under real WireGuard and NATs in network namespaces
 	$(AS_ROOT) python -m pytest -n 2 tests/lab $(ARGS)
 
 integration: collections ## the hub and the modules against real interfaces in network namespaces
