@@ -30,7 +30,7 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(DEVELOPED)
 # Network namespaces and containers are root's.
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env env PATH="$$PATH")
 
-.PHONY: help setup program collections collection installed lint docs types sanity unit simulation lab integration \
+.PHONY: help setup program collections collection installed lint docs types sanity unit simulation lab bench integration \
     molecule demo demo-down test clean
 
 help: ## this list
@@ -101,7 +101,10 @@ simulation: ## many agents, models of WireGuard and NATs, a simulated clock
 	python -m pytest tests/simulation $(ARGS)
 
 lab: program collections ## the built program under real WireGuard and NATs in network namespaces
-	$(AS_ROOT) python -m pytest -n 2 tests/lab $(ARGS)
+	$(AS_ROOT) python -m pytest -n 2 --dist worksteal tests/lab $(ARGS)
+
+bench: ## whole runs in the lab, measured: a table with goals; ARGS="--runs 5 --only join-drop-drop cut"
+	$(AS_ROOT) python -m tests.bench $(ARGS)
 
 integration: collections ## the hub and the modules against real interfaces in network namespaces
 	$(AS_ROOT) python -m pytest tests/integration $(ARGS)

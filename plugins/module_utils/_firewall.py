@@ -52,6 +52,8 @@ class Openings:
     """Packets go from one peer to another through this node."""
     backend: str = "nftables"
     """Who keeps rules on this node: firewalld, ufw, nftables (nobody but nft), none (leave all alone)."""
+    udp_ports: tuple[int, ...] = ()
+    """From the interface only."""
 
     @classmethod
     def from_json(cls, text: str) -> Openings:
@@ -59,7 +61,12 @@ class Openings:
         values = json.loads(text)
         values["addresses"] = tuple(values["addresses"])
         values["tcp_ports"] = tuple(values["tcp_ports"])
+        values["udp_ports"] = tuple(values.get("udp_ports", ()))  # an older record has none
         return cls(**values)
+
+    def inside(self) -> list[tuple[str, int]]:
+        """(protocol, port) of what is accepted from the interface only."""
+        return [("tcp", port) for port in self.tcp_ports] + [("udp", port) for port in self.udp_ports]
 
     def to_json(self) -> str:
         """The text of the node's own record, CONFIG."""
@@ -131,9 +138,10 @@ class Plan:
 def packets(openings: Openings) -> list[Packet]:
     """The packets that have to pass, one for every opening."""
     found = _of_wireguard(openings)
-    if openings.tcp_ports:
-        found += [_to_service(openings.interface, port) for port in openings.tcp_ports]
-        found.append(_to_services_of_others(openings.interface))
+    inside = openings.inside()
+    found += [_to_service(openings.interface, protocol, port) for protocol, port in inside]
+    for protocol in dict.fromkeys(protocol for protocol, _ in inside):
+        found.append(_to_services_of_others(openings.interface, protocol))
     return found + (_between_peers(openings.interface) if openings.relay else [])
 
 
@@ -177,22 +185,22 @@ def _of_wireguard(openings: Openings) -> list[Packet]:
     ]
 
 
-def _to_service(name: str, port: int) -> Packet:
-    fields = {"meta l4proto": "tcp", "tcp dport": port, "th dport": port, "ct state": "new"}
+def _to_service(name: str, protocol: str, port: int) -> Packet:
+    fields = {"meta l4proto": protocol, f"{protocol} dport": port, "th dport": port, "ct state": "new"}
     return Packet(
         IN,
         {**fields, "meta iifname": name, "meta iif": name},
-        f'iifname "{name}" tcp dport {port} accept',
-        f"-i {name} -p tcp --dport {port} -j ACCEPT",
-        f"tcp/{port} from {name}",
+        f'iifname "{name}" {protocol} dport {port} accept',
+        f"-i {name} -p {protocol} --dport {port} -j ACCEPT",
+        f"{protocol}/{port} from {name}",
     )
 
 
-def _to_services_of_others(name: str) -> Packet:
+def _to_services_of_others(name: str, protocol: str) -> Packet:
     """An agent asks the hub and the other agents, whose ports may be others."""
-    fields = {"meta l4proto": "tcp", "ct state": "new", "meta oifname": name, "meta oif": name}
-    nft, iptables = f'oifname "{name}" meta l4proto tcp accept', f"-o {name} -p tcp -j ACCEPT"
-    return Packet(OUT, fields, nft, iptables, f"tcp to {name}")
+    fields = {"meta l4proto": protocol, "ct state": "new", "meta oifname": name, "meta oif": name}
+    nft, iptables = f'oifname "{name}" meta l4proto {protocol} accept', f"-o {name} -p {protocol} -j ACCEPT"
+    return Packet(OUT, fields, nft, iptables, f"{protocol} to {name}")
 
 
 def _between_peers(name: str) -> list[Packet]:

@@ -44,6 +44,11 @@ options:
     type: list
     elements: int
     default: []
+  udp_ports:
+    description: UDP ports to accept from the interface.
+    type: list
+    elements: int
+    default: []
   relay:
     description: Whether packets go from one peer to another through this node.
     type: bool
@@ -64,6 +69,7 @@ EXAMPLES = r"""
     addresses: [192.168.7.1/24]
     listen_port: 51820
     tcp_ports: [8080]
+    udp_ports: [8080]
     relay: true
 
 - name: A peer's firewall
@@ -71,6 +77,7 @@ EXAMPLES = r"""
     interface: wg0
     addresses: [192.168.7.5/24]
     tcp_ports: [8080]
+    udp_ports: [8080]
 """
 
 RETURN = r"""
@@ -163,7 +170,7 @@ class Firewall:
 
 def firewalld(openings: _firewall.Openings, zone: str, default_zone: str) -> list[Step]:
     """For firewalld: `zone` is the interface's, `default_zone` the outside's."""
-    wanted = [(zone, f"port={port}/tcp") for port in openings.tcp_ports]
+    wanted = [(zone, f"port={port}/{protocol}") for protocol, port in openings.inside()]
     if openings.listen_port:
         wanted.append((default_zone, f"port={openings.listen_port}/udp"))
     if openings.relay:
@@ -179,7 +186,9 @@ def firewalld(openings: _firewall.Openings, zone: str, default_zone: str) -> lis
 def ufw(openings: _firewall.Openings, added: str) -> list[list[str]]:
     """The commands that are missing from `ufw show added`."""
     name = openings.interface
-    wanted = [f"ufw allow in on {name} to any port {port} proto tcp" for port in openings.tcp_ports]
+    wanted = [
+        f"ufw allow in on {name} to any port {port} proto {protocol}" for protocol, port in openings.inside()
+    ]
     if openings.listen_port:
         wanted.append(f"ufw allow {openings.listen_port}/udp")
     if openings.relay:
@@ -214,6 +223,7 @@ def main() -> None:
             "addresses": {"type": "list", "elements": "str", "required": True},
             "listen_port": {"type": "int"},
             "tcp_ports": {"type": "list", "elements": "int", "default": []},
+            "udp_ports": {"type": "list", "elements": "int", "default": []},
             "relay": {"type": "bool", "default": False},
             "backend": {
                 "type": "str",
@@ -230,6 +240,7 @@ def main() -> None:
         addresses=tuple(parameters["addresses"]),
         listen_port=parameters["listen_port"],
         tcp_ports=tuple(parameters["tcp_ports"]),
+        udp_ports=tuple(parameters["udp_ports"]),
         relay=parameters["relay"],
         backend=_system.firewall_backend() if backend == "auto" else backend,
     )

@@ -45,6 +45,11 @@ options:
     type: list
     elements: int
     default: []
+  udp_ports:
+    description: As in M(rendezvous.wireguard.firewall).
+    type: list
+    elements: int
+    default: []
   relay:
     description: As in M(rendezvous.wireguard.firewall).
     type: bool
@@ -150,6 +155,7 @@ def firewall_problems(parameters: dict[str, Any]) -> list[str]:
         tuple(parameters["tcp_ports"]),
         parameters["relay"],
         backend,
+        tuple(parameters["udp_ports"]),
     )
     iptables = {} if backend == "ufw" else _system.iptables_rules()
     return _firewall.unmanageable(openings, iptables, nft_ruleset())
@@ -196,6 +202,7 @@ def main() -> None:
             "systems": {"type": "dict", "required": True},
             "listen_port": {"type": "int"},
             "tcp_ports": {"type": "list", "elements": "int", "default": []},
+            "udp_ports": {"type": "list", "elements": "int", "default": []},
             "relay": {"type": "bool", "default": False},
             "firewall": {
                 "type": "str",

@@ -8,12 +8,15 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.lab import namespaces
 from tests.lab.network import Network
+from tests.lab.pairs import INTERVAL_S, Pair
+from tests.lab.programs import start_hub, start_origin_hub
 from tests.nat_profiles import PROFILES, NatProfile
 
 TOOLS = ("ip", "ss", "nft", "conntrack", "wg", "wireguard-go", "nsenter", "setpriv", "ping", "sysctl", "curl")
@@ -37,12 +40,12 @@ MakeNetwork = Callable[..., Network]
 
 @pytest.fixture
 def make_network(tmp_path: Path) -> Iterator[MakeNetwork]:
-    """make_network("cone drop", "symmetric reject", ...): a network with a site behind each of these NATs."""
+    """make_network("cone drop", "cone reject", ipv6="drop"): a network, a site behind each NAT."""
     networks: list[Network] = []
 
-    def make(*profiles: str | NatProfile, keys: Sequence[str] | None = None, notrack: bool = True) -> Network:
+    def make(*profiles: str | NatProfile, **options: Any) -> Network:
         nats = [PROFILES[profile] if isinstance(profile, str) else profile for profile in profiles]
-        networks.append(Network(nats, tmp_path / f"network-{len(networks)}", keys=keys, notrack=notrack))
+        networks.append(Network(nats, tmp_path / f"network-{len(networks)}", **options))
         return networks[-1]
 
     yield make
@@ -57,3 +60,28 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     packer = Path(__file__).parents[2] / "plugins/plugin_utils/_program.py"
     subprocess.run([sys.executable, str(packer), str(path)], check=True)
     return path
+
+
+MakePair = Callable[..., Pair]
+
+
+@pytest.fixture
+def make_pair(make_network: MakeNetwork, program: Path) -> MakePair:
+    """make_pair("cone drop", "cone drop"): hub and agents under test behind these NATs, just started;
+    hub="origin" for the origin's hub, agents=False for agents that are started later."""
+
+    def make(
+        *profiles: str | NatProfile,
+        interval_s: float = INTERVAL_S,
+        hub: str = "ours",
+        agents: bool = True,
+        **options: Any,
+    ) -> Pair:
+        network = make_network(*profiles, **options)
+        started = start_hub(program, network) if hub == "ours" else start_origin_hub(network)
+        pair = Pair(network, program, started, [], interval_s)
+        if agents:
+            pair.start_agents()
+        return pair
+
+    return make

@@ -81,7 +81,8 @@ class CommandFailedError(AssertionError):
 
 
 class Namespace:
-    """A network namespace; with `private_files`, also with its own /run, /var/lib and /etc/wireguard.
+    """A network namespace; with `private_files`, also with its own /run, /var/lib,
+    /etc/wireguard and /etc/hosts.
 
     Two nodes may thus both have a wg0: the sockets of wireguard-go and the files of the program are found
     by the name of the interface.
@@ -104,6 +105,7 @@ class Namespace:
         if Path("/etc/wg-rendezvous").is_dir():
             mounts = "mount -t tmpfs tmpfs /etc/wg-rendezvous && " + mounts
         mounts += "mount -t sysfs sysfs /sys && mkdir -p /run/wireguard && "
+        mounts += "cp /etc/hosts /run/hosts && mount --bind /run/hosts /etc/hosts && "
         script = f"mkdir -p /etc/wireguard && {mounts} echo ready && exec sleep infinity"
         holder = self.start("unshare", "--mount", "sh", "-c", script, stdout=subprocess.PIPE)
         assert holder.stdout is not None

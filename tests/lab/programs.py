@@ -21,6 +21,10 @@ ORIGIN = str(Path(__file__).with_name("origin.py"))
 
 RESTART_CONDITION = "restart condition: taking a fresh port"
 DIRECT = "link provisional -> direct"
+GAVE_UP = "link knocking -> relayed"
+"""A rendezvous came to nothing."""
+NOT_TAKEN = "link offered -> relayed"
+"""An offer was refused, or not answered."""
 KNOCK_FAILED = "no handshake since the last knock"
 
 
@@ -34,6 +38,10 @@ class Program:
         self.path = node.directory / f"program-{next(self._numbers)}.log"
         with self.path.open("w") as log:
             self._process = node.start(sys.executable, "-u", *argv, stdout=log, stderr=log)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def is_running(self) -> bool:
         return self._process.poll() is None
@@ -50,15 +58,43 @@ class Agent(Program):
     """The agent under test. Its log is read as JSON."""
 
     def __init__(self, program: Path, node: Node, interval_s: float, *options: str) -> None:
+        self.program = program
         super().__init__(
             node, str(program), "agent", "--interface", INTERFACE, "--hub", HUB_URL, "--interval-s",
             str(interval_s), "--log-format", "json", "--log-level", "debug", *options,
         )  # fmt: skip
 
+    def status(self) -> dict[str, Any]:
+        """What `wg-rendezvous status` says on this node, once the agent answers."""
+        answer: list[str] = [""]
+
+        def answers() -> bool:
+            argv = (sys.executable, str(self.program), "status", "--json", "--interface", INTERFACE)
+            answer[0] = self.node.run(*argv, check=False)
+            return answer[0] != ""
+
+        wait_until(answers, 10, f"{self.node.name} answers to status")
+        status: dict[str, Any] = json.loads(answer[0])
+        return status
+
+    def link(self) -> dict[str, Any]:
+        """Its only link, as `status` has it."""
+        links: list[dict[str, Any]] = self.status()["links"]
+        assert len(links) == 1, links
+        return links[0]
+
+    def freeze(self, frozen: bool = True) -> None:
+        """Stop it as a suspended machine does; with frozen=False, let it go on."""
+        self._process.send_signal(signal.SIGSTOP if frozen else signal.SIGCONT)
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Its log, oldest first."""
+        lines = self.log().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("\n")]
+
     def said(self, message: str) -> list[dict[str, Any]]:
         """The log entries with this message, oldest first."""
-        entries = [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
-        return [entry for entry in entries if entry["message"] == message]
+        return [entry for entry in self.entries() if entry["message"] == message]
 
     def said_at(self, message: str) -> list[float]:
         """When it said so, Unix times."""

@@ -10,10 +10,11 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import TracebackType
 
-from tests.lab.network import HUB_ADDRESS, Network, Site
+from tests.lab.network import Network, Site
 from tests.lab.wireguard import Node, wait_until
 
 PING_INTERVAL_S = 0.055
@@ -21,13 +22,46 @@ PAYLOAD_BYTES = 400
 """Enough to be counted among the large packets at the core."""
 
 
+DIRECT_TTL = 64
+"""What the kernel sends echo replies with; the hub takes one off."""
+
+
 @dataclasses.dataclass(frozen=True)
 class PingResult:
-    """What became of the pings. A gap is (Unix time of the last answer before it, pings lost in a row)."""
+    """What became of the pings. A gap is (Unix time of the last answer before it, pings lost in a row);
+    `answers` are (Unix time, whether it came directly).
+    """
 
     sent: int
     lost: int
     gaps: tuple[tuple[float, int], ...]
+    interval_s: float = PING_INTERVAL_S
+    answers: tuple[tuple[float, bool], ...] = ()
+
+    @property
+    def outage_s(self) -> float:
+        """The longest time without an answer, to the nearest ping."""
+        return max((lost for _, lost in self.gaps), default=0) * self.interval_s
+
+    def direct_since(self) -> float | None:
+        """Since when every answer came directly; None if the last one did not."""
+        since = None
+        for at, direct in reversed(self.answers):
+            if not direct:
+                break
+            since = at
+        return since
+
+    def first_direct_after(self, at: float) -> float | None:
+        """When the first direct answer came after that."""
+        return next((answered for answered, direct in self.answers if direct and answered >= at), None)
+
+    def first_answer_after(self, at: float) -> float | None:
+        """When the first answer came after that."""
+        return next((answered for answered, _ in self.answers if answered >= at), None)
+
+    def __str__(self) -> str:
+        return f"{self.lost} of {self.sent} pings lost, {self.gaps}"
 
 
 class Pinger:
@@ -35,9 +69,10 @@ class Pinger:
 
     result: PingResult
 
-    def __init__(self, node: Node, address: str) -> None:
+    def __init__(self, node: Node, address: str, interval_s: float = PING_INTERVAL_S) -> None:
         self._node = node
         self._address = address
+        self._interval_s = interval_s
 
     def __enter__(self) -> Pinger:
         self._process = self._node.start(
@@ -45,29 +80,40 @@ class Pinger:
             "-D",
             "-n",
             "-i",
-            str(PING_INTERVAL_S),
+            str(self._interval_s),
             "-s",
             str(PAYLOAD_BYTES),
             self._address,
             stdout=subprocess.PIPE,
         )
+        # Read as it comes: a pipe holds the lines of some seconds only.
+        self._output: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         return self
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        self._output.append(self._process.stdout.read())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         # nsenter and setpriv exec, so this pid is ping's.
         self._process.send_signal(signal.SIGINT)
-        output, _ = self._process.communicate(timeout=10)
+        self._process.wait(timeout=10)
+        self._reader.join(timeout=10)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
         self._node.forget(self._process)
-        self.result = parse_pings(output)
+        self.result = parse_pings("".join(self._output), self._interval_s)
 
 
-def parse_pings(output: str) -> PingResult:
+def parse_pings(output: str, interval_s: float = PING_INTERVAL_S) -> PingResult:
     """The result of ping(8) -D. The very last ping does not count when unanswered: it was still under way."""
     answered = [
-        (float(at), int(seq))
-        for at, seq in re.findall(r"^\[([\d.]+)\] .*icmp_seq=(\d+) ", output, re.MULTILINE)
+        (float(at), int(seq), int(ttl) >= DIRECT_TTL)
+        for at, seq, ttl in re.findall(r"^\[([\d.]+)\] .*icmp_seq=(\d+) ttl=(\d+) ", output, re.MULTILINE)
     ]
     transmitted = re.search(r"^(\d+) packets transmitted", output, re.MULTILINE)
     if transmitted is None:
@@ -77,11 +123,19 @@ def parse_pings(output: str) -> PingResult:
         sent -= 1
     gaps = []
     last_at, last = 0.0, 0
-    for at, sequence in [*answered, (0.0, sent + 1)]:
+    # An answer may overtake another one: the relay is slower.
+    in_order = sorted(answered, key=lambda one: one[1])
+    for at, sequence, _ in [*in_order, (0.0, sent + 1, False)]:
         if sequence > last + 1:
             gaps.append((last_at, sequence - last - 1))
-        last_at, last = at, sequence
-    return PingResult(sent, sum(lost for _, lost in gaps), tuple(gaps))
+        last_at, last = at, max(last, sequence)
+    return PingResult(
+        sent,
+        sum(lost for _, lost in gaps),
+        tuple(gaps),
+        interval_s,
+        tuple((at, direct) for at, _, direct in answered),
+    )
 
 
 class Transfer:
@@ -137,7 +191,7 @@ class Transfer:
 
 def path_of_pings(network: Network, a: Site, b: Site) -> str:
     """ "direct", "relay" or "none" for traffic now, as the core counts it; otherwise the counts, in words."""
-    before = network.counted()
+    before = network.counted_everywhere()
     count = 8
     answered = a.node.run(
         "ping",
@@ -154,19 +208,25 @@ def path_of_pings(network: Network, a: Site, b: Site) -> str:
         b.node.address,
         check=False,
     )
-    after = network.counted()
+    after = network.counted_everywhere()
     passed = {
         pair: packets - before.get(pair, 0)
         for pair, packets in after.items()
         if packets > before.get(pair, 0)
     }
-    direct = min(passed.get((a.nat_address, b.nat_address), 0), passed.get((b.nat_address, a.nat_address), 0))
-    relayed = min(passed.get((site.nat_address, HUB_ADDRESS), 0) for site in (a, b))
+    direct = min(_between(passed, a, b), _between(passed, b, a))
+    relayed = min(passed.get((site.nat_address, network.hub_address), 0) for site in (a, b))
     if " 0% packet loss" not in answered:
         return "none" if " 100% packet loss" in answered else f"lossy: {answered.splitlines()[-2:]}"
     if direct >= count:
         return "direct"
     return "relay" if relayed >= count else f"mixed: {passed}"
+
+
+def _between(passed: dict[tuple[str, ...], int], a: Site, b: Site) -> int:
+    """Packets that went from a's own addresses, or its NAT's, to b's."""
+    pairs = {(a.nat_address, b.nat_address), (a.lan_address, b.lan_address), (a.address6, b.address6)}
+    return sum(passed.get(pair, 0) for pair in pairs)
 
 
 def wait_for_path(network: Network, a: Site, b: Site, path: str, timeout_s: float) -> float:

@@ -7,17 +7,21 @@ from __future__ import annotations
 import base64
 import ipaddress
 import random
+import re
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from tests.lab.namespaces import CommandFailedError, Namespace
 
 INTERFACE = "wg0"
 KEEPALIVE_S = 13
 VPN = "192.168.7.0/24"
+TAI64_EPOCH = 2**62 + 10
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float, what: str, every_s: float = 0.05) -> float:
@@ -28,6 +32,18 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, what: str, every
             raise AssertionError(f"not within {timeout_s} s: {what}")
         time.sleep(every_s)
     return time.monotonic() - start
+
+
+def _find_clock(pid: int, memory: IO[bytes]) -> int:
+    """The address of TAI64_EPOCH in the code of a running wireguard-go."""
+    mappings = [line.split() for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
+    code = next(line for line in mappings if line[1].startswith("r-x") and line[-1].endswith("wireguard-go"))
+    start, end = (int(address, 16) for address in code[0].split("-"))
+    memory.seek(start)
+    load = re.compile(rb"\x48[\xb8-\xbf]" + re.escape(TAI64_EPOCH.to_bytes(8, "little")))  # movabs
+    found = [match.start() + 2 for match in load.finditer(memory.read(end - start))]
+    assert len(found) == 1, f"{len(found)} places in wireguard-go look like the number of TAI64N"
+    return start + found[0]
 
 
 def new_private_key() -> str:
@@ -55,6 +71,7 @@ class Node(Namespace):
         self.directory = directory
         self.directory.mkdir(parents=True, exist_ok=True)
         self.public_key = ""
+        self._clock_at: int | None = None
         self.address = ""
 
     def up(self, address: str, private_key: str | None = None, listen_port: int | None = None) -> None:
@@ -62,6 +79,7 @@ class Node(Namespace):
         private_key = private_key or new_private_key()
         self.public_key = public_key_of(private_key)
         self.address = address.partition("/")[0]
+        self._clock_at = None
         with (self.directory / "wireguard-go.log").open("w") as log:
             self._wireguard = self.start(
                 "wireguard-go",
@@ -94,13 +112,40 @@ class Node(Namespace):
         )
         self.sync_file()
 
-    def make_interface_anew(self) -> None:
+    def make_interface_anew(self, down_s: float = 0.0) -> None:
         """End wireguard-go, which takes wg0 with it, and start over from the file, as a reboot does."""
         private_key = self.run("cat", f"/etc/wireguard/{INTERFACE}.key").strip()
         prefix = ipaddress.ip_network(VPN).prefixlen
-        self.end(self._wireguard)
+        self.end(self._wireguard, signal.SIGKILL)
+        self.run("rm", "-rf", f"/run/wireguard/{INTERFACE}.sock", "/run/wg-rendezvous")
+        time.sleep(down_s)
         self.up(f"{self.address}/{prefix}", private_key)
         self.sync_file()
+
+    def freeze(self, frozen: bool = True) -> None:
+        """Stop wireguard-go as a suspended machine does; with frozen=False, let it go on."""
+        self._wireguard.send_signal(signal.SIGSTOP if frozen else signal.SIGCONT)
+
+    def set_clock(self, ahead_s: int) -> None:
+        """Set the clock from which WireGuard takes the time of its handshakes so much ahead of the true one.
+
+        A process has no clock of its own. But TAI64N timestamps are Unix time plus 2^62 + 10 (tai64n.go), and
+        that number is changed where the running program loads it.
+        """
+        pid = self._wireguard.pid
+        with Path(f"/proc/{pid}/mem").open("r+b", buffering=0) as memory:
+            self.freeze()
+            try:
+                if self._clock_at is None:
+                    self._clock_at = _find_clock(pid, memory)
+                memory.seek(self._clock_at)
+                memory.write((TAI64_EPOCH + ahead_s).to_bytes(8, "little"))
+            finally:
+                self.freeze(False)
+
+    def knows_host(self, name: str, address: str) -> None:
+        """Have the name in /etc/hosts, in place of what was there."""
+        self.run("sh", "-c", "cat > /etc/hosts", stdin=f"127.0.0.1 localhost\n{address} {name}\n")
 
     def sync_file(self) -> None:
         """`wg syncconf` with the node's file: what `systemctl reload wg-quick@wg0` does (DESIGN fact 8)."""

@@ -21,6 +21,7 @@ from wg_rendezvous._wireguard import dump
 from wg_rendezvous.core import actions, events
 from wg_rendezvous.core.candidates import Place
 from wg_rendezvous.core.mesh import Mesh, Settings
+from wg_rendezvous.core.refresh import Policy
 
 ONLINE_S = 2.5 * 13
 HUB_TIMEOUT_S, HUB_TRY_EVERY_S = 5.0, 1.0
@@ -29,6 +30,7 @@ RESTART_S = 1.0
 """How long the unit of the interface takes to restart."""
 WITHDRAW_S = 1.0
 AGENT_STARTS_S = 0.5
+SPINS = 100
 
 
 def dump_of(device: Device) -> dump.Device:
@@ -75,12 +77,13 @@ class HubModel:
     def proven(self) -> dict[str, Endpoint]:
         """The endpoint of each peer that is believed."""
         for key, peer in self.device.peers.items():
+            if self._proven.get(key) == peer.endpoint:
+                continue
             shaken = peer.latest_handshake_at is not None and peer.latest_handshake_at >= peer.endpoint_since
-            heard = any(
+            if shaken or any(
                 connection.heard_at >= peer.endpoint_since and self.device.owner(connection.address) is peer
                 for connection in self.stack.connections.values()
-            )
-            if shaken or heard:
+            ):
                 self._prove(key)
         return self._proven
 
@@ -159,6 +162,8 @@ class Agent:
         self._tick: Timer | None = None
         self._seen: tuple[int, dump.Device] | None = None
         self._life = 0
+        self._at_once = 0
+        self._off: frozenset[str] = frozenset()
         self._asleep: list[tuple[events.Event, int]] | None = None
         self._doers: dict[type, Callable[[Any], events.Event | None]] = {
             actions.ReadDevice: self._read_device,
@@ -224,34 +229,40 @@ class Agent:
 
     def suspend(self) -> None:
         """The node sleeps: nothing is sent or received, and nothing runs."""
-        self.device.host.up = False
-        self._asleep = []
-        self.engine.changed()
+        if self._asleep is None:
+            self._asleep = []
+        self.plug(False, "asleep")
 
     def resume(self) -> None:
         """The node wakes up, and what was due meanwhile happens now."""
-        self.device.host.up = True
         asleep, self._asleep = self._asleep or [], None
-        self.engine.changed()
+        self.plug(True, "asleep")
         for event, life in asleep:
             self._later(event, life)
+
+    def plug(self, up: bool, reason: str) -> None:
+        """One reason why the node is not on the network begins, or ends."""
+        self._off = self._off - {reason} if up else self._off | {reason}
+        self.device.host.up = not self._off
+        self.engine.changed()
 
     def lose_power(self) -> None:
         """The node is off: sessions, the agent's peers and `/run` are gone, its files stay."""
         self.kill()
         self._asleep = None
-        self.device.host.up = False
+        self.plug(True, "asleep")
+        self.plug(False, "without power")
         for key in list(self.device.peers):
             self.device.remove_peer(key)
         self._owned = {}
-        self.engine.changed()
 
     def boot(self) -> None:
-        """The node is back: its tunnel comes up, on another port, and its agent runs a moment later."""
-        self.device.set_listen_port(self.engine.random.randint(32768, 60999))
-        self.device.host.up = True
+        """The node is back: its tunnel comes up, on another port unless that is pinned, and its agent runs a
+        moment later."""
+        if self.settings.refresh is not Policy.OFF:
+            self.device.set_listen_port(self.engine.random.randint(32768, 60999))
+        self.plug(True, "without power")
         self.device.set_peer(self.world.hub.public_key, HUB_ENDPOINT, KEEPALIVE_S, (VPN,))
-        self.engine.changed()
         self.engine.call_in(AGENT_STARTS_S, lambda: None if self.running else self.start())
 
     def reload(self) -> None:
@@ -285,7 +296,9 @@ class Agent:
                     pending.append(outcome)
         if self._tick is not None:
             self._tick.cancel()
-        wait_s = self.mesh.wakeup_at(self.now_s) - self.now_s
+        wait_s = self.mesh._expected_at - self.now_s  # what `wakeup_at` said a moment ago
+        self._at_once = self._at_once + 1 if wait_s <= 0 else 0
+        assert self._at_once < SPINS, f"{self.name} spins: it is woken up at once, again and again"
         # A timer of an event loop is never early.
         self._tick = self.engine.call_in(wait_s + 1e-6, lambda: self._later(events.Tick(), self._life))
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from tests.simulation.agents import Agent, Journal
 from tests.simulation.origin import OriginAgent
@@ -14,6 +15,14 @@ Node = Agent | OriginAgent
 
 WATCH_EVERY_S = 0.05
 IN_PHASE_S = 0.4
+
+
+class Outage(NamedTuple):
+    """A time without a path, of a pair that was direct before, or relayed."""
+
+    begin: float
+    end: float
+    was_direct: bool
 
 
 @dataclass
@@ -26,10 +35,11 @@ class PathMonitor:
     other: Node
     journal: Journal
     apart_s: float = 0.0
-    outages: list[tuple[float, float]] = field(default_factory=list)
+    outages: list[Outage] = field(default_factory=list)
     direct_since: float | None = None
     lost_at: float | None = None
     _connected: bool = False
+    _was_direct: bool = False
 
     def __post_init__(self) -> None:
         self.name = f"{self.one.name}-{self.other.name}"
@@ -65,26 +75,27 @@ class PathMonitor:
     def finish(self) -> None:
         """Count an outage that still lasts."""
         if self.lost_at is not None:
-            self.outages.append((self.lost_at, self.world.engine.now))
+            self.outages.append(Outage(self.lost_at, self.world.engine.now, self._was_direct))
 
     @property
     def longest_s(self) -> float:
         """The longest outage."""
-        return max((end - begin for begin, end in self.outages), default=0.0)
+        return max((outage.end - outage.begin for outage in self.outages), default=0.0)
 
     def _look(self) -> None:
         now = self.world.engine.now
         direct = self.world.is_direct(self.one.device, self.other.device)
+        was_direct = self.direct
         if direct != self.direct:
             self.direct_since = now if direct else None
             self.journal.write(now, self.name, "direct" if direct else "not direct any more")
         passes = direct or self.world.has_path(self.one.device, self.other.device)
         self._connected = self._connected or passes
         if not passes and self.lost_at is None and self._connected:
-            self.lost_at = now
+            self.lost_at, self._was_direct = now, was_direct
             self.journal.write(now, self.name, "NO PATH")
         elif passes and self.lost_at is not None:
             if now > self.lost_at:
-                self.outages.append((self.lost_at, now))
+                self.outages.append(Outage(self.lost_at, now, self._was_direct))
             self.journal.write(now, self.name, f"path again after {now - self.lost_at:.3f} s")
             self.lost_at = None

@@ -16,6 +16,8 @@ CORE_HOPS = 3
 
 DEFAULT_TTL = 64
 LAN_DELAY_S = 0.0005
+TRACED_BYTES = 128
+"""A small packet of user traffic: the paths that are looked for are those of such."""
 
 
 @dataclass
@@ -47,15 +49,15 @@ class Host:
 class Network:
     """Carries UDP datagrams (`payload` is any object) between hosts.
 
-    `cuts` are pairs of names (from, to) between which nothing gets through, `mtus` the largest datagram that gets
-    from one host to another, where that is less than anybody sends.  `observers` are called with every datagram
+    `cuts` are pairs of names (from, to) between which nothing gets through, `passes` tells which
+    sizes of a datagram get from one to another, where not all do.  `observers` are called with every datagram
     that leaves a host: who sends what to where.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.cuts: set[tuple[str, str]] = set()
-        self.mtus: dict[tuple[str, str], int] = {}
+        self.passes: dict[tuple[str, str], Callable[[int], bool]] = {}
         self.observers: list[Callable[[Host, Endpoint, Any], None]] = []
         self._sites: dict[str, list[Host]] = {}
 
@@ -109,10 +111,8 @@ class Network:
         site = self._sites.get(remote.address)
         if not site or ttl <= CORE_HOPS or self._lost(host.link) or self._lost(site[0].link):
             return
-        if self.cuts or self.mtus:
-            way = (host.name, site[0].name)
-            if way in self.cuts or size > self.mtus.get(way, size):
-                return
+        if not self._passes(host.name, site[0].name, size):
+            return
         delay_s = self._delay_s(host.link) + self._delay_s(site[0].link)
         self.engine.call_in(delay_s, lambda: self._arrive(source, remote, payload))
 
@@ -129,7 +129,7 @@ class Network:
         if host.nat:
             source = host.nat.preview(source, remote)
         site = self._sites.get(remote.address)
-        if not site or (host.name, site[0].name) in self.cuts:
+        if not site or not self._passes(host.name, site[0].name, TRACED_BYTES):
             return None
         inside: Endpoint | None = Endpoint(site[0].address, remote.port)
         if site[0].nat:
@@ -144,6 +144,13 @@ class Network:
         if host.nat is None or not address.startswith("10."):
             return None
         return _at(self._sites[host.nat.address], Endpoint(address, 0))
+
+    def _passes(self, one: str, other: str, size: int) -> bool:
+        """Whether the path lets a datagram of this size through."""
+        if not self.cuts and not self.passes:
+            return True
+        way = (one, other)
+        return way not in self.cuts and (way not in self.passes or self.passes[way](size))
 
     def _arrive(self, source: Endpoint, destination: Endpoint, payload: Any) -> None:
         site = self._sites.get(destination.address)

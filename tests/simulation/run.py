@@ -7,20 +7,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 from tests.nat_profiles import PROFILES
 from tests.simulation.agents import Agent, HubModel, Journal
 from tests.simulation.monitor import Node, PathMonitor
 from tests.simulation.network import Link
 from tests.simulation.origin import OriginAgent
+from tests.simulation.signals import SignalHub
+from tests.simulation.wireguard import Device, Inner
 from tests.simulation.world import World
 
 from wg_rendezvous.core.mesh import Settings
+
+if TYPE_CHECKING:
+    from tests.simulation.faults import Fault
 
 AGENTS_START_AT = 10.0
 """All nodes talk to the hub from 0 on: every learning window has passed by then."""
 
 PROBE_TIMEOUT_S = 1.0
+PACKET_EVERY_S = 0.2
+IDLE, ONE_WAY, BOTH_WAYS = "idle", "one way", "both ways"
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,17 @@ class Case:
         )
 
 
+@dataclass(frozen=True)
+class Strike:
+    """A fault that strikes `one`, on its path to `other`, from `begin` to `end`."""
+
+    fault: Fault
+    one: Agent
+    other: Agent
+    begin: float
+    end: float
+
+
 class Run:
     """Agents A, B and so on, set up as the case says; `monitors` watch A's paths.
 
@@ -55,39 +74,60 @@ class Run:
         self.journal = Journal()
         self.world = World(case.seed)
         self.engine = self.world.engine
-        self.hub = HubModel(self.world.hub)
+        self.hub = HubModel(self.world.hub, scenario.signals)
         random = self.engine.random
-        self.loss = random.choice((0.0, 0.0, 0.01, 0.03))
+        self.loss = random.choice((0.0, 0.0, 0.01, 0.03)) if scenario.loss is None else scenario.loss
         self.agents: dict[str, Agent] = {}
-        self._truths: dict[str, str] = {}
+        self.truths: dict[str, str] = {}
+        self.strikes: list[Strike] = []
+        self.disturbed = False
+        self.finish: Callable[[], None] = lambda: None
+        self._addresses = iter(f"192.0.2.{number}" for number in range(1, 250))
         self.nodes = [self._add(nth) for nth in range(len(scenario.nats))]
         self.engine.run_until(AGENTS_START_AT - 0.001)
         for node in self.nodes:
             node.device.host.link.loss = self.loss
+        watched = range(len(self.nodes)) if scenario.signals else (0,)
         self.monitors = [
-            PathMonitor(self.world, self.nodes[0], other, self.journal, self._apart_s(nth))
+            PathMonitor(self.world, self.nodes[one], other, self.journal, self._apart_s(nth))
+            for one in watched
             for nth, other in enumerate(self.nodes)
-            if nth > 0
+            if nth > one
         ]
+        for monitor in self.monitors if scenario.traffic != IDLE else ():
+            self._flow(monitor.one.device, monitor.other.device)
+            if scenario.traffic == BOTH_WAYS:
+                self._flow(monitor.other.device, monitor.one.device)
 
     def _add(self, nth: int) -> Node:
         """The nth node: its tunnel comes up when it joins, its agent runs 10 s later."""
         random = self.engine.random
         name = chr(ord("A") + nth)
-        link = Link(random.uniform(0.001, 0.06), random.choice((0.0, 0.005)))
+        link = Link(random.uniform(0.001, self.scenario.delay_s), random.choice((0.0, 0.005)))
         key_number = 99 if name == self.case.larger else 10 + nth
         device = self.world.add_node(name, PROFILES[self.scenario.nats[nth]], key_number, link)
-        self._truths[device.public_key] = device.address
+        self.truths[device.public_key] = device.address
         node: Node
         if name in self.scenario.origins:
             node = OriginAgent(self.world, device, self.journal)
         else:
-            node = Agent(self.world, device, self.scenario.settings, self._truths, self.journal)
+            signals = self.scenario.signals and name not in self.scenario.polling
+            node = Agent(self.world, device, self.scenario.settings, self.truths, self.journal, signals)
             self.agents[name] = node
         joins_at = self._joins_at(nth)
         self.engine.call_in(joins_at, partial(self.world.connect, device))
         self.engine.call_in(joins_at + AGENTS_START_AT + min(nth, 1) * self.case.offset_s, node.start)
         return node
+
+    def _flow(self, one: Device, other: Device) -> None:
+        """A packet from one to the other, again and again."""
+
+        def send() -> None:
+            if one.host.up:
+                one.send(Inner(one.address, other.address, "traffic"))
+            self.engine.call_in(PACKET_EVERY_S, send)
+
+        self.engine.call_in(self.engine.random.uniform(0, PACKET_EVERY_S), send)
 
     def _joins_at(self, nth: int) -> float:
         return max(0, nth - 1) * self.scenario.newcomer_every_s
@@ -97,6 +137,25 @@ class Run:
         interval_s = self.scenario.settings.interval_s
         apart_s = (self._joins_at(nth) + self.case.offset_s) % interval_s
         return min(apart_s, interval_s - apart_s)
+
+    @property
+    def signal_hub(self) -> SignalHub:
+        """The hub's program, where it takes signals."""
+        assert self.hub.signals is not None
+        return self.hub.signals
+
+    def fresh_address(self) -> str:
+        """A public address that nobody has."""
+        return next(self._addresses)
+
+    def strike(self, fault: Fault, one: Agent, other: Agent, after_s: float, span_s: float = 0.0) -> None:
+        """Let a fault strike the first of two agents, seconds after the agents started."""
+        begin = self.engine.now + after_s
+        self.strikes.append(Strike(fault, one, other, begin, begin + span_s))
+        words = f"{fault.name}, {one.name} ({other.name})"
+        self.plan(after_s, words, partial(fault.strike, self, one, other))
+        if fault.end is not None:
+            self.plan(after_s + span_s, f"over: {words}", partial(fault.end, self, one, other))
 
     def go(self) -> None:
         """Let it run, and check what has to hold in this scenario. Raises AssertionError."""
@@ -148,7 +207,10 @@ class Run:
 class Scenario:
     """`nats` are names in `tests/nat_profiles.py`, one an agent; `check` asserts what must be true at the
     end, `happenings` plans what happens meanwhile. From the third agent on, one joins every
-    `newcomer_every_s`. Those named in `origins` are agents of the origin's protocol."""
+    `newcomer_every_s`. Those named in `origins` are agents of the origin's protocol, those in `polling` are
+    ours without signals. With `signals` the hub takes signals, and all pairs are watched. `traffic` is what
+    each pair has; links take up to `delay_s`, one way to the core, and lose `loss`, None: chosen at
+    random."""
 
     nats: tuple[str, ...]
     check: Callable[[Run], None]
@@ -157,6 +219,11 @@ class Scenario:
     happenings: Callable[[Run], None] = lambda _run: None
     newcomer_every_s: float = 0.0
     origins: tuple[str, ...] = ()
+    polling: tuple[str, ...] = ()
+    signals: bool = False
+    traffic: str = IDLE
+    delay_s: float = 0.06
+    loss: float | None = None
 
 
 def check_budget(agent: Agent) -> None:

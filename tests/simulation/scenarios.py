@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 
+from tests.simulation import chaos
 from tests.simulation.agents import RESTART_S, Agent
 from tests.simulation.run import (
     AGENTS_START_AT,
@@ -16,6 +17,7 @@ from tests.simulation.run import (
     check_direct,
     check_never_without_path,
 )
+from tests.simulation.signalled import SIGNALLED
 
 from wg_rendezvous.core.mesh import Settings
 from wg_rendezvous.core.refresh import FAILURES_LARGER_KEY, FAILURES_SMALLER_KEY, Budget, Policy
@@ -315,12 +317,17 @@ ORIGIN = {
 }
 """The other end leaves the relay by itself, so there are times without a path that are not ours."""
 
-SCENARIOS = {**RESTART_CONDITION, **HOPELESS, **LIFE, **ORIGIN}
+SCENARIOS = {**RESTART_CONDITION, **HOPELESS, **LIFE, **ORIGIN, **SIGNALLED}
+
+
+def scenario_of(case: Case) -> Scenario:
+    """Its scenario; chaos is another one with every seed."""
+    return chaos.scenario(case.seed) if case.scenario == chaos.CHAOS else SCENARIOS[case.scenario]
 
 
 def simulate(case: Case) -> Run:
     """Run `case` to its end. Raises AssertionError that tells how to replay it."""
-    run = Run(case, SCENARIOS[case.scenario])
+    run = Run(case, scenario_of(case))
     try:
         run.go()
     except AssertionError as error:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
-"""The signalled protocol (docs/protocol.md) between simulated nodes: what TCP, the hub's `/v1` and the agent's I/O
-do with it, as far as the core can tell.
+"""The signalled protocol (docs/protocol.md) between simulated nodes: what TCP, the hub's `/v1` and the
+agent's I/O do with it, as far as the core can tell.
 
 A connection delivers in order and repeats what is lost, ever more seldom, as TCP does; a hub that was started
 anew answers for a connection it does not know with a reset.
@@ -168,7 +168,8 @@ class Run:
 
 class SignalHub:
     """The hub's program: its records come from the device and from what agents register.  `proven` are the
-    endpoints that it believes in.  Without `supported` it is a program of the origin, which knows no `/v1`."""
+    endpoints that it believes in.  Without `supported` it is a program of the origin, which knows no
+    `/v1`."""
 
     def __init__(self, stack: Stack, proven: Callable[[], Mapping[str, Endpoint]]) -> None:
         self.stack = stack
@@ -335,9 +336,11 @@ class SignalClient:
         """The agent is gone: the kernel closes its connection, and nobody answers pings."""
         self._closed = True
         if self._connection is not None:
-            self.stack.send_packet(HUB_ADDRESS, Reset(self._connection.number))
             connection, self._connection = self._connection, None
             connection.end()
+            reset = Reset(connection.number)
+            for delay_s in (0.0, 0.2, 0.6):  # the kernel repeats it
+                self.engine.call_in(delay_s, lambda: self.stack.send_packet(HUB_ADDRESS, reset))
 
     def open(self, registration: Registration) -> None:
         """`OpenStream`."""
@@ -389,7 +392,7 @@ class SignalClient:
         elif kind == "registered":
             self._deliver(events.Registered(*rest))
         elif kind == "undeliverable":
-            self._deliver(events.SignalFailed(*rest, undeliverable=True, reason="it has no stream"))
+            self._deliver(events.SignalFailed(rest[0], rest[1], undeliverable=True, reason="no stream"))
 
     def register(self, registration: Registration) -> None:
         """`Register`."""

@@ -7,17 +7,24 @@ Without these a scenario could hold for no reason at all.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from tests.simulation.scenarios import simulate_all
+from tests.simulation.run import Case
+from tests.simulation.scenarios import SCENARIOS, simulate_all
+from tests.simulation.signalled import HOPELESS_SIGNALLED, JOIN, REPAIR
 from tests.simulation.test_restart_condition import cases
 
+from wg_rendezvous.core import pairs
 from wg_rendezvous.core.events import HubAnswered, PeerRecord
 from wg_rendezvous.core.link import TRANSITIONS, Effect, LinkEvent, State
 from wg_rendezvous.core.loop import Loop
 from wg_rendezvous.core.mesh import Mesh
 from wg_rendezvous.core.refresh import FAILURES_LARGER_KEY, Count, Refresh
+from wg_rendezvous.core.rendezvous import TRANSITIONS as RENDEZVOUS
+from wg_rendezvous.core.rendezvous import Effect as Does
+from wg_rendezvous.core.rendezvous import PairEvent, Phase
 
 pytestmark = pytest.mark.sim
 
@@ -47,7 +54,8 @@ def test_missing_tie_break_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         return FAILURES_LARGER_KEY * (count.factor if count else 1)
 
     monkeypatch.setattr(Refresh, "limit", limit)
-    check_fails("learning window", "in the end|fresh port")
+    # Those that only rebind meet a second later all the same; those that restart the client do not.
+    check_fails("learning window, unit restarted", "in the end|fresh port")
 
 
 def test_forgotten_budget_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,3 +131,89 @@ def test_promotion_that_is_believed_without_proof_is_noticed(monkeypatch: pytest
         for state in (State.PROVISIONAL, State.DIRECT, State.DOUBTFUL):
             monkeypatch.setitem(TRANSITIONS, (state, event), (State.DIRECT, ()))
     check_fails("agent stopped", "without a path|no path")
+
+
+# The rendezvous of agents that signal
+
+
+def check_some_fails(scenarios: Iterable[str], because: str) -> None:
+    """Some case of these scenarios fails, with these words, and says how to replay it."""
+    some = [
+        Case(scenario, 0.07, larger, 1000 * list(SCENARIOS).index(scenario) + nth)
+        for scenario in scenarios
+        for nth, larger in enumerate("AB")
+    ]
+    with pytest.raises(AssertionError, match=f"(?s)({because}).*replay: .*--seed"):
+        simulate_all(some)
+
+
+def mutate(
+    monkeypatch: pytest.MonkeyPatch, *changes: tuple[Phase, PairEvent, Phase, tuple[Does, ...]]
+) -> None:
+    for phase, event, following, effects in changes:
+        monkeypatch.setitem(RENDEZVOUS, (phase, event), (following, effects))
+
+
+def without(effect: Does, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No transition asks for this any more."""
+    for pair, (following, effects) in list(RENDEZVOUS.items()):
+        monkeypatch.setitem(RENDEZVOUS, pair, (following, tuple(one for one in effects if one is not effect)))
+
+
+def test_dropped_barrier_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The controlling end knocks when it offers, before the other one has opened."""
+    started = (Does.OPEN, Does.KNOCK, Does.SEND_OFFER)
+    mutate(monkeypatch, (Phase.RELAYED, PairEvent.START, Phase.OFFERED, started))
+    check_some_fails(JOIN, "direct|fresh port without need")
+
+
+def test_openers_left_out_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    without(Does.OPEN, monkeypatch)
+    check_some_fails(JOIN, "direct|fresh port without need")
+
+
+def test_promotion_of_one_end_alone_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The controlled end moves as soon as it sees the handshake."""
+    early = (Does.SEND_VERIFIED, Does.PROMOTE, Does.BEAT)
+    mutate(monkeypatch, (Phase.KNOCKING, PairEvent.HANDSHAKE, Phase.PROVISIONAL, early))
+    check_some_fails(JOIN, "without a path|not direct")
+
+
+def test_demotion_of_one_end_alone_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    without(Does.SEND_WITHDRAW, monkeypatch)
+    check_some_fails(REPAIR, "without a path|only one end has moved|direct")
+
+
+def test_forgotten_budget_of_agents_that_signal_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Refresh, "allowed_at", lambda _refresh, now_s: now_s)
+    monkeypatch.setattr(
+        Refresh, "taken", lambda refresh, _now_s: [refresh.succeeded(peer) for peer in refresh.counts]
+    )
+    check_some_fails(HOPELESS_SIGNALLED, "fresh ports within 60 s")
+
+
+def test_skipped_provisional_heartbeat_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    mutate(
+        monkeypatch,
+        (Phase.VERIFIED, PairEvent.PROMOTE, Phase.DIRECT, (Does.PROMOTE, Does.BEAT)),
+        (Phase.PROMOTING, PairEvent.PROMOTE_DUE, Phase.DIRECT, (Does.PROMOTE, Does.BEAT)),
+    )
+    check_some_fails(["only handshakes pass"], "for a link that never answered")
+
+
+def test_ignored_instances_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for phase in Phase:
+        monkeypatch.delitem(RENDEZVOUS, (phase, PairEvent.RESTARTED), raising=False)
+        monkeypatch.delitem(RENDEZVOUS, (phase, PairEvent.CLAIMED), raising=False)
+    check_some_fails(["power lost, idle"], "after it came back|direct too late|only one end")
+
+
+def test_demotion_while_the_hub_is_silent_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    back = (Does.REMOVE, Does.SEND_WITHDRAW, Does.RETRY)
+    mutate(monkeypatch, (Phase.DOUBTFUL, PairEvent.SILENT_BLIND, Phase.WITHDRAWING, back))
+    check_some_fails(["hub gone, path cut meanwhile"], "without a path")
+
+
+def test_heartbeats_that_are_not_sent_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairs, "BEAT_TRAFFIC_S", 30.0)
+    check_some_fails(REPAIR, "without a path|not direct again")

@@ -155,8 +155,8 @@ class Device:
 
     A `forwarding` device passes packets for other VPN addresses on, as the hub does. `on_packet(inner)`
     gets those for this one. `version` grows whenever something changed that `wg show dump` prints.
-    `clock_ahead_s` is how far the node's clock is wrong, which goes into its initiations: no peer takes one that is
-    not newer than the newest it has seen.
+    `clock_ahead_s` is how far the node's clock is wrong, which goes into its initiations: no peer takes one
+    that is not newer than the newest it has seen.
     """
 
     def __init__(
@@ -181,6 +181,7 @@ class Device:
         self.clock_ahead_s = 0.0
         self.version = 0
         self._owners: dict[str, Peer] = {}
+        self._routes: dict[str, Peer | None] = {}
         self._initiations: dict[int, Peer] = {}
         self._keypairs: dict[int, Keypair] = {}
         host.ports[listen_port] = self._receive
@@ -240,6 +241,8 @@ class Device:
 
     def owner(self, address: str) -> Peer | None:
         """Cryptokey routing: the peer with the longest prefix that covers a VPN address."""
+        if address in self._routes:
+            return self._routes[address]
         best: Peer | None = None
         best_shift = 33
         number = _address(address)
@@ -247,6 +250,7 @@ class Device:
             bits, shift = _prefix(text)
             if shift < best_shift and number >> shift == bits:
                 best, best_shift = peer, shift
+        self._routes[address] = best
         return best
 
     def send(self, inner: Inner) -> None:
@@ -482,5 +486,6 @@ class Device:
             self.engine.changed()
 
     def _changed(self) -> None:
+        self._routes.clear()
         self.version += 1
         self.engine.changed()

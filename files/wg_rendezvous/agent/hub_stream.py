@@ -25,7 +25,7 @@ STEP_S = 1.0
 """The connection, and each answer of the hub, may take so long."""
 SILENCE_S = 25.0
 """The hub says something every 10 s: a stream that is silent for so long is dead."""
-REFUSALS = (403, 408, 413, 429)
+REFUSALS = (403, 408, 409, 413, 415, 429)
 """What a hub that knows the call may answer; any other 4xx is a hub that does not (docs/protocol.md)."""
 
 Result = TypeVar("Result")

@@ -61,7 +61,9 @@ class LocalApi:
         from . import metrics  # only for those who scrape (DESIGN fact 19)
 
         mesh = self._agent.mesh
-        body, content_type = metrics.render(self._counts(), mesh.fresh_ports, mesh.hub_silent is None)
+        body, content_type = metrics.render(
+            self._counts(), mesh.fresh_ports, mesh.hub_silent is None, mesh.pairs.refused_signals
+        )
         return aiohttp_web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _status(self, _request: aiohttp_web.Request) -> aiohttp_web.Response:

@@ -47,7 +47,8 @@ WITHDRAW_S = 1.0
 """How long the other ends may take to confirm that the links are taken back."""
 LAST_WORDS_S = 0.2
 SERVE_AFTER_S = 1.0
-"""The local API is loaded when a new agent's links had the time to become direct."""
+"""The local API is loaded when a new agent's links had the time to become direct, or as soon as it shows that
+others ask for /statusz before they trust a link."""
 STALL_S = 30.0
 """The loop is stuck if it handled nothing for so long: then the watchdog is not fed."""
 
@@ -81,6 +82,7 @@ class Agent:
         self._beats: heartbeat.Beats
         self._pings = Pings()
         self._events: asyncio.Queue[events.Event]
+        self._asked_for: asyncio.Event
         self._tasks: set[asyncio.Task[None]] = set()
         self._alive_s = now_s()
         self._doers: dict[type, Callable[[Any], Awaitable[events.Event | None]]] = {
@@ -105,6 +107,7 @@ class Agent:
     async def run(self) -> None:
         """Start, loop, and withdraw.  Raises StartError, DeviceError, ListenError, ModuleNotFoundError."""
         self._events = asyncio.Queue()  # before Python 3.10 it belongs to the loop that runs now
+        self._asked_for = asyncio.Event()
         if importlib.util.find_spec("aiohttp") is None:  # which is imported when all else runs
             raise ModuleNotFoundError("aiohttp is not installed", name="aiohttp")
         device, addresses = await self._read_node()
@@ -159,7 +162,8 @@ class Agent:
 
     async def _serve(self, inside: socket.socket, own: socket.socket) -> None:
         """The local API, until this is cancelled."""
-        await asyncio.sleep(SERVE_AFTER_S)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._asked_for.wait(), SERVE_AFTER_S)
         try:
             loop = asyncio.get_running_loop()
             module = await loop.run_in_executor(None, importlib.import_module, f"{__package__}.local_api")
@@ -286,6 +290,8 @@ class Agent:
         task.add_done_callback(self._tasks.discard)
 
     def _deliver(self, event: events.Event) -> None:
+        if asks_for_statusz(event):
+            self._asked_for.set()
         self._events.put_nowait(event)
 
     async def _hub_answers(self) -> bool:
@@ -426,7 +432,18 @@ class Agent:
             self._deliver(event)
 
     def _addresses_changed(self, addresses: tuple[str, ...]) -> None:
-        self._deliver(events.AddressesSeen(addresses))
+        """wireguard-go goes on to send from the interface and address that it sent from before, also when
+        they are gone, until it is told the endpoint again.
+        """
+
+        async def seen() -> events.Event:
+            with contextlib.suppress(DeviceError):
+                hub = (await self.device.read()).peers.get(self._hub_key)
+                if hub is not None and hub.endpoint is not None:
+                    await self.device.set(PeerCommand(hub.public_key, endpoint=hub.endpoint))
+            return events.AddressesSeen(addresses)
+
+        self._beside(seen())
 
     def _where(self) -> tuple[str | None, int]:
         """The way that WireGuard's packets to the hub take: where to, and their mark."""
@@ -436,6 +453,13 @@ class Agent:
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+def asks_for_statusz(event: events.Event) -> bool:
+    """Whether it shows that others probe links as the origin does, by `GET /statusz` and no heartbeats."""
+    if isinstance(event, events.Snapshot):
+        return any(view.polls and view.instance is None for view in event.peers.values())
+    return isinstance(event, events.StreamClosed) and event.unsupported
 
 
 def commands(change: actions.PeerChange) -> list[PeerCommand]:

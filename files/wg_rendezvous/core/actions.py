@@ -150,6 +150,7 @@ class SendBeat:
     number: int
     padded: bool = False
 
+
 Action = Union[
     AskHub,
     GreetHub,

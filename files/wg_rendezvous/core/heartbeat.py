@@ -2,8 +2,8 @@
 # Copyright the rendezvous.wireguard authors
 """Which heartbeats of a link were answered, and since when none was.
 
-Silence alone proves nothing: a peer with nothing to send is silent (DESIGN fact 13), and received bytes prove a
-session, not a path (fact 4).  A heartbeat that is answered through a promoted link proves the path in both
+Silence alone proves nothing: a peer with nothing to send is silent (DESIGN fact 13), and received bytes prove
+a session, not a path (fact 4).  A heartbeat that is answered through a promoted link proves the path in both
 directions, and one that is not, again and again, disproves it.
 """
 
@@ -28,7 +28,8 @@ class Beat:
 class Watch:
     """The heartbeats of one link.
 
-    `rtt_s` is the smoothed round trip, None before the first; `answered_at` when the latest answer came.
+    `rtt_s` is the smoothed round trip, None before the first; `answered_at` when the latest answer came;
+    `wide` that a padded one was answered since the link was moved.
     """
 
     rtt_s: float | None = None
@@ -36,6 +37,7 @@ class Watch:
     sent_at: float = float("-inf")
     padded_at: float = float("-inf")
     padded_misses: int = 0
+    wide: bool = False
     _waiting: dict[int, Beat] = field(default_factory=dict)
 
     def sent(self, number: int, now_s: float, padded: bool = False) -> None:
@@ -60,15 +62,17 @@ class Watch:
         }
         self.answered_at = now_s
         if beat.padded:
-            self.padded_misses = 0
+            self.padded_misses, self.wide = 0, True
         else:
             smoothed = rtt_s if self.rtt_s is None else self.rtt_s + SMOOTHING * (rtt_s - self.rtt_s)
             self.rtt_s = smoothed
         return True
 
-    def waiting_since(self) -> float | None:
-        """When the oldest small heartbeat was sent that nothing has answered since; None if there is none."""
-        return min((beat.at for beat in self._waiting.values() if not beat.padded), default=None)
+    def waiting_since(self, after: float = float("-inf")) -> float | None:
+        """When the oldest small heartbeat was sent that nothing has answered since; None if there is none.
+        Only those `after` a time count: something else was heard then."""
+        sent_ats = (beat.at for beat in self._waiting.values() if not beat.padded and beat.at > after)
+        return min(sent_ats, default=None)
 
     def padded_since(self) -> float | None:
         """The same for a padded one."""
@@ -83,4 +87,4 @@ class Watch:
     def forget(self) -> None:
         """Expect no answers any more: the link was moved, or this node slept."""
         self._waiting.clear()
-        self.padded_misses = 0
+        self.padded_misses, self.wide = 0, False

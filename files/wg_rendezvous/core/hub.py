@@ -2,8 +2,9 @@
 # Copyright the rendezvous.wireguard authors
 """What an agent knows of its hub: whether it takes signals, whether the stream is open, whether it answers.
 
-A hub with `/v1` is heard through the stream, and asked by a heartbeat and a registration when there is a reason.
-A hub of the origin is asked in every pass (`loop`).  Which of the two it is shows when the stream is opened.
+A hub with `/v1` is heard through the stream, and asked by a heartbeat and a registration when there is a
+reason. A hub of the origin is asked in every pass (`loop`).  Which of the two it is shows when the stream is
+opened.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ SILENT_S = 1.0
 RECONNECT_S = 0.2
 RECONNECT_MAX_S = 13.0
 LOOK_AGAIN_PASSES = 5
-"""After so many passes a hub of the origin is asked again whether it takes signals: it may be another one by now."""
+"""After so many passes a hub of the origin is asked again whether it takes signals: it may be another one by
+now."""
 
 
 class Kind(enum.Enum):
@@ -38,8 +40,8 @@ class Kind(enum.Enum):
 
 
 class Hub:
-    """The hub of `node`.  `registration(peers)` makes what is to be registered: with the links to these peers,
-    None: all that are promoted."""
+    """The hub of `node`.  `registration(peers)` makes what is to be registered: with the links to these
+    peers, None: all that are promoted."""
 
     def __init__(self, node: Node, registration: Callable[[Iterable[str] | None], Registration]) -> None:
         self.node = node
@@ -127,7 +129,7 @@ class Hub:
             return
         if now_s >= self._beat_at(watching):
             self._beat(now_s)
-        if self._is_silent(now_s) and self.stream_open:
+        if now_s >= self._silent_at and self.stream_open:
             self.stream_open = False
             self.node.say("info", "the hub is silent; opening a new stream")
             self._open(now_s)
@@ -137,30 +139,29 @@ class Hub:
         times = [float("inf") if self._open_at is None else self._open_at]
         if self.kind is Kind.SIGNALS:
             times.append(self._beat_at(watching))
-            since = self.watch.waiting_since()
-            if since is not None and self.stream_open:
-                times.append(since + self._silent_s)
+            if self.stream_open:
+                times.append(self._silent_at)
         return max(now_s, min(times))
 
     def woke(self, now_s: float) -> None:
         """This node slept: what was awaited means nothing."""
         self.watch.forget()
         self._asked_at = float("-inf")
+        if self._open_at is not None and self.kind is Kind.SIGNALS:
+            self._open_at, self._failures = now_s, 0
 
     @property
-    def _silent_s(self) -> float:
-        return max(SILENT_S, 4 * self.rtt_s)
+    def _silent_at(self) -> float:
+        """When it counts as silent, if nothing comes until then."""
+        since = self.watch.waiting_since(after=self.heard_at)
+        if since is None or self.watch.rtt_s is None:  # heartbeats never got there: they can say nothing
+            return float("inf")
+        return since + max(SILENT_S, 4 * self.rtt_s)
 
     def _beat_at(self, watching: bool) -> float:
         if self._asking_until > self.watch.sent_at:
             return self.watch.sent_at + ASK_EVERY_S
         return self.watch.sent_at + WATCH_EVERY_S if watching else float("inf")
-
-    def _is_silent(self, now_s: float) -> bool:
-        if self.watch.rtt_s is None:  # heartbeats never got there: nothing can be said by them
-            return False
-        since = self.watch.waiting_since()
-        return since is not None and now_s - since >= self._silent_s and self.heard_at < since
 
     def _beat(self, now_s: float) -> None:
         self._numbers += 1

@@ -2,8 +2,8 @@
 # Copyright the rendezvous.wireguard authors
 """Which candidate pairs a rendezvous tries, and in which order: the cheapest first (DESIGN section 5).
 
-Host candidates where both peers are behind one reflexive address, or have IPv6; then the reflexive endpoints, those that
-the hub sees.  When all have failed there are the restart condition (`refresh`) and the relay.
+Host candidates where both peers are behind one reflexive address, or have IPv6; then the reflexive endpoints,
+those that the hub sees.  When all have failed there are the restart condition (`refresh`) and the relay.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from .events import PeerView
 HOST, REFLEXIVE = "host", "reflexive"
 HOST_RUNGS = 3
 """More host candidates are not tried: each costs a second when it fails."""
+ULA = ipaddress.ip_network("fc00::/7")
 SITE_BITS = 48
 """ULA of one site share so many bits (RFC 4193, section 3.1)."""
 
@@ -75,7 +76,7 @@ def _can_reach(mine: str, yours: str) -> bool:
 
 
 def _is_ula(endpoint: str) -> bool:
-    return _host(endpoint).is_private
+    return _host(endpoint) in ULA
 
 
 def _common_bits(one: str, other: str) -> int:

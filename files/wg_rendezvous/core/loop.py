@@ -2,7 +2,8 @@
 # Copyright the rendezvous.wireguard authors
 """The loop of the origin, for the peers that send no signals (DESIGN section 5, "Without signals").
 
-Once every `interval_s` there is a *pass*: the hub is asked who is online and where, and every peer gets its probe:
+Once every `interval_s` there is a *pass*: the hub is asked who is online and where, and every peer gets its
+probe:
 
 - a link that is not promoted is opened and knocked at.  It fails if no handshake appears before
   the next pass;
@@ -22,7 +23,6 @@ from . import actions, events
 from .candidates import UnacceptableError
 from .link import PROMOTED, Effect, Link, LinkEvent, State
 from .node import CONFIGURED, KEEPALIVE_S, PACKETS_PER_KNOCK, Node
-from .refresh import Policy
 from .report import Outlook, describe, describe_refused
 
 PROBE_TIMEOUT_S = 1.0
@@ -421,7 +421,9 @@ class Loop:
 
     def _knock_wait_s(self, link: Link) -> float:
         """How long after its openers: whatever both ends do at the same time, the smaller key does later."""
-        smaller_s = 0.0 if self.node.is_larger(link.peer) else min(STAGGER_S, self.node.settings.interval_s / 8)
+        smaller_s = (
+            0.0 if self.node.is_larger(link.peer) else min(STAGGER_S, self.node.settings.interval_s / 8)
+        )
         if self._knock_in_s is None:
             return smaller_s if link.tries % 2 == 0 else 0.0
         return self._knock_in_s + smaller_s if self._knock_in_s else 0.0

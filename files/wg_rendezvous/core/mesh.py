@@ -2,9 +2,9 @@
 # Copyright the rendezvous.wireguard authors
 """All links of one agent: events and the time in, actions out.
 
-Links to peers whose agents send signals are `pairs`' business, all others are the origin's loop's.  Which peer is
-whose is decided here, by what the hub says: a peer that has registered sends signals, and a hub that takes no
-registration has none that do.  A link that changes hands stays as it is in the device.
+Links to peers whose agents send signals are `pairs`' business, all others are the origin's loop's.  Which
+peer is whose is decided here, by what the hub says: a peer that has registered sends signals, and a hub that
+takes no registration has none that do.  A link that changes hands stays as it is in the device.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ __all__ = ["Mesh", "Settings"]
 SLEPT_S = 1.0
 """A tick that is so much late means that this node slept, or was stopped."""
 GRACE_S = 60.0
-"""A peer that sent signals and does not any more is left in peace for so long: its agent may be on its way back."""
+"""A peer that sent signals and does not any more is left in peace for so long: its agent may be on its way
+back."""
 GO_ON_WITHOUT_HUB_S = 30.0
 """A hub that is away for so long: relayed links are tried by the loop, which needs no signals."""
 
@@ -403,5 +404,6 @@ class Mesh:
 
 
 def _is_signalling(view: PeerView) -> bool:
-    """Whether the peer's agent is one that signals: it has registered, and did not turn into one of the origin."""
+    """Whether the peer's agent is one that signals: it has registered, and did not turn into one of the
+    origin."""
     return view.instance is not None and (view.signals or not view.polls)

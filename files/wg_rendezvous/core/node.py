@@ -6,6 +6,7 @@ were decided and not returned yet."""
 from __future__ import annotations
 
 import base64
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -125,6 +126,9 @@ class Node:
         """Take a peer out of the device, if it is ours."""
         if self.owned.pop(peer, None) is not None:
             self.change(peer, remove=True)
+            # Until the next reading what was ours must not be taken for a peer of somebody else.
+            peers = {key: entry for key, entry in self.device.peers.items() if key != peer}
+            self.device = dataclasses.replace(self.device, peers=peers)
 
     def do(self, action: Action) -> None:
         """Carry this out after openers and changes."""

@@ -2,8 +2,8 @@
 # Copyright the rendezvous.wireguard authors
 """The links of one agent to the peers that send signals (`rendezvous` tells what happens to one of them).
 
-Signals, the device and the heartbeats become events of a pair's machine here, and its effects become changes of
-the device, signals and heartbeats.  Every wait scales with the measured round trip to the hub.
+Signals, the device and the heartbeats become events of a pair's machine here, and its effects become changes
+of the device, signals and heartbeats.  Every wait scales with the measured round trip to the hub.
 """
 
 from __future__ import annotations
@@ -55,14 +55,18 @@ PROBE_EVERY_S = 1.0
 """Between two heartbeats of a link, by what it is; an agent that does not run is asked by TCP instead."""
 MISSED_S = 0.4
 SILENT_S = 1.2
-NARROW_MISSES = 3
+NARROW_MISSES = 5
 BLIND_EVERY_S = 2.0
 TRAFFIC_LINGERS_S = 2.0
 KEEPALIVES_BYTES = 64
 """More than this, heartbeats not counted, is traffic: a keepalive is 32 bytes."""
+HANDSHAKE_EVERY_S, HANDSHAKE_BYTES = 115.0, 148 + 92 + 32
+"""A session is renewed after 120 s, which is no traffic either."""
 
 RETRY_DIRECT_S = 3.0
 RETRY_DIRECT_FOR_S = 600.0
+LOST_TRIES = 5
+"""A path that was lost and is not back after so many tries may need a fresh port, like one that never was."""
 QUICK_TRIES = 10
 BACKOFF_S = 60.0
 BACKOFF_MAX_S = 3600.0
@@ -86,8 +90,8 @@ OF_CONTROLLED = frozenset({OPENED, VERIFIED})
 
 
 class Pairs:
-    """The links of `node`, whose hub is `hub`, to peers that send signals.  `instance` is the random id of this
-    run, 16 hexadecimal digits or more; sessions are counted from it."""
+    """The links of `node`, whose hub is `hub`, to peers that send signals.  `instance` is the random id of
+    this run, 16 hexadecimal digits or more; sessions are counted from it."""
 
     def __init__(self, node: Node, hub: Hub, instance: str) -> None:
         self.node = node
@@ -184,6 +188,8 @@ class Pairs:
             self._moved(pair, now_s)
         elif view.signals and not before.signals:
             pair.retry_at = now_s
+        if pair.promoted and before is not None and before.signals and not view.signals:
+            pair.watch.forget()  # nobody is there any more to answer; from now on the kernel is asked
         if not view.online and pair.phase in TRYING:
             pair.why = "the hub says that it is offline"
             self._feed(pair, PairEvent.STOP, now_s)
@@ -195,10 +201,14 @@ class Pairs:
         pair.rungs, pair.unproven, pair.refusals = [], 0, 0
         if pair.phase is Phase.RELAYED:
             pair.retry_at = now_s
-        elif pair.rung is not None and pair.rung.strategy == REFLEXIVE and pair.view is not None:
-            if pair.rung.yours != pair.view.endpoint:
-                pair.why = f"the hub sees it at {pair.view.endpoint} now"
-                self._feed(pair, PairEvent.MISSED, now_s)
+        elif (
+            pair.rung is not None
+            and pair.rung.strategy == REFLEXIVE
+            and pair.view is not None
+            and pair.rung.yours != pair.view.endpoint
+        ):
+            pair.why = f"the hub sees it at {pair.view.endpoint} now"
+            self._feed(pair, PairEvent.MISSED, now_s)
 
     def refuse(self, peer: str, why: str, now_s: float) -> None:
         """There is to be no link to this peer."""
@@ -244,10 +254,13 @@ class Pairs:
             if signal.type == WITHDRAW:  # an old one, repeated: confirmed all the same
                 self._send(pair, Signal(WITHDRAWN, signal.session))
             return
+        if signal.type == WITHDRAW and signal.session is None and pair.phase in TRYING:
+            self._send(pair, Signal(WITHDRAWN))  # of an earlier run's link: nothing is moved yet
+            return
         if signal.type in (WITHDRAW, REFUSED):
             pair.why = f"the other end: {signal.why}" if signal.why else "the other end has gone back"
         if signal.type == OPENED and pair.phase is Phase.OFFERED:
-            pair.trips_s = now_s - pair.offered_at
+            pair.trips_s = _smoothed_s(pair.trips_s, now_s - pair.offered_at)
         self._feed(pair, SIGNAL_EVENTS[signal.type], now_s)
         if signal.pause_s and pair.retry_at is not None:
             pair.retry_at = max(pair.retry_at, now_s + signal.pause_s)
@@ -307,6 +320,8 @@ class Pairs:
             pair.direct_until = now_s + RETRY_DIRECT_FOR_S
             pair.tries = pair.refusals = 0
             self.node.refresh.succeeded(peer)
+        if pair.watch.wide:
+            pair.unproven = 0
         self._feed(pair, PairEvent.ANSWERED, now_s)
 
     def device_seen(self, event: events.DeviceSeen, now_s: float) -> None:
@@ -340,7 +355,11 @@ class Pairs:
         beats = self._count(pair, entry)
         rx = entry.rx_bytes - rx_before - (beats[0] - beats_before[0])
         tx = entry.tx_bytes - tx_before - (beats[1] - beats_before[1])
-        if max(rx, tx) > KEEPALIVES_BYTES and entry.latest_handshake_at == handshake_before:
+        if entry.latest_handshake_at != handshake_before:
+            pair.shaken_at = now_s
+            return
+        due = now_s - pair.shaken_at >= HANDSHAKE_EVERY_S  # one of its messages may be in this reading
+        if max(rx, tx) > KEEPALIVES_BYTES + (HANDSHAKE_BYTES if due else 0):
             pair.traffic_at = now_s
 
     def _count(self, pair: Pair, entry: Peer) -> tuple[int, int]:
@@ -384,7 +403,8 @@ class Pairs:
                 pair.rungs, pair.retry_at = [], now_s
 
     def network_changed(self, now_s: float) -> None:
-        """This node has other addresses: every direct link may have lost its path, every other may be possible."""
+        """This node has other addresses: every direct link may have lost its path, every other may be
+        possible."""
         for pair in self.pairs.values():
             if pair.phase is Phase.DIRECT:
                 pair.why = "this node's addresses have changed"
@@ -581,8 +601,12 @@ class Pairs:
         return max(MISSED_S, 3 * (pair.watch.rtt_s or self._trips_s))
 
     def _silent_s(self, pair: Pair) -> float:
-        slow = 0.0 if pair.signals else PROBE_EVERY_S
-        return max(SILENT_S, 5 * (pair.watch.rtt_s or self._trips_s)) + slow
+        slow_s = 0.0 if pair.signals else self._probe_s(pair)
+        return max(SILENT_S, 5 * (pair.watch.rtt_s or self._trips_s)) + slow_s
+
+    def _probe_s(self, pair: Pair) -> float:
+        """TCP's handshake is a round trip more."""
+        return max(PROBE_EVERY_S, 4 * (pair.watch.rtt_s or self._trips_s))
 
     # -- effects ----------------------------------------------------------------------------
 
@@ -637,7 +661,7 @@ class Pairs:
         self.node.do(actions.ReadDevice())
 
     def _promote(self, pair: Pair, now_s: float) -> None:
-        pair.traffic_at = now_s  # until it is known better
+        pair.traffic_at = pair.shaken_at = now_s  # until it is known better
         self.node.change(pair.peer, persistent_keepalive_s=KEEPALIVE_S, allowed_ips=(pair.address,))
 
     def _promote_later(self, pair: Pair, now_s: float) -> None:
@@ -651,7 +675,7 @@ class Pairs:
         if pair.signals or pair.phase is Phase.PROVISIONAL:
             self.node.do(actions.SendBeat(pair.peer, host, self._number))
         else:
-            self.node.do(actions.Probe(pair.peer, host, self._number, PROBE_EVERY_S))
+            self.node.do(actions.Probe(pair.peer, host, self._number, self._probe_s(pair)))
 
     def _confirm(self, pair: Pair, now_s: float) -> None:
         """A padded heartbeat, and a small one beside it."""
@@ -677,14 +701,15 @@ class Pairs:
         if pair.view is not None and pair.rung is not None and pair.view.endpoint != pair.rung.yours:
             pair.retry_at = now_s  # it has moved meanwhile
             return
-        if now_s < pair.direct_until:
+        direct_before = now_s < pair.direct_until
+        pair.tries += 1
+        if direct_before and pair.tries <= LOST_TRIES:
             pair.retry_at = now_s + RETRY_DIRECT_S
             return
-        pair.tries += 1
         if pair.online and pair.peer in self.node.refresh.counts:
             self.node.refresh.failed(pair.peer)
             self._consider_port(pair, now_s)
-        pair.retry_at = now_s + _backoff_s(pair.tries)
+        pair.retry_at = now_s + (RETRY_DIRECT_S if direct_before else _backoff_s(pair.tries))
 
     def _retry(self, pair: Pair, now_s: float) -> None:
         pair.rungs, pair.retry_at = [], now_s
@@ -709,9 +734,13 @@ class Pairs:
         due = self.node.refresh.due([pair.peer])
         if due is None or self._port_for is not None or not self.node.may_take_fresh_port(now_s):
             return
+        if not self.hub.stream_open:
+            return  # no link could be given back first
+        if any(other.promoted and not other.signals for other in self.pairs.values()):
+            return  # nobody would take that link back at its other end
         self._port_for, self._port_at = due, now_s + PORT_WITHIN_S
         for other in self.pairs.values():
-            if other.promoted:
+            if other.promoted or other.phase in TRYING:
                 other.why = "a fresh port is about to be taken"
                 self._feed(other, PairEvent.STOP, now_s)
                 other.direct_until, other.retry_at = now_s + RETRY_DIRECT_FOR_S, now_s
@@ -786,6 +815,12 @@ class Pairs:
 
 def _due(at: float | None, now_s: float) -> bool:
     return at is not None and now_s >= at
+
+
+def _smoothed_s(before_s: float | None, trips_s: float) -> float:
+    """The time of a signal and its answer: a shorter one is believed at once, as a longer one had to wait for
+    something, and both ends have to move together."""
+    return trips_s if before_s is None else min(trips_s, before_s + (trips_s - before_s) / 4)
 
 
 def _backoff_s(tries: int) -> float:

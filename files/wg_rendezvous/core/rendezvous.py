@@ -5,8 +5,8 @@ open, prove, move, watch and give back one link together.
 
 Theory of operation
 -------------------
-The peer with the smaller key is *controlling* (RFC 8445, section 6.1.1): it alone offers, so offers never cross.
-A rendezvous is known by its *session*; a signal of another session changes nothing.
+The peer with the smaller key is *controlling* (RFC 8445, section 6.1.1): it alone offers, so offers never
+cross. A rendezvous is known by its *session*; a signal of another session changes nothing.
 
     relayed      Traffic goes through the hub, and the device has no entry for the peer.
     offered      (controlling) Openers are out, the peer is in the device without a keepalive and without
@@ -21,13 +21,13 @@ A rendezvous is known by its *session*; a signal of another session changes noth
                  everything is lost as long as only one end has moved (fact 4).
     provisional  The AllowedIPs are moved.  A heartbeat has to come back through the link, or both go back.
     direct       It did.  Heartbeats watch the link, more of them while it carries traffic.
-    doubtful     One was not answered.  The hub is asked too: while it is silent as well there is nothing to go
-                 back to, and the link is opened again instead.
+    doubtful     One was not answered.  The hub is asked too: while it is silent as well there is nothing to
+                 go back to, and the link is opened again instead.
     withdrawing  The AllowedIPs are back at the hub; `withdraw` is repeated until the other end has confirmed.
 
 Lost, late and doubled signals need no memory: what waits for one expires, and a pair that is not in the table
-changes nothing.  An offer is always taken, whatever the phase of the controlled end: it says that the other end
-has nothing moved.  A withdrawal is always confirmed, also one that is not needed any more.
+changes nothing.  An offer is always taken, whatever the phase of the controlled end: it says that the other
+end has nothing moved.  A withdrawal is always confirmed, also one that is not needed any more.
 
 The table below is the whole machine; what an effect is in terms of device and signals is `pairs`' business.
 """
@@ -136,7 +136,7 @@ TRANSITIONS: dict[tuple[Phase, PairEvent], Transition] = {
     (Phase.VERIFIED, PairEvent.PROMOTE): (Phase.PROVISIONAL, (Effect.PROMOTE, Effect.BEAT)),
     (Phase.PROMOTING, PairEvent.PROMOTE_DUE): (Phase.PROVISIONAL, (Effect.PROMOTE, Effect.BEAT)),
     (Phase.PROVISIONAL, PairEvent.ANSWERED): (Phase.DIRECT, (Effect.CONFIRM,)),
-    # Direct: watched
+    # Watched, while direct
     (Phase.DIRECT, PairEvent.MISSED): (Phase.DOUBTFUL, (Effect.ASK, Effect.BEAT)),
     (Phase.DOUBTFUL, PairEvent.ANSWERED): (Phase.DIRECT, ()),
     (Phase.DOUBTFUL, PairEvent.SILENT_BLIND): (Phase.DOUBTFUL, (Effect.OPEN, Effect.ASK)),
@@ -166,6 +166,7 @@ TRANSITIONS: dict[tuple[Phase, PairEvent], Transition] = {
         (Effect.REMOVE, Effect.SEND_WITHDRAWN, Effect.RETRY),
     ),
     (Phase.RELAYED, PairEvent.WITHDRAW): (Phase.RELAYED, (Effect.SEND_WITHDRAWN,)),
+    (Phase.RELAYED, PairEvent.PROMOTE): (Phase.WITHDRAWING, (Effect.SEND_WITHDRAW,)),  # too late
     (Phase.RELAYED, PairEvent.CLAIMED): (Phase.WITHDRAWING, (Effect.SEND_WITHDRAW,)),
     (Phase.RELAYED, PairEvent.STOP): (Phase.RELAYED, (Effect.REMOVE,)),
     (Phase.RELAYED, PairEvent.ADOPTED): (Phase.DIRECT, (Effect.BEAT,)),
@@ -190,10 +191,16 @@ for _phase in TRYING:
     )
     TRANSITIONS[_phase, PairEvent.LOST] = (Phase.RELAYED, (Effect.FAIL,))
     TRANSITIONS[_phase, PairEvent.RESTARTED] = (Phase.RELAYED, (Effect.REMOVE, Effect.PAUSE))
-    TRANSITIONS[_phase, PairEvent.STOP] = (Phase.RELAYED, (Effect.REMOVE,))
+    # The other end may be about to move.
+    TRANSITIONS[_phase, PairEvent.STOP] = (Phase.WITHDRAWING, (Effect.REMOVE, Effect.SEND_WITHDRAW))
 # An offer that nobody answers says nothing of the path.
 TRANSITIONS[Phase.OFFERED, PairEvent.EXPIRED] = TRANSITIONS[Phase.OFFERED, PairEvent.REFUSED]
 for _phase in PROMOTED:
+    # It took a late signal of this end for a new one: then both go back.
+    TRANSITIONS[_phase, PairEvent.WITHDRAWN] = (
+        Phase.WITHDRAWING,
+        (Effect.REMOVE, Effect.RETRY, Effect.SEND_WITHDRAW),
+    )
     TRANSITIONS[_phase, PairEvent.LOST] = (Phase.WITHDRAWING, (Effect.SEND_WITHDRAW, Effect.RETRY))
     TRANSITIONS[_phase, PairEvent.RESTARTED] = (Phase.RELAYED, (Effect.REMOVE, Effect.RETRY))
     TRANSITIONS[_phase, PairEvent.STOP] = (Phase.WITHDRAWING, (Effect.REMOVE, Effect.SEND_WITHDRAW))
@@ -250,6 +257,7 @@ class Pair:
     rx_bytes: int = 0
     tx_bytes: int = 0
     handshake_at: int = 0
+    shaken_at: float = float("-inf")
     traffic_at: float = float("-inf")
     blind_at: float = float("-inf")
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
-"""The signals that two agents send each other through the hub (docs/protocol.md), and what of them is believed."""
+"""The signals that two agents send each other through the hub (docs/protocol.md), and what of them is
+believed."""
 
 from __future__ import annotations
 

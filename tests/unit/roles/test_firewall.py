@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.rendezvous.wireguard.plugins.module_utils import _firewall
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._firewall import Openings, Ruleset, plan
 
-HUB = Openings("wg0", ("192.168.7.1/24",), 51820, (8080,), relay=True)
+HUB = Openings("wg0", ("192.168.7.1/24",), 51820, (8080,), relay=True, udp_ports=(8080,))
 PEER = Openings("wg0", ("192.168.7.5/24",), None, (8080,))
 
 ACCEPT = {"accept": None}
@@ -123,6 +123,19 @@ def test_the_hub_needs_its_port_from_anywhere_and_the_way_between_peers() -> Non
     assert 'iifname "wg0" oifname "wg0" accept' in forward
 
 
+def test_heartbeats_are_accepted_from_the_interface_beside_http() -> None:
+    assert any('iifname "wg0" udp dport 8080 accept' in text for text in inserted(listing(ESTABLISHED), HUB))
+    heartbeats = Openings("wg0", PEER.addresses, udp_ports=(8080,))
+    assert inserted(listing([match(dport("tcp"), 8080), ACCEPT]), heartbeats)
+    assert not inserted(listing([match(dport("udp"), 8080), ACCEPT]), heartbeats)
+
+
+def test_the_record_is_read_back_also_one_from_before_there_were_heartbeats() -> None:
+    assert Openings.from_json(HUB.to_json()) == HUB
+    older = {name: value for name, value in json.loads(PEER.to_json()).items() if name != "udp_ports"}
+    assert Openings.from_json(json.dumps(older)) == PEER
+
+
 def test_a_rule_for_another_interface_does_not_open_the_listen_port() -> None:
     found = listing([match(meta("iifname"), "lo"), match(dport("udp"), 51820), ACCEPT])
     assert any("udp dport 51820" in text for text in inserted(found, HUB))
@@ -182,10 +195,32 @@ def test_what_goes_to_any_own_address_is_tracked() -> None:
         (
             HUB,
             "prerouting",
-            ["udp dport 51820 accept", 'iifname "wg0" tcp dport 8080', 'iifname "wg0" accept'],
+            [
+                "udp dport 51820 accept",
+                'iifname "wg0" tcp dport 8080',
+                'iifname "wg0" udp dport 8080',
+                'iifname "wg0" accept',
+            ],
         ),
-        (HUB, "output", ["udp sport 51820 accept", 'oifname "wg0" meta l4proto tcp accept']),
-        (HUB, "postrouting", ["udp sport 51820", 'oifname "wg0" meta l4proto tcp', 'oifname "wg0" accept']),
+        (
+            HUB,
+            "output",
+            [
+                "udp sport 51820 accept",
+                'oifname "wg0" meta l4proto tcp accept',
+                'oifname "wg0" meta l4proto udp accept',
+            ],
+        ),
+        (
+            HUB,
+            "postrouting",
+            [
+                "udp sport 51820",
+                'oifname "wg0" meta l4proto tcp',
+                'oifname "wg0" meta l4proto udp',
+                'oifname "wg0" accept',
+            ],
+        ),
         (PEER, "prerouting", ['iifname "wg0" tcp dport 8080 accept']),
         (PEER, "output", ['oifname "wg0" meta l4proto tcp accept']),
     ],

@@ -4,17 +4,25 @@
 
 The order of the keys is alice, bob, carol: of those who need a fresh port, alice is the
 patient one of the tie-break, and carol the impatient one.
+
+alice needs it whether the agents signal or not: her firewall learns nobody on an old mapping. carol needs it
+with a hub of the origin only: where both ends open before either one knocks, nothing collides at her router.
 """
 
 from __future__ import annotations
 
+import base64
 import json
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.containers.fixtures import Report
 from tests.containers.mesh import Look, Machine, Mesh, wait_until
 
 AGENT = "wg-rendezvous-agent@wg0"
+HUB = "wg-rendezvous-hub@wg0"
+ORIGIN = Path(__file__).resolve().parents[4] / "tests/lab/origin.py"
 FRESH_PORT = "restart condition: taking a fresh port"
 PASS_S = 2.0
 """wg_peer_interval_s of the inventory."""
@@ -22,17 +30,26 @@ TO_DIRECT_S = 45.0
 """3 probes of one and 5 of the other, a pass to notice, and what looking costs; no second try fits in."""
 
 
-@pytest.fixture(params=["alice", "carol"])
-def in_need(mesh: Mesh, request: pytest.FixtureRequest) -> Machine:
-    """The peer that needs a fresh port to reach bob: online since a while, its agent stopped."""
-    peer = mesh[request.param]
-    for name in ("alice", "bob", "carol"):
-        forget_everything(mesh[name])
-    mesh["hub"].run("systemctl restart wg-quick@wg0")
-    for machine in (peer, mesh["bob"]):
+@pytest.fixture
+def origin_hub(mesh: Mesh) -> Iterator[None]:
+    """The hub's program is the origin's, which knows no signals."""
+    hub = mesh["hub"]
+    program = base64.b64encode(ORIGIN.read_bytes()).decode()
+    hub.run(f"systemctl restart wg-quick@wg0; systemctl stop {HUB}")
+    hub.run(f"echo {program} | base64 -d > /run/origin.py")
+    hub.run(f"systemd-run --quiet --unit=origin python3 /run/origin.py hub wg0 {hub.vpn_address}:8080")
+    yield
+    hub.run(f"systemctl stop origin; systemctl start {HUB}")
+
+
+def online_without_agent(mesh: Mesh, name: str) -> Machine:
+    """The peer and bob as they are after a while online, their agents not started yet."""
+    for other in ("alice", "bob", "carol"):
+        forget_everything(mesh[other])
+    for machine in (mesh[name], mesh["bob"]):
         machine.run("systemctl start wg-quick@wg0")
         wait_for_tunnel(machine, mesh["hub"])
-    return peer
+    return mesh[name]
 
 
 def wait_for_tunnel(machine: Machine, hub: Machine) -> None:
@@ -59,10 +76,34 @@ def learning_window_is_open(mesh: Mesh) -> bool:
     return any(entry["set"].get("elem") for entry in listing["nftables"] if "set" in entry)
 
 
-def test_no_direct_path_until_the_restart_condition_fires_and_direct_after_it(
-    mesh: Mesh, in_need: Machine, report: Report
+@pytest.mark.usefixtures("origin_hub")
+@pytest.mark.parametrize("name", ["alice", "carol"])
+def test_without_signals_no_direct_path_until_the_restart_condition_fires_and_direct_after_it(
+    mesh: Mesh, name: str, report: Report
 ) -> None:
-    bob = mesh["bob"]
+    check_direct_after_the_restart_condition(mesh, name, report)
+
+
+def test_with_signals_no_direct_path_until_the_restart_condition_fires_and_direct_after_it(
+    mesh: Mesh, report: Report
+) -> None:
+    check_direct_after_the_restart_condition(mesh, "alice", report)
+
+
+def test_with_signals_a_router_that_accepts_needs_no_fresh_port(mesh: Mesh, report: Report) -> None:
+    bob, carol = mesh["bob"], online_without_agent(mesh, "carol")
+    begin = {peer: peer.journal_cursor() for peer in (bob, carol)}
+    for peer in (bob, carol):
+        peer.run(f"systemctl start {AGENT}")
+    to_direct_s = mesh.wait_for_path(carol, bob, "direct", 10)
+    for peer in (bob, carol):
+        assert not any(FRESH_PORT in line for line in peer.journal(AGENT, since=begin[peer]))
+    report(f"restart: carol, with signals, was direct {to_direct_s:.1f} s after both agents' start")
+
+
+def check_direct_after_the_restart_condition(mesh: Mesh, name: str, report: Report) -> None:
+    """`name` needs a fresh port to reach bob; bob knocks before it does, if he knocks at all."""
+    bob, in_need = mesh["bob"], online_without_agent(mesh, name)
     begin = {peer: peer.journal_cursor() for peer in (in_need, bob)}
 
     def fresh_ports(peer: Machine) -> int:
@@ -71,7 +112,8 @@ def test_no_direct_path_until_the_restart_condition_fires_and_direct_after_it(
     if in_need.name == "alice":
         wait_until(lambda: not learning_window_is_open(mesh), 10, lambda: "the learning window has passed")
     bob.run(f"systemctl start {AGENT}")
-    wait_until(lambda: knocked(bob, in_need), 5 * PASS_S, lambda: f"bob knocks at {in_need.name}")
+    if "origin" in mesh["hub"].run("systemctl list-units --plain --no-legend 'origin.service'"):
+        wait_until(lambda: knocked(bob, in_need), 5 * PASS_S, lambda: f"bob knocks at {in_need.name}")
     in_need.run(f"systemctl start {AGENT}")
 
     looks: list[Look] = []

@@ -10,6 +10,7 @@ import pytest
 
 from wg_rendezvous._wireguard.dump import Device, Peer
 from wg_rendezvous.agent import runner
+from wg_rendezvous.core import events
 from wg_rendezvous.core.actions import PeerChange
 from wg_rendezvous.wg.device import PeerCommand
 
@@ -53,3 +54,17 @@ def test_a_node_where_the_agent_cannot_work_is_told_why(
 ) -> None:
     with pytest.raises(runner.StartError, match=remedy):
         runner.find_place(url, Device(KEY, 1, 0, {KEY: HUB}), addresses)
+
+
+@pytest.mark.parametrize(
+    ("event", "asks"),
+    [
+        (events.StreamClosed("404", unsupported=True), True),
+        (events.StreamClosed("silent"), False),
+        (events.Snapshot(events.PeerView(None), {KEY: events.PeerView(None, polls=True)}), True),
+        (events.Snapshot(events.PeerView(None), {KEY: events.PeerView(None, instance="0" * 16)}), False),
+        (events.Tick(), False),
+    ],
+)
+def test_whoever_probes_by_statusz_is_answered_at_once(event: events.Event, asks: bool) -> None:
+    assert runner.asks_for_statusz(event) == asks

@@ -348,7 +348,7 @@ async def test_a_signal_is_on_its_way_before_the_loop_goes_on(client: Client) ->
     await asyncio.sleep(0.05)
     written: list[bytes] = []
     connection = client.signalling._pool._idle[0]
-    connection._writer.transport.write = written.append  # type: ignore[method-assign]
+    connection._writer.transport.write = written.append  # type: ignore[method-assign, assignment]
     client.signal(BOB)
     assert written[0].startswith(b"POST /v1/signal/%2F%2F")
 

@@ -15,7 +15,7 @@ from wg_rendezvous.agent import stream
 from wg_rendezvous.agent.stream import Parser, ServerSentEvent, StreamError
 
 # JSON may hold any of the characters that other kinds of lines end with; only CR and LF end one here.
-TEXT = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\r\n"), max_size=20)
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=20)
 EVENTS = st.lists(st.tuples(st.sampled_from(["peer", "gone", "x"]), TEXT), max_size=6)
 
 

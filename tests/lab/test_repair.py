@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""What breaks under a direct link, and how soon it is whole again. A ping and a TCP stream run through each.
+
+The limits are the issue's worst cases, and MARGIN_S for two networks on one machine. `tests/bench` measures
+medians. Outages are counted in pings, paths at the core.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+from tests.lab.conftest import MakePair
+from tests.lab.pairs import Pair, users
+from tests.lab.programs import DIRECT, start_hub
+from tests.lab.traffic import Pinger
+from tests.lab.wireguard import ordered_keys, wait_until
+from tests.nat_profiles import POLICIES
+
+pytestmark = pytest.mark.lab
+
+MARGIN_S = 1.0
+JOIN_WITHIN_S = 8.0
+
+
+def direct_pair(make_pair: MakePair, *profiles: str, **options: object) -> Pair:
+    """A pair whose link is direct, and has been for a moment."""
+    pair = make_pair(*(profiles or ("cone drop", "cone reject")), interval_s=13.0, **options)
+    pair.wait_until_direct(JOIN_WITHIN_S)
+    for agent in pair.agents:
+        agent.wait_until_said(DIRECT, JOIN_WITHIN_S)
+    time.sleep(0.5)
+    return pair
+
+
+# --- NATs ---
+
+
+@pytest.mark.parametrize("policy", ["drop", "reject"])
+def test_a_nat_that_lost_its_state_is_opened_again_by_the_next_heartbeat(
+    make_pair: MakePair, policy: str
+) -> None:
+    pair = direct_pair(make_pair, "cone drop", f"cone {policy}")
+    with users(pair) as seen:
+        pair.network.lose_nat_state(pair.sites[1])  # of the one who is pinged: it has to send by itself
+        time.sleep(2)
+        pair.wait_until_direct(1)
+    assert seen.outage_s <= 1.5 + MARGIN_S, seen.pings
+
+
+def test_an_accepting_nat_that_lost_its_state_may_need_a_fresh_port_and_has_the_relay_meanwhile(
+    make_pair: MakePair,
+) -> None:
+    """The other side's packets take the tuple first (DESIGN facts 1 and 12)."""
+    pair = direct_pair(make_pair, "cone drop", "cone accept")
+    with users(pair) as seen:
+        pair.network.lose_nat_state(pair.sites[1])
+        time.sleep(4)
+        seen.tcp_flows()
+    assert seen.outage_s <= 2.5 + MARGIN_S, seen.pings
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_all_mappings_moved_to_another_port(make_pair: MakePair, policy: str) -> None:
+    pair = direct_pair(make_pair, f"cone {policy}", "cone drop")
+    with users(pair) as seen:
+        seen.it_happens()
+        pair.network.move_mappings(pair.sites[0])
+        time.sleep(0.5)
+        pair.wait_until_direct(12)
+    assert seen.outage_s <= 2.5 + MARGIN_S, seen.pings
+    assert seen.direct_again_s() <= 4 + MARGIN_S
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_nat_has_another_address(make_pair: MakePair, number: int) -> None:
+    pair = direct_pair(make_pair, "cone drop", "cone drop")
+    with users(pair) as seen:
+        seen.it_happens()
+        pair.network.change_address(pair.sites[number])
+        time.sleep(0.5)
+        pair.wait_until_direct(12)
+    assert seen.outage_s <= 2.5 + MARGIN_S, seen.pings
+    assert seen.direct_again_s() <= 4 + MARGIN_S
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_peer_roams_to_another_network(make_pair: MakePair, number: int) -> None:
+    pair = direct_pair(make_pair, "cone drop", "cone drop", "cone reject", behind=[1, 1, 0])
+    with users(pair) as seen:
+        seen.it_happens()
+        pair.network.roam(pair.sites[number], pair.network.accesses[2])
+        time.sleep(0.5)
+        pair.wait_until_direct(12)
+    assert seen.outage_s <= 2.5 + MARGIN_S, seen.pings
+    assert seen.direct_again_s() <= 4 + MARGIN_S
+
+
+def test_a_peer_roams_into_the_network_of_the_other_and_out_of_it(make_pair: MakePair) -> None:
+    """From reflexive to host candidates and back."""
+    pair = direct_pair(make_pair, "cone drop", "cone reject")
+    a, b = pair.sites
+    home = b.access
+    with users(pair) as seen:
+        pair.network.roam(b, a.access)
+        wait_until(lambda: pair.agents[0].link()["strategy"] == "host", 15, "they talk over the LAN")
+        pair.wait_until_direct(2)
+        seen.it_happens()
+        pair.network.roam(b, home)
+        time.sleep(0.5)
+        pair.wait_until_direct(12)
+    assert seen.outage_s <= 2.5 + MARGIN_S, seen.pings
+    assert seen.direct_again_s() <= 4 + MARGIN_S
+
+
+# --- paths ---
+
+
+def test_the_direct_path_is_cut_and_healed(make_pair: MakePair) -> None:
+    pair = direct_pair(make_pair)
+    a, b = pair.sites
+    with users(pair) as cut:
+        pair.network.block(a, b)
+        time.sleep(4)
+        assert pair.agents[0].link()["state"] != "direct"
+        pair.wait_until_relayed(4)
+    assert cut.outage_s <= 2.5 + MARGIN_S, cut.pings
+    with users(pair) as healed:
+        healed.it_happens()
+        pair.network.block(a, b, blocked=False)
+        pair.wait_until_direct(5 + MARGIN_S)
+    assert healed.pings.outage_s <= 0.06, healed.pings
+    assert healed.direct_again_s() <= 5 + MARGIN_S
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_one_direction_of_the_direct_path_is_cut(make_pair: MakePair, number: int) -> None:
+    pair = direct_pair(make_pair)
+    a, b = pair.sites if number == 0 else pair.sites[::-1]
+    with users(pair) as seen:
+        pair.network.block_one_way(a, b)
+        time.sleep(4)
+        pair.wait_until_relayed(4)
+        seen.it_happens()
+        pair.network.block_one_way(a, b, blocked=False)
+        pair.wait_until_direct(5 + MARGIN_S)
+    assert seen.outage_s <= 2.5 + MARGIN_S, seen.pings
+    assert seen.direct_again_s() <= 5 + MARGIN_S
+
+
+def test_a_path_that_loses_large_packets_is_found_at_the_promotion_and_given_back(
+    make_pair: MakePair,
+) -> None:
+    pair = make_pair("cone drop", "cone reject", interval_s=13.0, agents=False)
+    pair.network.narrow(*pair.sites)
+    with users(pair) as seen:
+        pair.start_agents()
+        for agent in pair.agents:
+            wait_until(lambda agent=agent: "MTU" in agent.log(), 10, "the width is judged")  # type: ignore[misc]
+        pair.wait_until_relayed(4)
+        seen.tcp_flows()
+    assert "path MTU below" in pair.agents[0].link()["why"]
+    assert seen.outage_s <= 0.1, seen.pings
+
+
+# --- nodes ---
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_node_sleeps_and_wakes_up(make_pair: MakePair, number: int) -> None:
+    pair = direct_pair(make_pair)
+    node, agent = pair.nodes[number], pair.agents[number]
+    with users(pair) as seen:
+        agent.freeze()
+        node.freeze()
+        time.sleep(5)
+        pair.network.lose_nat_state(pair.sites[number])
+        node.freeze(False)
+        agent.freeze(False)
+        seen.it_happens()
+        pair.wait_until_direct(4 + MARGIN_S)
+    first = seen.pings.first_answer_after(seen.at)
+    assert first is not None
+    assert first - seen.at <= 2.5 + MARGIN_S, seen.pings
+    assert seen.direct_again_s() <= 4 + MARGIN_S
+
+
+def test_a_node_loses_power_and_is_back_five_seconds_later(make_pair: MakePair) -> None:
+    pair = direct_pair(make_pair)
+    a, b = pair.nodes
+    with Pinger(a, b.address, 0.02) as pinger:
+        time.sleep(0.5)
+        up_at = pair.reboot(1, 5)
+        pair.wait_until_direct(5)
+        time.sleep(0.3)
+    first, direct = pinger.result.first_answer_after(up_at - 0.2), pinger.result.direct_since()
+    assert first is not None
+    assert direct is not None
+    assert first - up_at <= 0.2 + MARGIN_S, pinger.result
+    assert direct - up_at <= 1.5 + MARGIN_S, pinger.result
+
+
+def test_a_node_that_rebooted_is_reached_through_the_hub_also_if_its_links_had_no_traffic(
+    make_pair: MakePair,
+) -> None:
+    """Nothing told the other end but the new instance in the registration."""
+    pair = direct_pair(make_pair)
+    time.sleep(3)  # the link is idle
+    pair.reboot(1, 0)
+    pair.agents[1].wait_until_said("agent started", 5)
+    registered_at = pair.agents[1].said_at("agent started")[0]
+    with Pinger(pair.nodes[0], pair.nodes[1].address, 0.02) as pinger:
+        time.sleep(2)
+    first = pinger.result.first_answer_after(registered_at)
+    assert first is not None
+    assert first - registered_at <= 1 + MARGIN_S, pinger.result
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_clock_that_was_ahead_and_went_back(make_pair: MakePair, number: int) -> None:
+    """WireGuard refuses handshakes that are older than the newest that it has seen of that peer."""
+    pair = make_pair("cone drop", "cone reject", keys=ordered_keys(), interval_s=13.0, agents=False)
+    node, other = pair.nodes[number], pair.nodes[1 - number]
+    node.set_clock(3600)
+    pair.start_agents()
+    pair.wait_until_direct(JOIN_WITHIN_S)
+
+    def knock_is_answered() -> bool:
+        """Of a knock without the help of the other end."""
+        before = other.handshakes()[node.public_key]
+        time.sleep(1.1)  # handshakes are told in seconds
+        node.knock(other.public_key, node.endpoints()[other.public_key], f"{other.address}/32")
+        time.sleep(0.3)
+        return other.handshakes()[node.public_key] > before
+
+    assert knock_is_answered()
+    node.set_clock(0)
+    with users(pair) as seen:
+        seen.it_happens()
+        assert not knock_is_answered()
+        pair.wait_until_direct(15)
+    assert seen.direct_again_s() <= 4 + MARGIN_S
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_an_agent_is_killed_and_started_again_and_nothing_is_lost(make_pair: MakePair, number: int) -> None:
+    pair = direct_pair(make_pair)
+    with users(pair) as seen:
+        pair.agents[number].end(signal.SIGKILL)
+        time.sleep(3)
+        pair.restart(number)
+        time.sleep(3)
+        pair.wait_until_direct(1)
+    assert seen.pings.lost == 0, seen.pings
+    assert all(direct for _, direct in seen.pings.answers), "it was relayed for a while"
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_an_agent_that_stops_gives_the_traffic_back_at_once(make_pair: MakePair, number: int) -> None:
+    pair = direct_pair(make_pair)
+    with users(pair) as seen:
+        assert pair.agents[number].end(signal.SIGTERM) == 0
+        pair.wait_until_relayed(1)
+        assert pair.nodes[1 - number].public_key not in pair.nodes[number].peers()
+        seen.tcp_flows()
+        seen.it_happens()
+        pair.restart(number)
+        pair.wait_until_direct(4)
+    assert seen.outage_s <= 0.1, seen.pings
+    assert seen.direct_again_s() <= 3
+
+
+def test_the_interface_goes_down_and_up(make_pair: MakePair) -> None:
+    pair = direct_pair(make_pair)
+    with users(pair) as seen:
+        pair.nodes[1].run("ip", "link", "set", "wg0", "down")
+        time.sleep(2)
+        seen.it_happens()
+        pair.nodes[1].run("ip", "link", "set", "wg0", "up")
+        pair.wait_until_direct(10)
+    first = seen.pings.first_answer_after(seen.at)
+    assert first is not None
+    assert first - seen.at <= 2.5 + MARGIN_S, seen.pings
+
+
+def test_the_interface_is_reloaded(make_pair: MakePair) -> None:
+    """`wg syncconf` removes the agent's peers (DESIGN fact 8)."""
+    pair = direct_pair(make_pair)
+    with users(pair) as seen:
+        seen.it_happens()
+        pair.nodes[1].sync_file()
+        time.sleep(0.3)
+        pair.wait_until_direct(8)
+    assert seen.outage_s <= 2.5 + MARGIN_S, seen.pings
+    assert seen.direct_again_s() <= 4 + MARGIN_S
+
+
+# --- the hub ---
+
+
+def test_the_hub_program_is_restarted_and_nothing_is_lost(make_pair: MakePair) -> None:
+    pair = direct_pair(make_pair)
+    with users(pair) as seen:
+        pair.hub.end(signal.SIGKILL)
+        time.sleep(2)
+        pair.hub = start_hub(pair.program, pair.network)
+        time.sleep(4)
+        pair.wait_until_direct(1)
+    assert seen.pings.lost == 0, seen.pings
+    assert all(direct for _, direct in seen.pings.answers), "it was relayed for a while"
+    assert all(link["state"] == "direct" for link in (agent.link() for agent in pair.agents))
+
+
+def test_the_hub_is_gone_and_a_nat_that_loses_its_state_is_repaired_all_the_same(make_pair: MakePair) -> None:
+    pair = direct_pair(make_pair, "cone drop", "cone drop")
+    with users(pair) as seen:
+        pair.network.cut_off_hub()
+        time.sleep(8)
+    assert seen.pings.lost == 0, seen.pings
+    with users(pair) as seen:
+        pair.network.lose_nat_state(pair.sites[1])
+        time.sleep(5)
+    assert seen.outage_s <= 1.5 + MARGIN_S, seen.pings
+    with users(pair) as seen:
+        pair.network.cut_off_hub(False)
+        time.sleep(4)
+        pair.wait_until_direct(1)
+    assert seen.pings.lost == 0, seen.pings
+
+
+def test_the_name_of_the_hub_gets_another_address(make_pair: MakePair) -> None:
+    """The names of nodes are looked up again 30 s after the hub fell silent."""
+    pair = direct_pair(make_pair, "cone drop", "cone reject", hub_name=True)
+    with users(pair) as seen:
+        pair.network.move_hub()
+        for node in pair.nodes:
+            node.knows_host("hub.lab.example", pair.network.hub_address)
+        for node in pair.nodes:
+            wait_until(
+                lambda node=node: node.ping(pair.network.hub.address, 1),  # type: ignore[misc]
+                60,
+                f"{node.name} reaches the hub at its new address",
+                every_s=0.5,
+            )
+    assert seen.pings.lost == 0, seen.pings

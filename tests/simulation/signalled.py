@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""The scenarios of agents that signal: joins behind every pair of NATs, repair fault by fault, agents and
+hubs of different protocols, and what a link costs that has nothing to do or no hope."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from itertools import product
+
+from tests.simulation.chaos import agree, check, slow_s
+from tests.simulation.faults import FAULTS, RARE
+from tests.simulation.nat import Endpoint
+from tests.simulation.network import Host
+from tests.simulation.run import AGENTS_START_AT, BOTH_WAYS, IDLE, ONE_WAY, Run, Scenario
+from tests.simulation.wireguard import (
+    INITIATION_BYTES,
+    KEEPALIVE_BYTES,
+    RESPONSE_BYTES,
+    Initiation,
+    Opener,
+    Transport,
+)
+from tests.simulation.world import HUB_ENDPOINT
+
+from wg_rendezvous.core.mesh import Settings
+from wg_rendezvous.core.refresh import Policy
+
+CONES = ("cone drop", "cone reject", "cone accept")
+JOINED_S = 1.2
+"""Direct so soon after the later agent's start; more where a packet takes long."""
+STRIKES_S = 5.0
+MTU = 1000
+
+
+def check_joined(run: Run) -> None:
+    """Direct soon, without a fresh port, and hardly a moment without a path."""
+    check(run)
+    for monitor in run.monitors:
+        assert monitor.direct, f"{monitor.name} is not direct"
+        since_s = (monitor.direct_since or 0.0) - AGENTS_START_AT - run.case.offset_s
+        if len(run.monitors) == 1:
+            assert since_s <= JOINED_S + slow_s(run), f"{monitor.name} was direct after {since_s:.2f} s"
+    assert sum(len(agent.fresh_ports_at) for agent in run.agents.values()) == 0, "a fresh port without need"
+
+
+def check_relayed(run: Run) -> None:
+    """Never direct, with the reason, and no packet lost for trying but for that of a fresh port."""
+    check(run)
+    for monitor in run.monitors:
+        assert not monitor.direct, f"{monitor.name} is direct, which the table says is impossible"
+    for agent in run.agents.values():
+        for entry in agent.mesh.status(agent.now_s):
+            assert "no handshake" in entry["why"] or "other end" in entry["why"], entry["why"]
+
+
+def check_window_passed(run: Run) -> None:
+    """The side whose firewall learned takes a fresh port, and that is all it needs."""
+    check(run)
+    assert run.monitor.direct, "not direct in the end"
+    assert len(run.b.fresh_ports_at) == 1, f"B took {len(run.b.fresh_ports_at)} fresh ports, and needs one"
+    assert len(run.a.fresh_ports_at) <= 1
+
+
+def check_repaired(run: Run) -> None:
+    """Noticed in its stated time, direct again in its stated time, nobody took a fresh port for it."""
+    check(run)
+    (strike,) = run.strikes
+    assert run.monitor.direct, "not direct again"
+    since_s = (run.monitor.direct_since or 0.0) - strike.end
+    assert since_s <= strike.fault.repaired_s + slow_s(run), (
+        f"direct again {since_s:.2f} s after the fault's end"
+    )
+    assert sum(run.fired) == 0, "a fresh port without need"
+
+
+def _strike(name: str, run: Run) -> None:
+    fault = {**FAULTS, **RARE}[name]
+    span_s = run.engine.random.uniform(*fault.span_s)
+    run.strike(fault, run.a, run.b, run.case.offset_s + STRIKES_S, span_s)
+
+
+def _repair(name: str, traffic: str) -> Scenario:
+    fault = {**FAULTS, **RARE}[name]
+    run_for_s = STRIKES_S + fault.span_s[1] + fault.repaired_s + 15.0
+    return Scenario(
+        ("cone drop", "cone reject"),
+        check_repaired,
+        run_for_s,
+        happenings=partial(_strike, name),
+        signals=True,
+        traffic=traffic,
+        loss=0.0,
+    )
+
+
+# What links cost
+
+
+class Costs:
+    """Counts what leaves the nodes: by what it is, and to addresses that have proven nothing how many a
+    second."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.direct: Counter[str] = Counter()
+        self.unproven: list[tuple[float, str]] = []
+        run.world.network.observers.append(self._see)
+
+    def _see(self, host: Host, remote: Endpoint, payload: object) -> None:
+        if host.name == "hub" or remote.address == HUB_ENDPOINT.address:
+            return
+        if isinstance(payload, Transport):
+            self.direct[host.name + (" keepalive" if payload.inner is None else " data")] += 1
+        elif isinstance(payload, (Initiation, Opener)):
+            self.unproven.append((self.run.engine.now, host.name))
+
+    def most_in_a_second(self, name: str) -> int:
+        """The most packets to unproven addresses of one node within any second."""
+        ats = [at for at, who in self.unproven if who == name]
+        return max(
+            (sum(at <= other < at + 1.0 for other in ats[nth : nth + 200]) for nth, at in enumerate(ats)),
+            default=0,
+        )
+
+
+def _count(after_s: float, check_it: Callable[[Run, Costs], None], run: Run) -> None:
+    def begin() -> None:
+        costs = Costs(run)
+        run.finish = lambda: check_it(run, costs)
+
+    run.plan(after_s, "counting begins", begin)
+
+
+def check_costs(run: Run) -> None:
+    """As the scenario says."""
+    check(run)
+    run.finish()
+
+
+IDLE_SPAN_S = 300.0
+
+
+def _idle(run: Run, costs: Costs) -> None:
+    """Keepalives, one heartbeat exchange in 30 s, a handshake every two minutes, and nothing else."""
+    assert run.monitor.direct
+    beats = costs.direct["A data"] + costs.direct["B data"]
+    assert beats <= 2 * (IDLE_SPAN_S / 30.0 + 1), f"{beats} packets of heartbeats on an idle link"
+    keepalives = costs.direct["A keepalive"] + costs.direct["B keepalive"]
+    assert keepalives <= 2 * (IDLE_SPAN_S / 10.0 + 1), f"{keepalives} keepalives on an idle link"
+    assert len(costs.unproven) <= IDLE_SPAN_S / 100.0 + 1, f"{len(costs.unproven)} handshakes or openers"
+
+
+HOPELESS_SPAN_S = 7200.0
+
+
+def _quiet(run: Run, costs: Costs) -> None:
+    """In the long run less than one packet a minute to addresses that have proven nothing, from each end."""
+    for agent in run.agents.values():
+        sent = sum(who == agent.name for _, who in costs.unproven)
+        assert sent <= HOPELESS_SPAN_S / 60.0, f"{agent.name} sent {sent} packets without hope"
+
+
+def _bounded(run: Run, costs: Costs) -> None:
+    for agent in run.agents.values():
+        most = costs.most_in_a_second(agent.name)
+        assert most <= 60, f"{agent.name} sent {most} packets to unproven addresses in a second"
+
+
+# What does not get through: handshakes pass and nothing else does
+
+
+def _only_handshakes(run: Run) -> None:
+    for one, other in (("A", "B"), ("B", "A")):
+        run.world.network.passes[one, other] = (
+            INITIATION_BYTES,
+            RESPONSE_BYTES,
+            KEEPALIVE_BYTES,
+        ).__contains__
+    run.plan(0.0, "the path lets handshakes pass and nothing else", lambda: None)
+
+
+def _moved_ever_more_seldom(run: Run) -> None:
+    """Each try costs a second of traffic, so it is a rare one."""
+    check_agree(run)
+    lost_s = sum(outage.end - outage.begin for outage in run.monitor.outages)
+    assert lost_s <= 12.0, f"{lost_s:.1f} s without a path for a link that never answered"
+
+
+def check_agree(run: Run) -> None:
+    """Nothing is left half moved."""
+    for monitor in run.monitors:
+        assert agree(monitor), f"{monitor.name}: only one end has moved"
+
+
+def _narrow(run: Run) -> None:
+    for one, other in (("A", "B"), ("B", "A")):
+        run.world.network.passes[one, other] = MTU.__ge__
+
+
+def _relayed_as_narrow(run: Run) -> None:
+    check_agree(run)
+    assert not run.monitor.direct, "direct, although large packets do not get through"
+    whys = [
+        agent.mesh.links[other.device.public_key].why for agent, other in ((run.a, run.b), (run.b, run.a))
+    ]
+    assert any("path MTU" in why for why in whys), whys
+
+
+def _hub_gone_and_nat_rebooted(run: Run) -> None:
+    run.strike(FAULTS["hub unplugged"], run.a, run.b, STRIKES_S + run.case.offset_s, 600.0)
+    run.plan(STRIKES_S + run.case.offset_s + 100.0, "A's NAT forgets", run.world.nat(run.a.device).lose_state)
+    run.plan(STRIKES_S + run.case.offset_s + 200.0, "B's NAT forgets", run.world.nat(run.b.device).lose_state)
+
+
+CUT_MEANWHILE_S = 5.0
+
+
+def _cut_while_the_hub_is_gone(run: Run) -> None:
+    at_s = STRIKES_S + run.case.offset_s
+    run.strike(FAULTS["hub unplugged"], run.a, run.b, at_s, 60.0)
+    run.strike(FAULTS["path cut"], run.a, run.b, at_s + 20.0, CUT_MEANWHILE_S)
+
+
+def _lost_while_cut(run: Run) -> None:
+    """There is nothing to go back to, so the link is there again the moment that its path is."""
+    assert run.monitor.direct, "not direct in the end"
+    assert run.monitor.longest_s <= CUT_MEANWHILE_S + 0.5, f"without a path for {run.monitor.longest_s:.2f} s"
+
+
+def _never_lost_for_long(run: Run) -> None:
+    assert run.monitor.direct, "not direct in the end"
+    assert run.monitor.longest_s <= 1.5, f"without a path for {run.monitor.longest_s:.2f} s"
+    assert run.monitor.outages
+
+
+def _rebooted_idle(run: Run) -> None:
+    """Its others learn from its new instance, not from heartbeats, which an idle link does not have."""
+    check_agree(run)
+    (strike,) = run.strikes
+    back_at = max(outage.end for outage in run.monitor.outages if outage.begin <= strike.end)
+    assert (run.monitor.direct_since or 0.0) <= strike.end + 0.5 + 1.5 + slow_s(run), "direct too late"
+    assert back_at <= strike.end + 0.5 + 1.0 + slow_s(run), (
+        f"a path {back_at - strike.end:.2f} s after it came back"
+    )
+
+
+def _signalled(
+    nats: tuple[str, ...], check_it: Callable[[Run], None], run_for_s: float = 20.0, **more: object
+) -> Scenario:
+    return Scenario(nats, check_it, run_for_s, signals=True, loss=0.0, **{"traffic": BOTH_WAYS, **more})  # type: ignore[arg-type]
+
+
+JOIN = {
+    f"signals: {one} x {other}": _signalled((one, other), check_joined)
+    for one, other in product(CONES, CONES)
+}
+JOIN["signals: 150 ms"] = _signalled(("cone drop", "cone accept"), check_joined, 30.0, delay_s=0.15)
+JOIN["signals: six of them"] = _signalled(
+    ("cone drop", "cone reject", "cone accept") * 2, check_joined, 30.0, traffic=ONE_WAY
+)
+
+HOPELESS_SIGNALLED = {
+    f"signals: symmetric drop x {other}": _signalled(
+        ("symmetric drop", other), check_relayed, 150.0, traffic=ONE_WAY
+    )
+    for other in (*CONES, "symmetric accept", "learning window drop")
+}
+WINDOW_SIGNALLED = {
+    "signals: learning window": _signalled(("cone drop", "learning window drop"), check_window_passed, 120.0)
+}
+REPAIR = {f"{name}, {traffic}": _repair(name, traffic) for name in FAULTS for traffic in (BOTH_WAYS, ONE_WAY)}
+REPAIR["hub gone, NATs rebooted"] = Scenario(
+    ("cone drop", "cone reject"), _never_lost_for_long, 640.0,
+    happenings=_hub_gone_and_nat_rebooted, signals=True, traffic=BOTH_WAYS, loss=0.0, delay_s=0.02,
+)  # fmt: skip
+REPAIR["hub gone, path cut meanwhile"] = Scenario(
+    ("cone drop", "cone reject"), _lost_while_cut, 90.0,
+    happenings=_cut_while_the_hub_is_gone, signals=True, traffic=BOTH_WAYS, loss=0.0, delay_s=0.02,
+)  # fmt: skip
+REPAIR["power lost, idle"] = Scenario(
+    ("cone drop", "cone reject"), _rebooted_idle, 60.0, Settings(refresh=Policy.OFF),
+    happenings=partial(_strike, "power lost"), signals=True, traffic=IDLE, loss=0.0,
+)  # fmt: skip
+REPAIR["clock ahead and back"] = Scenario(
+    ("cone drop", "cone reject"), check_agree, 700.0,
+    happenings=partial(_strike, "clock ahead and back"), signals=True, traffic=ONE_WAY, loss=0.0,
+)  # fmt: skip
+REPAIR["only handshakes pass"] = _signalled(
+    ("cone drop", "cone drop"), _moved_ever_more_seldom, 300.0, happenings=_only_handshakes
+)
+REPAIR["large packets cut"] = _signalled(
+    ("cone drop", "cone drop"), _relayed_as_narrow, 14.0, happenings=_narrow
+)
+MIXED = {
+    "signals: origin's agent": _signalled(
+        ("cone drop", "cone drop"), check_agree, 150.0, origins=("B",), traffic=IDLE
+    ),
+    "signals: agent that polls": _signalled(
+        ("cone drop", "cone drop"), check_agree, 80.0, polling=("B",), traffic=IDLE
+    ),
+    "hub of the origin for a while": _signalled(
+        ("cone drop", "cone reject"),
+        check_agree,
+        150.0,
+        happenings=partial(_strike, "hub of the origin for a while"),
+    ),
+}
+COST = {
+    "idle": Scenario(
+        ("cone drop", "cone reject"), check_costs, 30.0 + IDLE_SPAN_S,
+        happenings=partial(_count, 30.0, _idle), signals=True, traffic=IDLE, loss=0.0,
+    ),
+    "quiet when hopeless": Scenario(
+        ("symmetric drop", "symmetric drop"), check_costs, 3600.0 + HOPELESS_SPAN_S,
+        Settings(refresh=Policy.OFF), happenings=partial(_count, 3600.0, _quiet), signals=True, traffic=IDLE,
+        loss=0.0,
+    ),
+    "six at once": Scenario(
+        ("symmetric drop",) * 6, check_costs, 60.0,
+        happenings=partial(_count, 0.0, _bounded), signals=True, traffic=IDLE, loss=0.0,
+    ),
+}  # fmt: skip
+SIGNALLED = {**JOIN, **HOPELESS_SIGNALLED, **WINDOW_SIGNALLED, **REPAIR, **MIXED, **COST}

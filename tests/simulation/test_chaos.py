@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""Whatever strikes, in whatever order: never without a path for longer than it takes to notice, and direct
+again.
+
+`chaos.py` makes the schedules; `SIMULATION_SEEDS=5000` tries more of them, `SIMULATION_FIRST=10000` others.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from tests.simulation.chaos import CHAOS
+from tests.simulation.run import Case
+from tests.simulation.scenarios import simulate
+
+pytestmark = pytest.mark.sim
+
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "400"))
+FIRST = int(os.environ.get("SIMULATION_FIRST", "0"))
+PARTS = 20
+
+
+def case(seed: int) -> Case:
+    """All from the seed: how far apart the agents start, at times at once, and whose key is the larger."""
+    return Case(CHAOS, (0.0, 0.13, 0.57)[seed % 3], "AB"[seed // 2 % 2], seed)
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_no_schedule_of_faults_breaks_it(part: int) -> None:
+    for seed in range(FIRST + part, FIRST + SEEDS, PARTS):
+        simulate(case(seed))

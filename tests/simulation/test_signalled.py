@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""Agents that signal: joined at once behind every pair of NATs, repaired fault by fault, and quiet
+otherwise."""
+
+from __future__ import annotations
+
+import pytest
+from tests.simulation.run import Case
+from tests.simulation.scenarios import SCENARIOS, simulate
+from tests.simulation.signalled import SIGNALLED
+
+pytestmark = pytest.mark.sim
+
+OFFSETS_S = (0.0, 0.07, 0.6)
+"""How long after A's agent B's one starts: at once, within a round trip, later."""
+FEW = {
+    "quiet when hopeless",
+    "signals: six of them",
+    "hub gone, NATs rebooted",
+    "clock ahead and back",
+    "idle",
+}
+
+
+@pytest.mark.parametrize("larger", ["A", "B"])
+@pytest.mark.parametrize("scenario", SIGNALLED)
+def test_holds(scenario: str, larger: str) -> None:
+    for nth, offset_s in enumerate(OFFSETS_S[: 1 if scenario in FEW else None]):
+        seed = 1000 * list(SCENARIOS).index(scenario) + 10 * nth + (larger == "B")
+        simulate(Case(scenario, offset_s, larger, seed))

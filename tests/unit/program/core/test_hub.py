@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""What an agent concludes of its hub: silent or not, which protocol it speaks, when it is asked again."""
+
+from __future__ import annotations
+
+import pytest
+from tests.unit.program.core.driven import OWN, PLACE
+
+from wg_rendezvous.core import actions
+from wg_rendezvous.core.events import PeerView
+from wg_rendezvous.core.hub import RECONNECT_MAX_S, SILENT_S, Hub, Kind
+from wg_rendezvous.core.node import Node, Settings
+
+
+@pytest.fixture
+def node() -> Node:
+    return Node(OWN, PLACE, Settings())
+
+
+@pytest.fixture
+def hub(node: Node) -> Hub:
+    """Its stream is open since 0, and a heartbeat was answered."""
+    hub = Hub(node, lambda _peers: actions.Registration("00", ()))
+    hub.start(0.0)
+    hub.opened(PeerView("192.168.7.5/32"), 0.0)
+    hub.beat_answered(1, 0.01, 0.01)
+    node.flush()
+    return hub
+
+
+def opened(node: Node) -> int:
+    return sum(isinstance(action, actions.OpenStream) for action in node.flush())
+
+
+def test_a_hub_that_answers_nothing_for_a_second_gets_a_new_stream(hub: Hub, node: Node) -> None:
+    hub.tick(True, 2.0)
+    assert hub.wakeup_at(True, 2.0) <= 2.0 + SILENT_S
+    hub.tick(True, 2.0 + SILENT_S)
+    assert opened(node) == 1
+    assert not hub.stream_open
+
+
+def test_a_lost_heartbeat_is_nothing_when_something_else_was_heard(hub: Hub, node: Node) -> None:
+    """It used to wake the agent up again and again, for ever. (Found by the simulation.)"""
+    hub.tick(True, 2.0)
+    hub.heard(2.1)
+    for now_s in (2.1, 2.0 + SILENT_S, 10.0):
+        assert hub.wakeup_at(False, now_s) > now_s
+        hub.tick(False, now_s)
+    assert opened(node) == 0
+
+
+def test_without_a_single_answered_heartbeat_nothing_is_concluded_from_their_silence(node: Node) -> None:
+    hub = Hub(node, lambda _peers: actions.Registration("00", ()))
+    hub.opened(PeerView(None), 0.0)
+    assert hub.wakeup_at(False, 60.0) > 60.0
+    hub.tick(False, 60.0)
+    assert opened(node) == 0
+
+
+def test_it_reconnects_ever_more_seldom(hub: Hub, node: Node) -> None:
+    waits_s = []
+    now_s = 1.0
+    for _ in range(10):
+        hub.closed("refused", False, now_s)
+        at = hub.wakeup_at(False, now_s)
+        waits_s.append(at - now_s)
+        now_s = at
+        hub.tick(False, now_s)
+        assert opened(node) == 1
+    assert waits_s == pytest.approx(sorted(waits_s))
+    assert max(waits_s) == pytest.approx(RECONNECT_MAX_S)
+
+
+def test_a_hub_without_v1_is_one_of_the_origin_and_is_asked_again_later(hub: Hub, node: Node) -> None:
+    hub.closed("404", True, 1.0)
+    assert hub.kind is Kind.ORIGIN
+    at = hub.wakeup_at(False, 1.0)
+    assert at > 1.0 + node.settings.interval_s
+    hub.tick(False, at)
+    assert opened(node) == 1
