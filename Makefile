@@ -12,8 +12,8 @@ MAKEFLAGS += --no-print-directory
 CORE ?= 2.19
 VENV := $(CURDIR)/$(if $(filter 2.18,$(CORE)),.venv-2.18,.venv)
 VERSION := $(shell sed -n 's/^version: //p' galaxy.yml)
-SOURCES := galaxy.yml README.md CHANGELOG.md COPYING LICENSES changelogs docs files meta playbooks plugins roles \
-    tests/config.yml tests/sanity
+SOURCES := galaxy.yml README.md CHANGELOG.md COPYING LICENSES changelogs docs files meta playbooks plugins \
+    requirements.txt roles tests/config.yml tests/sanity
 TARBALL := build/rendezvous-wireguard-$(VERSION).tar.gz
 COLLECTION := ansible_collections/rendezvous/wireguard
 # The checkout as a collection, for development; the unpacked tarball, for whatever proves deployment.
@@ -30,7 +30,7 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(DEVELOPED)
 # Network namespaces and containers are root's.
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env env PATH="$$PATH")
 
-.PHONY: help setup program collections collection installed lint types sanity unit simulation lab bench integration \
+.PHONY: help setup program collections collection installed lint docs types sanity unit simulation lab bench integration \
     molecule demo demo-down test clean
 
 help: ## this list
@@ -71,9 +71,15 @@ lint: collections ## ruff, ansible-lint, yamllint, licences, changelog, docs, Py
 	reuse --no-multiprocessing lint --quiet || reuse lint
 	vermin --quiet --no-tips --violations --target=3.9- --backport argparse --eval-annotations files plugins
 	antsibull-changelog lint
-	antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
+	antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs dependent \
+	    --disallow-unknown-collection-refs .
+	@$(MAKE) docs
 	ansible-lint
 	.ci/private
+
+docs: collections ## build/docs, the reference of all plugins and roles as reStructuredText; fails on any warning
+	@install -d -m 700 build/docs
+	antsibull-docs collection --use-current --squash-hierarchy --fail-on-error --dest-dir build/docs rendezvous.wireguard
 
 types: collections ## mypy --strict: the node program, the plugins, the tests
 	MYPYPATH=files mypy -p wg_rendezvous
@@ -94,7 +100,7 @@ unit: collections ## unit tests; with CORE=2.18 those that ansible-core takes pa
 simulation: ## many agents, models of WireGuard and NATs, a simulated clock
 	python -m pytest tests/simulation $(ARGS)
 
-lab: program ## the built program under real WireGuard and NATs in network namespaces
+lab: program collections ## the built program under real WireGuard and NATs in network namespaces
 	$(AS_ROOT) python -m pytest -n 2 --dist worksteal tests/lab $(ARGS)
 
 bench: ## whole runs in the lab, measured: a table with goals; ARGS="--runs 5 --only join-drop-drop cut"

@@ -47,3 +47,14 @@ attributes:
 author:
   - The rendezvous.wireguard authors (!UNKNOWN)
 """
+
+    # For modules that take `interface`, as meta/runtime.yml lists them.
+    ACTION_GROUP = r"""
+options: {}
+attributes:
+  action_group:
+    description: Use C(group/rendezvous.wireguard.all) in C(module_defaults) to set O(interface) once.
+    support: full
+    membership:
+      - rendezvous.wireguard.all
+"""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""One table of all links, from what the agents of several hosts say about theirs."""
+"""One table of the mesh, from what the hub and the agents of several hosts say."""
 
 from __future__ import annotations
 
@@ -12,19 +12,38 @@ version_added: 0.1.0
 author:
   - The rendezvous.wireguard authors (!UNKNOWN)
 description:
-  - Turns the answers of C(wg-rendezvous status --json) from several hosts into the lines of one table, with
-    the hosts' names in the place of keys.
+  - Turns the results of M(rendezvous.wireguard.mesh_info) from several hosts into the lines of one table,
+    with the hosts' names in the place of keys, and a line that counts.
+  - There is one row for each two peers, with what both ends say of their link. With the answer of a hub there
+    is also one for each of its peers, so that one that is offline is not repeated with every other.
+  - V(changing) is what a link is whose ends do not say the same at the moment.
+  - The last column has the endpoints of a direct link, that of the first one, as the second one sees it, and
+    the other way round; else why there is none.
 options:
   _input:
-    description: The registered result of that command by host name.
+    description: The registered result of that module by host name. A host that did not answer has a row that
+      says why.
     type: dict
     required: true
+  width:
+    description: How many characters a line has, at most, if the names leave enough for the last column.
+    type: int
+    default: 120
 """
 
 EXAMPLES = r"""
+- name: Ask everybody
+  rendezvous.wireguard.mesh_info:
+  become: true
+  register: answer
+  failed_when: false
+  ignore_unreachable: true
+
 - name: Print who reaches whom how
   ansible.builtin.debug:
-    msg: "{{ {'alice': status_of_alice, 'bob': status_of_bob} | rendezvous.wireguard.links_table }}"
+    msg: "{{ dict(ansible_play_hosts_all | zip(ansible_play_hosts_all | map('extract', hostvars, 'answer')))
+      | rendezvous.wireguard.links_table }}"
+  run_once: true
 """
 
 RETURN = r"""
@@ -32,56 +51,30 @@ _value:
   description: The lines of the table, the header first.
   type: list
   elements: str
+  sample:
+    - "FROM   TO     STATE    VIA        RTT     SINCE  ENDPOINTS, OR WHY NOT DIRECT"
+    - "hub    alice  online   -          -       -      192.0.2.5:51820"
+    - "hub    bob    online   -          -       -      192.0.2.6:40122"
+    - "hub    carol  offline  -          -       -      no handshake for 3 h, 192.0.2.7:51820"
+    - "alice  bob    direct   reflexive  9.8 ms  5 min  192.0.2.5:51820 <-> 192.0.2.6:40122"
+    - "1 pair: 1 direct; 1 offline"
 """
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-HEADER = ("FROM", "TO", "STATE", "ENDPOINT", "STRATEGY", "RTT", "WHY")
+from ansible.errors import AnsibleFilterError
+from ansible_collections.rendezvous.wireguard.plugins.plugin_utils._table import table
 
 
-def links_table(answers: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def links_table(answers: Mapping[str, Mapping[str, Any]], width: int = 120) -> list[str]:
     """Lines of equal columns; a host without an answer has one line that says why."""
-    statuses = {host: _status(answer) for host, answer in answers.items()}
-    names = {status["node"]["public_key"]: host for host, status in statuses.items() if status}
-    rows = [row for host, answer in answers.items() for row in _rows(host, statuses[host], answer, names)]
-    return _columns([HEADER, *rows])
-
-
-def _status(answer: Mapping[str, Any]) -> dict[str, Any] | None:
     try:
-        status: dict[str, Any] = json.loads(answer.get("stdout") or "")
-    except ValueError:
-        return None
-    return status
-
-
-def _rows(
-    host: str, status: Mapping[str, Any] | None, answer: Mapping[str, Any], names: Mapping[str, str]
-) -> Iterable[Sequence[str]]:
-    if status is None:
-        why = " ".join(str(answer.get("stderr") or answer.get("msg") or "no answer").split())
-        return [(host, "-", "unknown", "-", "-", "-", why)]
-    return [_row(host, link, names) for link in status.get("links", [])]
-
-
-def _row(host: str, link: Mapping[str, Any], names: Mapping[str, str]) -> Sequence[str]:
-    rtt_s = link.get("rtt_s")
-    return (
-        host,
-        names.get(link["peer"], link["peer"]),
-        link["state"],
-        link.get("endpoint") or "-",
-        link.get("strategy") or "-",
-        "-" if rtt_s is None else f"{rtt_s * 1000:.1f} ms",
-        link.get("why") or "-",
-    )
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+        return table(answers, int(width))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise AnsibleFilterError(
+            f"links_table takes registered results of mesh_info by host name; {type(error).__name__}: {error}"
+        ) from error
 
 
 class FilterModule:

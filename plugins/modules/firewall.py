@@ -23,6 +23,7 @@ description:
   - Works in check mode also where C(nft) is not installed yet.
 extends_documentation_fragment:
   - rendezvous.wireguard.attributes
+  - rendezvous.wireguard.attributes.action_group
 options:
   interface:
     description: The name of the WireGuard interface.

@@ -22,13 +22,15 @@ description:
     there is no option, such as C(DNS), are kept. Peers are the business of M(rendezvous.wireguard.peers).
 extends_documentation_fragment:
   - rendezvous.wireguard.attributes
+  - rendezvous.wireguard.attributes.action_group
   - rendezvous.wireguard.interface
 options:
-  name:
+  interface:
     description:
       - The interface.
     type: str
     default: wg0
+    aliases: [name]
   address:
     description:
       - The addresses of the interface, each with the prefix of its network.
@@ -80,7 +82,7 @@ options:
   private_key_path:
     description:
       - The file with the private key, as M(rendezvous.wireguard.keypair) makes it.
-      - The default is O(name) with C(.key) in O(directory).
+      - The default is O(interface) with C(.key) in O(directory).
     type: path
   state:
     description:
@@ -96,13 +98,13 @@ seealso:
 EXAMPLES = r"""
 - name: A hub
   rendezvous.wireguard.interface:
-    name: wg0
+    interface: wg0
     address: 192.168.7.1/24
     listen_port: 51820
 
 - name: A peer, on any free port
   rendezvous.wireguard.interface:
-    name: wg0
+    interface: wg0
     address:
       - 192.168.7.5/24
       - fd00:7::5/64
@@ -144,7 +146,7 @@ from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard.co
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "name": {"type": "str", "default": "wg0"},
+            "interface": {"type": "str", "default": "wg0", "aliases": ["name"]},
             "address": {"type": "list", "elements": "str", "required": True},
             "listen_port": {"type": "int"},
             "mtu": {"type": "int"},
@@ -172,8 +174,8 @@ def main() -> None:
         pre_down=tuple(given["pre_down"]),
         post_down=tuple(given["post_down"]),
     )
-    node = Node(module, given["name"], given["directory"])
-    key_path = given["private_key_path"] or f"{given['directory']}/{given['name']}.key"
+    node = Node(module, given["interface"], given["directory"])
+    key_path = given["private_key_path"] or f"{given['directory']}/{given['interface']}.key"
     run_module(module, lambda: ensure_interface(node, wanted, key_path))
 
 

@@ -15,6 +15,7 @@ description:
   - Works where the interface is down or WireGuard is not installed yet.
 extends_documentation_fragment:
   - rendezvous.wireguard.attributes.info
+  - rendezvous.wireguard.attributes.action_group
 options:
   interface:
     description:

@@ -21,6 +21,7 @@ description:
   - If anything fails, file and running interface are put back as they were.
 extends_documentation_fragment:
   - rendezvous.wireguard.attributes
+  - rendezvous.wireguard.attributes.action_group
   - rendezvous.wireguard.interface
 options:
   interface:

@@ -17,6 +17,7 @@ description:
   - Changes nothing. Each problem is said with the host's name and what to write instead, all of them at once.
 extends_documentation_fragment:
   - rendezvous.wireguard.attributes.info
+  - rendezvous.wireguard.attributes.action_group
 options:
   interface:
     description: The name of the WireGuard interface.

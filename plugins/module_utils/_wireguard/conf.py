@@ -70,6 +70,12 @@ class Section:
         found = (_setting(line) for line in self.lines)
         return _canonical(key, [value for name, value in found if name == key.lower()])
 
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The names of what is set, as they are written, each once."""
+        written = {_setting(line)[0]: line.partition("=")[0].strip() for line in reversed(self.lines)}
+        return tuple(name for key, name in reversed(list(written.items())) if key)
+
     def value(self, key: str) -> str | None:
         """The value of a setting that can be given once; as in wg(8) the last one counts."""
         values = self.values(key)

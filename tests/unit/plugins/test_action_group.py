@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: the rendezvous.wireguard authors
+"""`module_defaults` for all modules that work on an interface."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CHECKOUT = Path(__file__).resolve().parents[3]
+MODULES = sorted(path.stem for path in (CHECKOUT / "plugins/modules").glob("[!_]*.py"))
+
+
+def group() -> list[str]:
+    runtime = yaml.safe_load((CHECKOUT / "meta/runtime.yml").read_text())
+    members: list[str] = runtime["action_groups"]["all"]
+    return members
+
+
+def documentation(module: str) -> dict[str, Any]:
+    name = f"ansible_collections.rendezvous.wireguard.plugins.modules.{module}"
+    loaded: dict[str, Any] = yaml.safe_load(importlib.import_module(name).DOCUMENTATION)
+    return loaded
+
+
+def test_the_group_has_exactly_the_modules_that_take_an_interface() -> None:
+    assert group() == [name for name in MODULES if "interface" in documentation(name)["options"]]
+
+
+def test_the_documentation_of_each_says_that_it_is_in_the_group() -> None:
+    fragment = "rendezvous.wireguard.attributes.action_group"
+    says_so = [m for m in MODULES if fragment in documentation(m).get("extends_documentation_fragment", [])]
+    assert says_so == group()
+
+
+def test_a_default_of_the_group_is_for_all_and_a_task_can_say_otherwise(tmp_path: Path) -> None:
+    """Nothing runs as these interfaces, so that the modules say their names."""
+    key = tmp_path / "wg7.key"
+    address = {"address": "192.168.7.5/24", "directory": str(tmp_path), "private_key_path": str(key)}
+    tasks: list[dict[str, Any]] = [
+        {"rendezvous.wireguard.interface_info": {}, "register": "info"},
+        {"rendezvous.wireguard.interface_info": {"interface": "wgown0"}, "register": "own"},
+        {"rendezvous.wireguard.mesh_info": {}, "register": "mesh", "failed_when": False},
+        {"rendezvous.wireguard.keypair": {"path": str(key)}},
+        {"rendezvous.wireguard.interface": address},
+        {"rendezvous.wireguard.interface": {**address, "name": "wgown1"}},
+        {
+            "ansible.builtin.copy": {
+                "dest": "result.json",
+                "content": "{{ [info.interface.name, own.interface.name, mesh.msg] | to_json }}",
+            }
+        },
+    ]
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "module_defaults": {"group/rendezvous.wireguard.all": {"interface": "wggroup0"}},
+        "tasks": tasks,
+    }
+    (tmp_path / "play.json").write_text(json.dumps([play]))
+    run = subprocess.run(
+        [
+            Path(sys.executable).with_name("ansible-playbook"),
+            "--inventory",
+            "localhost,",
+            "--connection",
+            "local",
+            "play.json",
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "ANSIBLE_COLLECTIONS_PATH": str(CHECKOUT / "build/collections"),
+            "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+        },
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    info, own, message = json.loads((tmp_path / "result.json").read_text())
+    assert (info, own) == ("wggroup0", "wgown0")
+    assert message.startswith("wggroup0: no hub and no agent runs for it")
+    assert sorted(path.name for path in tmp_path.glob("*.conf")) == ["wggroup0.conf", "wgown1.conf"]
