@@ -238,11 +238,16 @@ def _problems_of_claims(hosts: Sequence[Host]) -> Iterator[str]:
 
 def _claims(host: Host) -> Iterator[tuple[check.Network, conf.Peer]]:
     """The networks of the listed peers; what cannot be read has been complained about."""
-    for option in host.listed_peers:
+    for _key, peer in peers_in(host.listed_peers):
+        for network in peer.allowed_ips if peer else ():
+            yield ipaddress.ip_network(network), peer  # type: ignore[misc]  # None has no networks
+
+
+def peers_in(options: Any) -> Iterator[tuple[str, conf.Peer | None]]:
+    """Key and peer of each entry of wg_interface_peers that can be read."""
+    for option in _listed(options or []):
         with suppress(ValueError):
-            _key, peer = _read_peer(option)
-            for network in peer.allowed_ips if peer else ():
-                yield ipaddress.ip_network(network), peer  # type: ignore[misc]  # None has no networks
+            yield _read_peer(option)
 
 
 def _parsed(host: Host) -> Iterator[Interface]:
