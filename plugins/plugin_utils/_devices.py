@@ -99,8 +99,10 @@ def read_devices(options: Any, network: Network) -> tuple[list[Device], Network,
     """The devices, the network with the hub that one of them may be, and everything that is wrong."""
     devices: list[Device] = []
     problems: list[str] = []
-    for option in options if isinstance(options, (list, tuple)) else [options]:
-        device, wrong = read_device(option)
+    listed = options if isinstance(options, (list, tuple)) else [options]
+    free = _free_address(network, listed)
+    for option in listed:
+        device, wrong = read_device(option, free)
         devices += [device] if device else []
         problems += wrong
     hubs = [device for device in devices if device.kind == "hub" and device.present]
@@ -108,13 +110,16 @@ def read_devices(options: Any, network: Network) -> tuple[list[Device], Network,
     if hubs and not network.hub:
         network = _with_hub(network, hubs[0])
     problems += _problems_of_names(devices, network)
-    problems += _problems_of_addresses(devices, network)
+    problems += _problems_of_addresses(devices, network, free)
     problems += _problems_of_keys(devices, network)
     return devices, network, problems
 
 
-def read_device(option: Any) -> tuple[Device | None, list[str]]:
-    """One device by itself, None without a usable name, and what is wrong with it."""
+def read_device(option: Any, free: str) -> tuple[Device | None, list[str]]:
+    """One device by itself, None without a usable name, and what is wrong with it.
+
+    `free`: an address that could be written.
+    """
     if not isinstance(option, Mapping):
         return None, [
             f"{option!r} is no device: write {{name: phone, kind: phone, address: 192.168.7.50/24}}"
@@ -133,8 +138,10 @@ def read_device(option: Any) -> tuple[Device | None, list[str]]:
                 fields[into] = checked(option[key], f"device {name}: {key}")
             except ValueError as error:
                 problems.append(str(error))
-    if fields.get("state") != "absent" and "kind" not in fields and option.get("kind") is None:
+    if fields.get("state") != "absent" and option.get("kind") is None:
         problems.append(f"device {name}: kind is missing: write one of {', '.join(KINDS)}")
+    if fields.get("state") != "absent" and not option.get("address"):
+        problems.append(f"device {name}: address is missing: write e.g. address: {free}")
     fields.setdefault("agent", fields.get("kind") == "windows")
     device = Device(name, **fields)
     if device.agent and device.kind not in WITH_AGENT and "kind" in fields:
@@ -222,15 +229,11 @@ def _problems_of_names(devices: Sequence[Device], network: Network) -> Iterator[
             )
 
 
-def _problems_of_addresses(devices: Sequence[Device], network: Network) -> Iterator[str]:
+def _problems_of_addresses(devices: Sequence[Device], network: Network, free: str) -> Iterator[str]:
     present = [device for device in devices if device.present]
     around = [ipaddress.ip_interface(text).network for text in _valid(network.hub_addresses)]
     owners = dict(network.owners)
-    taken = {*owners, *(str(_ip(text)) for device in present for text in device.addresses)}
-    free = _free_address(around, taken)
     for device in present:
-        if not device.addresses:
-            yield f"device {device.name}: address is missing: write e.g. address: {free}"
         for text in device.addresses:
             address = ipaddress.ip_interface(text)
             yield from _problems_of_place(device, address, around, free)
@@ -285,13 +288,18 @@ def _ip(text: str) -> Any:
     return ipaddress.ip_interface(text).ip
 
 
-def _free_address(networks: Iterable[check.Network], taken: Iterable[str]) -> str:
+def _free_address(network: Network, options: Iterable[Any]) -> str:
     """An address that could be written; the first hundred are left to hosts if there are so many."""
-    used = set(taken)
-    for network in networks:
-        candidates = [str(host) for host in islice(network.hosts(), 1 << 16) if str(host) not in used]
+    taken = set(network.owners)
+    for option in options:
+        addresses = option.get("address") if isinstance(option, Mapping) else None
+        listed = addresses if isinstance(addresses, (list, tuple)) else [addresses]
+        taken |= {str(text).partition("/")[0] for text in listed}
+    for text in _valid(network.hub_addresses):
+        around = ipaddress.ip_interface(text).network
+        candidates = [str(host) for host in islice(around.hosts(), 1 << 10) if str(host) not in taken]
         if candidates:
-            return f"{candidates[min(100, len(candidates) - 1)]}/{network.prefixlen}"
+            return f"{candidates[min(100, len(candidates) - 1)]}/{around.prefixlen}"
     return "192.168.7.50/24"
 
 

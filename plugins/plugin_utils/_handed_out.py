@@ -24,7 +24,7 @@ import io
 import json
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,8 +52,8 @@ class Record:
     """Was the key made here, or is it its owner's?"""
     issued: str
     """What the file said, but for the key: a hash."""
-    replaces: str | None = None
-    """The key that the hub may still know, if the run was killed before the hub learned the new one."""
+    replaces: tuple[str, ...] = ()
+    """Keys that the hub may still know, if runs were killed before it learned the new one."""
 
     def to_json(self) -> str:
         """The text of the file."""
@@ -63,9 +63,10 @@ class Record:
     def from_json(cls, text: str, path: str) -> Record:
         """NodeError if it is damaged."""
         try:
-            record = cls(**json.loads(text))
+            fields = json.loads(text)
+            record = cls(**{**fields, "replaces": tuple(fields["replaces"])})
             check.public_key(record.public_key, "public_key")
-        except (TypeError, ValueError):
+        except (KeyError, TypeError, ValueError):
             raise NodeError(
                 f"{path} is damaged: restore it from a backup, or delete it together with the device's other "
                 "files and run with wg_client_config_regenerate for this device"
@@ -103,7 +104,7 @@ class Key:
     public: str
     private: str | None = field(default=None, repr=False)
     new: bool = False
-    replaces: str | None = None
+    replaces: tuple[str, ...] = ()
 
 
 @dataclass
@@ -177,29 +178,26 @@ def _choose_key(device: Device, found: Found, wanted: Wanted, make_key: KeyMaker
     private = found.private_key
     in_file = keys.public_key(private) if private else None
     handed_out = in_file or (record.public_key if record and record.made_here else None)
-    earlier = handed_out or (record.public_key if record else next(iter(at_hub), None))
+    earlier = {in_file, *((record.public_key, *record.replaces) if record else ())} - {None}
     if device.public_key:
         if handed_out not in (None, device.public_key):
             raise ValueError(
                 f"public_key {device.public_key}: its files here are of another key, {handed_out}: leave "
                 "public_key out, or revoke the other key first with state: absent"
             )
-        replaces = earlier if earlier != device.public_key else record.replaces if record else None
-        return Key(device.public_key, private if in_file == device.public_key else None, replaces=replaces)
+        return Key(device.public_key, private if in_file == device.public_key else None)
     if device.name in wanted.regenerate:
-        return _new_key(make_key, earlier)
+        new = make_key()
+        return Key(keys.public_key(new), new, new=True, replaces=_still_at(at_hub, earlier))
     if handed_out:
-        replaces = record.replaces if record else None
-        if record and record.public_key != handed_out:
-            replaces = record.public_key  # a run was killed between the two files
-        strangers = [key for key in at_hub if key not in (handed_out, replaces)]
+        strangers = [key for key in at_hub if key not in earlier]
         if strangers:
             raise ValueError(
                 f"the hub knows it with the key {strangers[0]}, and its files here are of {handed_out}: "
                 "delete its files here if another controller has made that key, or make a new one with "
                 f"{_again(device)}"
             )
-        return Key(handed_out, private, replaces=replaces)
+        return Key(handed_out, private, replaces=_still_at(at_hub, earlier - {handed_out}))
     if record:
         raise ValueError(
             f"public_key {record.public_key} was its owner's, and is not listed any more: write it again, or "
@@ -210,12 +208,12 @@ def _choose_key(device: Device, found: Found, wanted: Wanted, make_key: KeyMaker
             f"the hub knows it already, with the key {at_hub[0]}, and it has no files in this directory: run "
             f"where it was made, write that key as its public_key, or make a new one with {_again(device)}"
         )
-    return _new_key(make_key, None)
+    new = make_key()
+    return Key(keys.public_key(new), new, new=True)
 
 
-def _new_key(make_key: KeyMaker, replaces: str | None) -> Key:
-    private = make_key()
-    return Key(keys.public_key(private), private, new=True, replaces=replaces)
+def _still_at(at_hub: Iterable[str], earlier: Container[str | None]) -> tuple[str, ...]:
+    return tuple(key for key in at_hub if key in earlier)
 
 
 def _again(device: Device) -> str:
@@ -226,7 +224,7 @@ def _problems_of_claims(
     wanted: Wanted, chosen: Mapping[str, Key], found: Mapping[str, Found]
 ) -> Iterable[str]:
     """The hub knows peers that no inventory knows: their addresses and keys cannot be given away."""
-    going = {key.replaces for key in chosen.values()}
+    going = {key for name in chosen for key in _at_hub(wanted, name)}
     for device in wanted.devices:
         if not device.present:
             going |= set(_keys_to_revoke(device, found[device.name], wanted))
@@ -295,8 +293,7 @@ def _registration(device: Device, key: Key, wanted: Wanted) -> list[dict[str, An
     """What the hub is told; nothing if the hub is a device."""
     if not wanted.network.hub:
         return []
-    at_hub = {*_at_hub(wanted, device.name)} | ({key.replaces} if key.replaces else set())
-    going = [peer.public_key for peer in wanted.known if peer.public_key in at_hub - {key.public}]
+    going = [other for other in _at_hub(wanted, device.name) if other != key.public]
     peer = {"name": device.name, "public_key": key.public, "allowed_ips": device.routes}
     return [*({"public_key": gone, "state": "absent"} for gone in going), peer]
 
@@ -305,7 +302,7 @@ def _keys_to_revoke(device: Device, found: Found, wanted: Wanted) -> list[str]:
     """Never those of a peer that has another name, whatever key is listed."""
     mine = {device.public_key}
     if found.record:
-        mine |= {found.record.public_key, found.record.replaces}
+        mine |= {found.record.public_key, *found.record.replaces}
     if found.private_key:
         mine.add(keys.public_key(found.private_key))
     return [
