@@ -172,8 +172,9 @@ def _choose_key(device: Device, found: Found, wanted: Wanted, make_key: KeyMaker
     record, at_hub = found.record, _at_hub(wanted, device.name)
     if record and record.network != wanted.network.hub:
         raise ValueError(
-            f"its files are of the network of {record.network or 'a hub that is a device'}: write another "
-            "wg_client_config_directory for each network"
+            f"its files are of the network of {record.network or 'a hub that is a device'}: write "
+            "another wg_client_config_directory for each network, or, if that host has another name now, write it into "
+            f"{device.name}.json"
         )
     private = found.private_key
     in_file = keys.public_key(private) if private else None
