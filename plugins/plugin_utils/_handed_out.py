@@ -171,10 +171,10 @@ def _at_hub(wanted: Wanted, name: str) -> list[str]:
 def _choose_key(device: Device, found: Found, wanted: Wanted, make_key: KeyMaker) -> Key:
     record, at_hub = found.record, _at_hub(wanted, device.name)
     if record and record.network != wanted.network.hub:
+        other = record.network or "a hub that is a device"
         raise ValueError(
-            f"its files are of the network of {record.network or 'a hub that is a device'}: write "
-            "another wg_client_config_directory for each network, or, if that host has another name now, write it into "
-            f"{device.name}.json"
+            f"its files are of the network of {other}: write another wg_client_config_directory for each "
+            f"network, or, if that host has another name now, write it into {device.name}.json"
         )
     private = found.private_key
     in_file = keys.public_key(private) if private else None
