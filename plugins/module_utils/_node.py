@@ -77,15 +77,15 @@ def check_private(path: str) -> None:
         )
 
 
-def write_private(path: str, text: str) -> None:
+def write_private(path: str, content: str | bytes) -> None:
     """Replace a file at once; at no moment has it another mode than 0600. A symbolic link is followed."""
     path = os.path.realpath(path)
     directory, name = os.path.split(path)
     os.makedirs(directory, mode=0o700, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=directory)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

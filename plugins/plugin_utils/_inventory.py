@@ -234,15 +234,38 @@ def _problems_of_claims(hosts: Sequence[Host]) -> Iterator[str]:
                     f"{host.name}: wg_interface_peers gives {network} to {peer}, but it is the address of "
                     f"{its_host}: write another one"
                 )
+    yield from _problems_of_devices(hosts, owners)
+
+
+def _problems_of_devices(hosts: Sequence[Host], owners: Mapping[str, str]) -> Iterator[str]:
+    """A new host does not take the address of a device that Ansible does not manage."""
+    devices = {
+        (str(device.get("name")), str(text).partition("/")[0])
+        for host in hosts
+        for device in _listed(host.variables.get("wg_client_config_devices") or [])
+        if isinstance(device, Mapping) and device.get("state") != "absent"
+        for text in _listed(device.get("address") or [])
+    }
+    for name, address in sorted(devices):
+        if address in owners:
+            yield (
+                f"{owners[address]}: wg_interface_address {address} is that of the device {name} in "
+                "wg_client_config_devices as well: write another one"
+            )
 
 
 def _claims(host: Host) -> Iterator[tuple[check.Network, conf.Peer]]:
     """The networks of the listed peers; what cannot be read has been complained about."""
-    for option in host.listed_peers:
+    for _key, peer in peers_in(host.listed_peers):
+        for network in peer.allowed_ips if peer else ():
+            yield ipaddress.ip_network(network), peer  # type: ignore[misc]  # None has no networks
+
+
+def peers_in(options: Any) -> Iterator[tuple[str, conf.Peer | None]]:
+    """Key and peer of each entry of wg_interface_peers that can be read."""
+    for option in _listed(options or []):
         with suppress(ValueError):
-            _key, peer = _read_peer(option)
-            for network in peer.allowed_ips if peer else ():
-                yield ipaddress.ip_network(network), peer  # type: ignore[misc]  # None has no networks
+            yield _read_peer(option)
 
 
 def _parsed(host: Host) -> Iterator[Interface]:
@@ -347,6 +370,7 @@ VARIABLES: Mapping[str, Check] = {
     "wg_interface_post_down": _each(_text(check.conf_text)),
     "wg_interface_peers": _anything,  # each of them by itself
     "wg_interface_peers_exclusive": _anything,
+    "wg_client_config_devices": _anything,  # here, only whose addresses they have
     "wg_interface_tcp_ports": _each(_whole(check.port)),
     "wg_hub_endpoint": _optional(_text(check.endpoint)),
     "wg_hub_listen_port": _optional(_whole(check.port)),

@@ -47,3 +47,19 @@ def test_its_address_is_checked_with_those_of_its_network(first: str) -> None:
 def test_another_network_of_the_inventory_is_none_of_its_business() -> None:
     other = {**ALICE, "wg_interface_name": "wg1", "wg_peer_hub_interface": "wg1"}
     assert problems("hub", {"hub": HUB, "bob": ALICE, "alice": other}) == []
+
+
+@pytest.mark.parametrize("first", ["hub", "alice"])
+def test_the_address_of_a_device_is_not_given_to_a_host(first: str) -> None:
+    devices = [
+        {"name": "phone", "address": ["192.168.7.5/24"]},
+        {"name": "old", "state": "absent"},
+        "no device",
+    ]
+    hub = {**HUB, "wg_client_config_devices": devices}
+    (problem,) = problems(first, {"hub": hub, "alice": ALICE})
+    assert problem.startswith(
+        "alice: wg_interface_address 192.168.7.5 is that of the device phone in wg_client"
+    )
+    gone = [{**device, "state": "absent"} for device in devices[:2] if isinstance(device, dict)]
+    assert problems(first, {"hub": {**HUB, "wg_client_config_devices": gone}, "alice": ALICE}) == []

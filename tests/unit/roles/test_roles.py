@@ -13,7 +13,7 @@ from ansible_collections.rendezvous.wireguard.plugins.module_utils import _syste
 from jinja2.nativetypes import NativeEnvironment
 
 ROLES = Path(__file__).resolve().parents[3] / "roles"
-NAMES = ["wg_hub", "wg_interface", "wg_peer"]
+NAMES = ["wg_client_config", "wg_hub", "wg_interface", "wg_peer"]
 
 
 def load(role: str, path: str) -> Any:

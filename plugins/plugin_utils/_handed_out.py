@@ -1,0 +1,458 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What has been handed out to devices, and what is to be written for them now.
+
+Each device has up to three files in one directory:
+
+NAME.json   the record: public key, of which network, what the file said when it was issued; nothing secret.
+            Written last, so that it says that the others were written.
+NAME.conf   what the device imports, with the private key if it was made here. The only place of that key;
+            whoever handed it out may delete it.
+NAME.png    for phones, the same as a QR code.
+
+A key that has been handed out is neither made again nor written again unless that is asked for, whatever has
+been deleted since, and also if another controller made it: then the hub knows the name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import io
+import json
+import os
+import stat
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import (
+    NodeError,
+    change,
+    write_private,
+)
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import check, conf, keys
+
+from . import _devices
+from ._devices import Device, Network
+
+KeyMaker = Callable[[], str]
+
+
+@dataclass(frozen=True)
+class Record:
+    """NAME.json."""
+
+    public_key: str
+    network: str
+    """The name of the hub."""
+    made_here: bool
+    """Was the key made here, or is it its owner's?"""
+    issued: str
+    """What the file said, but for the key: a hash."""
+    replaces: tuple[str, ...] = ()
+    """Keys that the hub may still know, if runs were killed before it learned the new one."""
+
+    def to_json(self) -> str:
+        """The text of the file."""
+        return json.dumps(vars(self), indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, path: str) -> Record:
+        """NodeError if it is damaged."""
+        try:
+            fields = json.loads(text)
+            record = cls(**{**fields, "replaces": tuple(fields["replaces"])})
+            check.public_key(record.public_key, "public_key")
+        except (KeyError, TypeError, ValueError):
+            raise NodeError(
+                f"{path} is damaged: restore it from a backup, or delete it together with the device's other "
+                "files and run with wg_client_config_regenerate for this device"
+            ) from None
+        return record
+
+
+@dataclass(frozen=True)
+class Found:
+    """The files of a device."""
+
+    conf: str | None = field(default=None, repr=False)
+    png: bool = False
+    record: Record | None = None
+
+    @property
+    def private_key(self) -> str | None:
+        """That in the file; None if there is none, or a placeholder."""
+        return None if self.conf is None else conf.parse(self.conf).interface().private_key
+
+
+@dataclass(frozen=True)
+class Known:
+    """A peer in the hub's file."""
+
+    name: str | None
+    public_key: str
+    allowed_ips: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Key:
+    """The key of a device, and whether this run made it."""
+
+    public: str
+    private: str | None = field(default=None, repr=False)
+    new: bool = False
+    replaces: tuple[str, ...] = ()
+
+
+@dataclass
+class Decision:
+    """What is to become of one device."""
+
+    device: Device
+    public_key: str | None
+    conf: str | None = field(default=None, repr=False)
+    """To be written."""
+    record: Record | None = None
+    """To be written."""
+    qr: str | None = field(default=None, repr=False)
+    """The text of a QR code that is to be made and shown."""
+    remove: bool = False
+    """Remove all files."""
+    outdated: bool = False
+    """Does the device have a file that says something else than it would say now?"""
+    peers: list[dict[str, Any]] = field(default_factory=list)
+    """For the module peers at the hub."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a run was asked for."""
+
+    devices: Sequence[Device]
+    network: Network
+    hub_public_key: str = ""
+    """Empty if a device is the hub."""
+    known: Sequence[Known] = ()
+    regenerate: frozenset[str] = frozenset()
+    reissue: frozenset[str] = frozenset()
+
+
+def decide(wanted: Wanted, found: Mapping[str, Found], make_key: KeyMaker) -> list[Decision]:
+    """For each device what is to be written. ValueError has one line for each problem."""
+    problems: list[str] = []
+    chosen: dict[str, Key] = {}
+    for device in wanted.devices:
+        if device.present:
+            try:
+                chosen[device.name] = _choose_key(device, found[device.name], wanted, make_key)
+            except ValueError as error:
+                problems.append(f"device {device.name}: {error}")
+    problems += _problems_of_claims(wanted, chosen, found)
+    if problems:
+        raise ValueError("\n".join(problems))
+    public = {name: key.public for name, key in chosen.items()}
+    hub = next((device.name for device in wanted.devices if device.present and device.kind == "hub"), None)
+    public[""] = public[hub] if hub else wanted.hub_public_key
+    return [
+        _issue(device, found[device.name], chosen[device.name], wanted, public)
+        if device.present
+        else _revoke(device, found[device.name], wanted)
+        for device in wanted.devices
+    ]
+
+
+def _at_hub(wanted: Wanted, name: str) -> list[str]:
+    return [peer.public_key for peer in wanted.known if peer.name == name]
+
+
+def _choose_key(device: Device, found: Found, wanted: Wanted, make_key: KeyMaker) -> Key:
+    record, at_hub = found.record, _at_hub(wanted, device.name)
+    if record and record.network != wanted.network.hub:
+        other = record.network or "a hub that is a device"
+        raise ValueError(
+            f"its files are of the network of {other}: write another wg_client_config_directory for each "
+            f"network, or, if that host has another name now, write it into {device.name}.json"
+        )
+    private = found.private_key
+    in_file = keys.public_key(private) if private else None
+    handed_out = in_file or (record.public_key if record and record.made_here else None)
+    earlier = {in_file, *((record.public_key, *record.replaces) if record else ())} - {None}
+    if device.public_key:
+        if handed_out not in (None, device.public_key):
+            raise ValueError(
+                f"public_key {device.public_key}: its files here are of another key, {handed_out}: leave "
+                "public_key out, or revoke the other key first with state: absent"
+            )
+        return Key(device.public_key, private if in_file == device.public_key else None)
+    if device.name in wanted.regenerate:
+        new = make_key()
+        return Key(keys.public_key(new), new, new=True, replaces=_still_at(at_hub, earlier))
+    if handed_out:
+        strangers = [key for key in at_hub if key not in earlier]
+        if strangers:
+            raise ValueError(
+                f"the hub knows it with the key {strangers[0]}, and its files here are of {handed_out}: "
+                "delete its files here if another controller has made that key, or make a new one with "
+                f"{_again(device)}"
+            )
+        return Key(handed_out, private, replaces=_still_at(at_hub, earlier - {handed_out}))
+    if record:
+        raise ValueError(
+            f"public_key {record.public_key} was its owner's, and is not listed any more: write it again, or "
+            f"make a key here with {_again(device)}"
+        )
+    if at_hub:
+        raise ValueError(
+            f"the hub knows it already, with the key {at_hub[0]}, and it has no files in this directory: run "
+            f"where it was made, write that key as its public_key, or make a new one with {_again(device)}"
+        )
+    new = make_key()
+    return Key(keys.public_key(new), new, new=True)
+
+
+def _still_at(at_hub: Iterable[str], earlier: Container[str | None]) -> tuple[str, ...]:
+    return tuple(key for key in at_hub if key in earlier)
+
+
+def _again(device: Device) -> str:
+    return f"-e wg_client_config_regenerate={device.name}"
+
+
+def _problems_of_claims(
+    wanted: Wanted, chosen: Mapping[str, Key], found: Mapping[str, Found]
+) -> Iterable[str]:
+    """The hub knows peers that no inventory knows: their addresses and keys cannot be given away."""
+    going = {key for name in chosen for key in _at_hub(wanted, name)}
+    for device in wanted.devices:
+        if not device.present:
+            going |= set(_keys_to_revoke(device, found[device.name], wanted))
+    owners = {
+        network: peer
+        for peer in wanted.known
+        if peer.public_key not in going
+        for network in map(conf.canonical_network, peer.allowed_ips)
+    }
+    names = {peer.public_key: peer.name for peer in wanted.known}
+    for device in wanted.devices:
+        key = chosen.get(device.name)
+        if key is None:
+            continue
+        if key.public == wanted.hub_public_key:
+            yield f"device {device.name}: public_key {key.public} is the hub's: write the device's"
+        other_name = names.get(key.public)
+        if other_name not in (None, device.name):
+            yield (
+                f"device {device.name}: public_key {key.public} is that of {other_name} at the hub: write "
+                "that of the device"
+            )
+        for route in device.routes:
+            owner = owners.get(route)
+            if owner and owner.public_key != key.public:
+                yield (
+                    f"device {device.name}: address {route} is that of {owner.name or owner.public_key} at "
+                    "the hub: write another one, or revoke that peer first"
+                )
+
+
+def _issue(device: Device, found: Found, key: Key, wanted: Wanted, public: Mapping[str, str]) -> Decision:
+    peers = _devices.peers_of(device, wanted.network, public, wanted.devices)
+    plain = _devices.render(device, wanted.network, peers, key.public, None)
+    issued = hashlib.sha256(_devices.compact(plain).encode()).hexdigest()
+    made_here = device.public_key is None
+    record = Record(key.public, wanted.network.hub, made_here, issued, key.replaces)
+    decision = Decision(device, key.public, peers=_registration(device, key, wanted))
+    reissue = device.name in wanted.reissue
+    if reissue and made_here and key.private is None:
+        raise ValueError(
+            f"device {device.name}: its private key is not here any more, so it cannot be issued again: "
+            f"make a new one with {_again(device)}"
+        )
+    old = found.record
+    first = key.new or old is None or old.public_key != key.public
+    outdated = old is not None and old.issued != issued
+    if first or reissue or (outdated and _follows(device, key)):
+        decision.conf = _devices.render(device, wanted.network, peers, key.public, key.private)
+        decision.record = record
+        if device.kind == "phone" and key.private:
+            decision.qr = _devices.compact(decision.conf)
+    else:
+        decision.outdated = outdated
+    return decision
+
+
+def _follows(device: Device, key: Key) -> bool:
+    """Is its file written again when it changes? If nothing in it is secret, or it knows all devices."""
+    if key.private is None:
+        return device.public_key is not None
+    return device.kind == "hub"
+
+
+def _registration(device: Device, key: Key, wanted: Wanted) -> list[dict[str, Any]]:
+    """What the hub is told; nothing if the hub is a device."""
+    if not wanted.network.hub:
+        return []
+    going = [other for other in _at_hub(wanted, device.name) if other != key.public]
+    peer = {"name": device.name, "public_key": key.public, "allowed_ips": device.routes}
+    return [*({"public_key": gone, "state": "absent"} for gone in going), peer]
+
+
+def _keys_to_revoke(device: Device, found: Found, wanted: Wanted) -> list[str]:
+    """Never those of a peer that has another name, whatever key is listed."""
+    mine = {device.public_key}
+    if found.record:
+        mine |= {found.record.public_key, *found.record.replaces}
+    if found.private_key:
+        mine.add(keys.public_key(found.private_key))
+    return [
+        peer.public_key
+        for peer in wanted.known
+        if peer.name == device.name or (peer.name is None and peer.public_key in mine)
+    ]
+
+
+def _revoke(device: Device, found: Found, wanted: Wanted) -> Decision:
+    gone = _keys_to_revoke(device, found, wanted) if wanted.network.hub else []
+    return Decision(
+        device,
+        found.record.public_key if found.record else next(iter(gone), None),
+        remove=True,
+        peers=[{"public_key": key, "state": "absent"} for key in gone],
+    )
+
+
+# ---- files ----
+
+
+class Folder:
+    """The directory with the files of all devices."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def file(self, name: str, suffix: str) -> str:
+        """The path of one file of a device."""
+        return os.path.join(self.path, f"{name}.{suffix}")
+
+    def read(self, name: str) -> Found:
+        """What is there of a device. NodeError if it is damaged, or if others could read its private key."""
+        text, record = self._text(name, "conf"), self._text(name, "json")
+        found = Found(
+            conf=text,
+            png=os.path.exists(self.file(name, "png")),
+            record=None if record is None else Record.from_json(record, self.file(name, "json")),
+        )
+        path = self.file(name, "conf")
+        try:
+            private_key = found.private_key
+            if private_key is not None:
+                keys.check_key(private_key)
+        except ValueError as error:
+            raise NodeError(f"{path} is damaged ({error}): restore it from a backup or delete it") from None
+        mode = stat.S_IMODE(os.stat(path).st_mode) if private_key else 0
+        if mode & 0o077:
+            raise NodeError(
+                f"{path} has mode {mode:04o}, so others may have read the private key: chmod 600 {path}, and "
+                f"make a new key if they have, with -e wg_client_config_regenerate={name}"
+            )
+        return found
+
+    def names(self) -> list[str]:
+        """The devices that have a record."""
+        try:
+            listed = os.listdir(self.path)
+        except FileNotFoundError:
+            return []
+        return sorted(name[: -len(".json")] for name in listed if name.endswith(".json"))
+
+    def prepare(self) -> None:
+        """Make the directory, where a version control system is told to leave the private keys alone."""
+        if not os.path.isdir(self.path):
+            os.makedirs(self.path, mode=0o700)
+            with open(os.path.join(self.path, ".gitignore"), "w", encoding="utf-8") as file:
+                file.write("# private keys\n*.conf\n*.png\n")
+
+    def contents(self, decision: Decision, png: bytes | None) -> dict[str, bytes | None]:
+        """The files that are to be written, None for those that are to be removed; the record is the last."""
+        name = decision.device.name
+        if decision.remove:
+            return {self.file(name, suffix): None for suffix in ("png", "conf", "json")}
+        contents: dict[str, bytes | None] = {}
+        if decision.conf is not None:
+            contents[self.file(name, "conf")] = decision.conf.encode()
+        if png is not None:
+            contents[self.file(name, "png")] = png
+        if decision.record is not None:
+            contents[self.file(name, "json")] = decision.record.to_json().encode()
+        return contents
+
+    def _text(self, name: str, suffix: str) -> str | None:
+        path = self.file(name, suffix)
+        try:
+            with open(path, encoding="utf-8") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+        except UnicodeDecodeError:
+            raise NodeError(f"{path} is not UTF-8 text: restore it from a backup or delete it") from None
+
+
+def change_of(path: str, wanted: bytes | None) -> dict[str, str] | None:
+    """How a file changes, without secrets; None if it does not."""
+    try:
+        with open(path, "rb") as file:
+            before = file.read()
+    except FileNotFoundError:
+        before = None
+    if before == wanted:
+        return None
+    entry = change(path, _shown(path, before), _shown(path, wanted))
+    if entry["before"] == entry["after"]:
+        entry["after"] += "(another)\n"
+    return entry
+
+
+def write(path: str, content: bytes | None) -> None:
+    """Replace or remove a file."""
+    if content is not None:
+        write_private(path, content)
+    elif os.path.lexists(path):
+        os.unlink(path)
+
+
+def _shown(path: str, content: bytes | None) -> str:
+    if content is None:
+        return ""
+    if path.endswith(".png"):
+        return "(a QR code)\n"
+    text = content.decode()
+    return conf.parse(text).masked() if path.endswith(".conf") else text
+
+
+# ---- QR codes ----
+
+
+def qr_ready() -> bool:
+    """Can QR codes be made?"""
+    return importlib.util.find_spec("segno") is not None
+
+
+def qr_png(text: str) -> bytes:
+    """A QR code as a PNG file."""
+    png = io.BytesIO()
+    _qr(text).save(png, kind="png", scale=8)
+    return png.getvalue()
+
+
+def qr_terminal(text: str) -> str:
+    """A QR code for a terminal, black on white whatever its colours are; two rows of modules in each line."""
+    written = io.StringIO()
+    _qr(text).terminal(out=written, compact=True)
+    return "\n".join(f"\x1b[97;40m{line}\x1b[0m" for line in written.getvalue().splitlines())
+
+
+def _qr(text: str) -> Any:
+    segno = importlib.import_module("segno")
+    return segno.make(text.rstrip("\n"), micro=False, error="l")
