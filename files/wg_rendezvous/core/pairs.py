@@ -41,6 +41,7 @@ IDLE_WATCH_S = 2.0
 
 OFFERED_S = 1.0
 KNOCKING_S = 0.8
+VERIFIED_S = 3.0
 STAGGER_S = 0.1
 WITHDRAW_EVERY_S = 0.25
 WITHDRAWING_S = 10.0
@@ -483,13 +484,20 @@ class Pairs:
     def _entered(self, pair: Pair, now_s: float) -> None:
         """What is awaited in the new phase, and until when."""
         if pair.phase is Phase.OFFERED:
-            pair.expires_at = now_s + max(OFFERED_S, 3 * self.hub.signal_trips_s)
+            pair.expires_at = now_s + self._patience_s(pair, OFFERED_S)
         elif pair.phase is Phase.WITHDRAWING:
             pair.expires_at = now_s + WITHDRAWING_S
+        elif pair.phase is Phase.VERIFIED and not pair.controlling:
+            # The session is proven, and how far the other end is from the hub is not known here.
+            pair.expires_at = now_s + self._patience_s(pair, VERIFIED_S)
         elif pair.phase in TRYING and pair.phase is not Phase.PROMOTING:
-            pair.expires_at = now_s + max(KNOCKING_S, 3 * self.hub.signal_trips_s)
+            pair.expires_at = now_s + self._patience_s(pair, KNOCKING_S)
         if pair.phase is Phase.PROVISIONAL:
             pair.watch.forget()
+
+    def _patience_s(self, pair: Pair, floor_s: float) -> float:
+        """How long the next step of a rendezvous may take; the other end may be farther from the hub."""
+        return max(floor_s, 3 * self.hub.signal_trips_s, 3 * (pair.trips_s or 0.0))
 
     def _open(self, pair: Pair, _now_s: float) -> None:
         if pair.rung is not None:
@@ -510,10 +518,11 @@ class Pairs:
                 persistent_keepalive_s=KEEPALIVE_S,
                 allowed_ips=(),
             )
-            pair.expires_at = now_s + max(KNOCKING_S, 3 * self.hub.signal_trips_s)
+            pair.expires_at = now_s + self._patience_s(pair, KNOCKING_S)
 
     def _knock_later(self, pair: Pair, now_s: float) -> None:
-        pair.knock_due_at = now_s + max(STAGGER_S, pair.trips_s or 0.0)
+        # The other end's handshake takes as long as a signal and its answer: a knock would end it.
+        pair.knock_due_at = now_s + STAGGER_S + (pair.trips_s or 0.0)
 
     def _read(self, _pair: Pair, _now_s: float) -> None:
         self.node.do(actions.ReadDevice())
