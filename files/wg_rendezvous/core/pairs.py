@@ -550,8 +550,11 @@ class Pairs:
             pair.retry_at = now_s  # it has moved meanwhile
             return
         direct_before = now_s < pair.direct_until
-        pair.tries += 1
-        if direct_before and pair.tries <= LOST_TRIES:
+        if direct_before:
+            pair.lost_tries += 1
+        else:
+            pair.tries += 1
+        if direct_before and pair.lost_tries <= LOST_TRIES:
             pair.retry_at = now_s + RETRY_DIRECT_S
             return
         if pair.online and pair.peer in self.node.refresh.counts:
@@ -589,9 +592,11 @@ class Pairs:
         self._port_for, self._port_at = due, now_s + PORT_WITHIN_S
         for other in self.pairs.values():
             if other.promoted or other.phase in TRYING:
+                if other.promoted:
+                    other.direct_until = now_s + RETRY_DIRECT_FOR_S
                 other.why = "a fresh port is about to be taken"
                 self._feed(other, PairEvent.STOP, now_s)
-                other.direct_until, other.retry_at = now_s + RETRY_DIRECT_FOR_S, now_s
+                other.retry_at = now_s
 
     def _take_port(self, now_s: float) -> None:
         peer, self._port_for = self._port_for, None
