@@ -41,6 +41,7 @@ IDLE_WATCH_S = 2.0
 
 OFFERED_S = 1.0
 KNOCKING_S = 0.8
+VERIFIED_S = 3.0
 STAGGER_S = 0.1
 WITHDRAW_EVERY_S = 0.25
 WITHDRAWING_S = 10.0
@@ -509,13 +510,20 @@ class Pairs:
     def _entered(self, pair: Pair, now_s: float) -> None:
         """What is awaited in the new phase, and until when."""
         if pair.phase is Phase.OFFERED:
-            pair.expires_at = now_s + max(OFFERED_S, 3 * self.hub.signal_trips_s)
+            pair.expires_at = now_s + self._patience_s(pair, OFFERED_S)
         elif pair.phase is Phase.WITHDRAWING:
             pair.expires_at = now_s + WITHDRAWING_S
+        elif pair.phase is Phase.VERIFIED and not pair.controlling:
+            # The session is proven, and how far the other end is from the hub is not known here.
+            pair.expires_at = now_s + self._patience_s(pair, VERIFIED_S)
         elif pair.phase in TRYING and pair.phase is not Phase.PROMOTING:
-            pair.expires_at = now_s + max(KNOCKING_S, 3 * self.hub.signal_trips_s)
+            pair.expires_at = now_s + self._patience_s(pair, KNOCKING_S)
         if pair.phase is Phase.PROVISIONAL:
             pair.watch.forget()
+
+    def _patience_s(self, pair: Pair, floor_s: float) -> float:
+        """How long the next step of a rendezvous may take; the other end may be farther from the hub."""
+        return max(floor_s, 3 * self.hub.signal_trips_s, 3 * (pair.trips_s or 0.0))
 
     def _open(self, pair: Pair, _now_s: float) -> None:
         if pair.rung is not None:
@@ -536,10 +544,11 @@ class Pairs:
                 persistent_keepalive_s=KEEPALIVE_S,
                 allowed_ips=(),
             )
-            pair.expires_at = now_s + max(KNOCKING_S, 3 * self.hub.signal_trips_s)
+            pair.expires_at = now_s + self._patience_s(pair, KNOCKING_S)
 
     def _knock_later(self, pair: Pair, now_s: float) -> None:
-        pair.knock_due_at = now_s + max(STAGGER_S, pair.trips_s or 0.0)
+        # The other end's handshake takes as long as a signal and its answer: a knock would end it.
+        pair.knock_due_at = now_s + STAGGER_S + (pair.trips_s or 0.0)
 
     def _read(self, _pair: Pair, _now_s: float) -> None:
         self.node.do(actions.ReadDevice())
@@ -567,8 +576,11 @@ class Pairs:
             pair.retry_at = now_s  # it has moved meanwhile
             return
         direct_before = now_s < pair.direct_until
-        pair.tries += 1
-        if direct_before and pair.tries <= LOST_TRIES:
+        if direct_before:
+            pair.lost_tries += 1
+        else:
+            pair.tries += 1
+        if direct_before and pair.lost_tries <= LOST_TRIES:
             pair.retry_at = now_s + RETRY_DIRECT_S
             return
         if pair.online and pair.peer in self.node.refresh.counts:
@@ -607,9 +619,11 @@ class Pairs:
         self.touch()
         for other in self.pairs.values():
             if other.promoted or other.phase in TRYING:
+                if other.promoted:
+                    other.direct_until = now_s + RETRY_DIRECT_FOR_S
                 other.why = "a fresh port is about to be taken"
                 self._feed(other, PairEvent.STOP, now_s)
-                other.direct_until, other.retry_at = now_s + RETRY_DIRECT_FOR_S, now_s
+                other.retry_at = now_s
 
     def _take_port(self, now_s: float) -> None:
         peer, self._port_for = self._port_for, None
