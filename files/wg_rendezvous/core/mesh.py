@@ -310,7 +310,7 @@ class Mesh:
 
     def _to_loop(self, pair: Pair, now_s: float) -> None:
         self.pairs.forget(pair.peer)
-        _, endpoint = self.node.known.get(pair.peer, (pair.address, None))
+        _address, endpoint = self.node.known.get(pair.peer, (pair.address, None))
         link = Link(pair.peer, pair.address, endpoint, since_at=now_s, named_at=now_s, online=True)
         link.why = pair.why
         self.loop.adopt(link, now_s)
