@@ -27,6 +27,8 @@ from .report import Outlook, describe_pair, describe_refused, report
 
 __all__ = ["Mesh", "Settings"]
 
+ABOUT_SOME_PAIRS = (events.Tick, events.DeviceSeen, events.BeatAnswered)
+"""Events that change nothing for most pairs; of all others the pairs may depend in many ways."""
 SLEPT_S = 1.0
 """A tick that is so much late means that this node slept, or was stopped."""
 GRACE_S = 60.0
@@ -85,7 +87,10 @@ class Mesh:
 
     def handle(self, event: events.Event, now_s: float) -> list[Action]:
         """Take one event and return what to do about it, in order."""
+        if not isinstance(event, ABOUT_SOME_PAIRS):
+            self.pairs.touch()
         if now_s > self._expected_at + SLEPT_S:
+            self.pairs.touch()
             self.hub.woke(now_s)
             self.pairs.woke(now_s)
         self._handlers[type(event)](event, now_s)
@@ -241,6 +246,7 @@ class Mesh:
 
     def _on_beat_answered(self, event: events.BeatAnswered, now_s: float) -> None:
         if event.peer is None:
+            self.pairs.touch()
             self.hub.beat_answered(event.number, event.rtt_s, now_s)
         else:
             self.pairs.beat_answered(event.peer, event.number, event.rtt_s, now_s)
@@ -304,7 +310,7 @@ class Mesh:
 
     def _to_loop(self, pair: Pair, now_s: float) -> None:
         self.pairs.forget(pair.peer)
-        _, endpoint = self.node.known.get(pair.peer, (pair.address, None))
+        _address, endpoint = self.node.known.get(pair.peer, (pair.address, None))
         link = Link(pair.peer, pair.address, endpoint, since_at=now_s, named_at=now_s, online=True)
         link.why = pair.why
         self.loop.adopt(link, now_s)

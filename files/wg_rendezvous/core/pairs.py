@@ -41,6 +41,7 @@ IDLE_WATCH_S = 2.0
 
 OFFERED_S = 1.0
 KNOCKING_S = 0.8
+VERIFIED_S = 3.0
 STAGGER_S = 0.1
 WITHDRAW_EVERY_S = 0.25
 WITHDRAWING_S = 10.0
@@ -85,6 +86,7 @@ class Pairs:
         self.stopping = False
         self._session = int(instance[:16], 16)
         self._vigil = Vigil(node, hub, self._feed)
+        self._due_ats: dict[str, float] = {}
         self._logged: set[tuple[str, str]] = set()
         self._dirty: set[str] = set()
         self._report_at: float | None = None
@@ -203,6 +205,7 @@ class Pairs:
 
     def forget(self, peer: str) -> Pair | None:
         """Have no link to this peer any more; the device stays as it is."""
+        self.touch(peer)
         pair = self.pairs.pop(peer, None)
         if pair is not None and self.node.claims.get(pair.address) == peer:
             del self.node.claims[pair.address]
@@ -294,6 +297,7 @@ class Pairs:
         """A heartbeat was answered."""
         pair = self.pairs.get(peer)
         if pair is not None and pair.promoted:
+            self.touch(peer)
             self._vigil.answered(pair, number, rtt_s, now_s)
 
     def device_seen(self, event: events.DeviceSeen, now_s: float) -> None:
@@ -311,6 +315,8 @@ class Pairs:
                 self._lost(pair, entry, now_s)
             elif pair.promoted and entry is not None:
                 self._vigil.look_for_traffic(pair, entry, now_s)
+                if pair.traffic_at == now_s:
+                    self.touch(pair.peer)
 
     def _look_for_handshake(self, pair: Pair, entry: Peer | None, now_s: float) -> None:
         if entry is None:
@@ -389,11 +395,24 @@ class Pairs:
     def tick(self, now_s: float) -> None:
         """Do what is due."""
         for pair in list(self.pairs.values()):
-            self._tick(pair, now_s)
+            if now_s >= self._due_ats.get(pair.peer, now_s):
+                self.touch(pair.peer)
+                self._tick(pair, now_s)
         if self._port_for is not None and (self.quiet or now_s >= self._port_at):
             self._take_port(now_s)
         if self._report_at is not None and now_s >= self._report_at:
             self._report()
+
+    def touch(self, peer: str | None = None) -> None:
+        """Look at this pair again, or at all of them: what is due may have changed.
+
+        Most of the time nothing does, at most of the links; to go through all of them for every heartbeat of
+        one would cost more than anything else.
+        """
+        if peer is None:
+            self._due_ats.clear()
+        else:
+            self._due_ats.pop(peer, None)
 
     def _tick(self, pair: Pair, now_s: float) -> None:
         if _due(pair.expires_at, now_s):
@@ -456,20 +475,28 @@ class Pairs:
         times = [at for at in (self._report_at,) if at is not None]
         if self._port_for is not None:
             times.append(self._port_at)
-        for pair in self.pairs.values():
-            dues = (pair.expires_at, pair.knock_due_at, pair.promote_due_at, pair.repeat_at)
-            times += [at for at in dues if at is not None]
-            if pair.promoted:
-                times += self._vigil.due_ats(pair, now_s)
-            elif self._wants_start(pair) and pair.retry_at is not None:
-                tokens_at = self.node.bucket.available_at(PACKETS_PER_KNOCK, now_s)
-                times.append(max(pair.retry_at, self._hold_until, tokens_at))
+        for peer, pair in self.pairs.items():
+            if peer not in self._due_ats:
+                self._due_ats[peer] = self._due_at(pair, now_s)
+            times.append(self._due_ats[peer])
         return max(now_s, min(times, default=float("inf")))
+
+    def _due_at(self, pair: Pair, now_s: float) -> float:
+        """When this pair has to be looked at; sooner than needed does no harm."""
+        dues = (pair.expires_at, pair.knock_due_at, pair.promote_due_at, pair.repeat_at)
+        times = [at for at in dues if at is not None]
+        if pair.promoted:
+            times += self._vigil.due_ats(pair, now_s)
+        elif self._wants_start(pair) and pair.retry_at is not None:
+            tokens_at = self.node.bucket.available_at(PACKETS_PER_KNOCK, now_s)
+            times.append(max(pair.retry_at, self._hold_until, tokens_at))
+        return min(times, default=float("inf"))
 
     # -- effects ----------------------------------------------------------------------------
 
     def _feed(self, pair: Pair, event: PairEvent, now_s: float) -> None:
         """Put an event into the pair's machine and do what it asks for."""
+        self.touch(pair.peer)
         before, was_promoted = pair.phase, pair.promoted
         effects = pair.on(event, now_s)
         if pair.phase is not before:
@@ -483,13 +510,20 @@ class Pairs:
     def _entered(self, pair: Pair, now_s: float) -> None:
         """What is awaited in the new phase, and until when."""
         if pair.phase is Phase.OFFERED:
-            pair.expires_at = now_s + max(OFFERED_S, 3 * self.hub.signal_trips_s)
+            pair.expires_at = now_s + self._patience_s(pair, OFFERED_S)
         elif pair.phase is Phase.WITHDRAWING:
             pair.expires_at = now_s + WITHDRAWING_S
+        elif pair.phase is Phase.VERIFIED and not pair.controlling:
+            # The session is proven, and how far the other end is from the hub is not known here.
+            pair.expires_at = now_s + self._patience_s(pair, VERIFIED_S)
         elif pair.phase in TRYING and pair.phase is not Phase.PROMOTING:
-            pair.expires_at = now_s + max(KNOCKING_S, 3 * self.hub.signal_trips_s)
+            pair.expires_at = now_s + self._patience_s(pair, KNOCKING_S)
         if pair.phase is Phase.PROVISIONAL:
             pair.watch.forget()
+
+    def _patience_s(self, pair: Pair, floor_s: float) -> float:
+        """How long the next step of a rendezvous may take; the other end may be farther from the hub."""
+        return max(floor_s, 3 * self.hub.signal_trips_s, 3 * (pair.trips_s or 0.0))
 
     def _open(self, pair: Pair, _now_s: float) -> None:
         if pair.rung is not None:
@@ -510,10 +544,11 @@ class Pairs:
                 persistent_keepalive_s=KEEPALIVE_S,
                 allowed_ips=(),
             )
-            pair.expires_at = now_s + max(KNOCKING_S, 3 * self.hub.signal_trips_s)
+            pair.expires_at = now_s + self._patience_s(pair, KNOCKING_S)
 
     def _knock_later(self, pair: Pair, now_s: float) -> None:
-        pair.knock_due_at = now_s + max(STAGGER_S, pair.trips_s or 0.0)
+        # The other end's handshake takes as long as a signal and its answer: a knock would end it.
+        pair.knock_due_at = now_s + STAGGER_S + (pair.trips_s or 0.0)
 
     def _read(self, _pair: Pair, _now_s: float) -> None:
         self.node.do(actions.ReadDevice())
@@ -541,8 +576,11 @@ class Pairs:
             pair.retry_at = now_s  # it has moved meanwhile
             return
         direct_before = now_s < pair.direct_until
-        pair.tries += 1
-        if direct_before and pair.tries <= LOST_TRIES:
+        if direct_before:
+            pair.lost_tries += 1
+        else:
+            pair.tries += 1
+        if direct_before and pair.lost_tries <= LOST_TRIES:
             pair.retry_at = now_s + RETRY_DIRECT_S
             return
         if pair.online and pair.peer in self.node.refresh.counts:
@@ -578,14 +616,18 @@ class Pairs:
         if any(other.promoted and not other.signals for other in self.pairs.values()):
             return  # nobody would take that link back at its other end
         self._port_for, self._port_at = due, now_s + PORT_WITHIN_S
+        self.touch()
         for other in self.pairs.values():
             if other.promoted or other.phase in TRYING:
+                if other.promoted:
+                    other.direct_until = now_s + RETRY_DIRECT_FOR_S
                 other.why = "a fresh port is about to be taken"
                 self._feed(other, PairEvent.STOP, now_s)
-                other.direct_until, other.retry_at = now_s + RETRY_DIRECT_FOR_S, now_s
+                other.retry_at = now_s
 
     def _take_port(self, now_s: float) -> None:
         peer, self._port_for = self._port_for, None
+        self.touch()
         pair = self.pairs.get(peer or "")
         if pair is not None:
             self.node.take_fresh_port(pair.peer, pair.address, now_s)

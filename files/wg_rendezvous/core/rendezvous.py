@@ -227,7 +227,9 @@ class Pair:
     `address` is its VPN address as a host route; `view` what the hub says of it, None until it did;
     `instance` the last run of its agent that was heard of.  `rung` is
     the candidate pair of this rendezvous, `rungs` those that remain.  `trips_s` is how long a signal and its
-    answer take.  All `_at` are seconds of the agent's own clock (CLOCK_BOOTTIME), None: not awaited.
+    answer take.  Until `direct_until` a link that was lost is tried as one that is direct by rights;
+    `lost_tries` failed before that, `tries` since.  All `_at` are seconds of the agent's own clock
+    (CLOCK_BOOTTIME), None: not awaited.
     """
 
     peer: str
@@ -252,6 +254,7 @@ class Pair:
     retry_at: float | None = None
     direct_until: float = float("-inf")
     tries: int = 0
+    lost_tries: int = 0
     unproven: int = 0
     refusals: int = 0
     rx_bytes: int = 0
