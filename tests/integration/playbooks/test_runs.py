@@ -57,3 +57,11 @@ def test_a_hub_that_is_away_is_said_with_limit_as_well(node: Node) -> None:
     assert run.changed_hosts == {}
     assert "alice: Ansible cannot reach the hub hub" in run.output
     assert "bob: " not in run.output
+
+
+def test_a_hub_that_was_never_deployed_is_said_before_a_peer_is_changed(node: Node) -> None:
+    run = node.site({"hub": HUB}, PEERS, "--limit=alice")
+    assert run.exit_code == 2, run.output
+    assert run.changed_hosts == {}
+    assert "alice: the hub hub has no key for wg0 yet: deploy it first" in run.output
+    assert "--limit hub,alice" in run.output
