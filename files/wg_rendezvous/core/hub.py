@@ -28,6 +28,8 @@ SILENT_S = 1.0
 """A hub that has not answered for so long gets a new stream, instead of waiting for TCP."""
 RECONNECT_S = 0.2
 RECONNECT_MAX_S = 13.0
+TRIES_OF_UNKNOWN = 2
+"""A hub that has let so many tries come to nothing, in whatever way, is asked as one of the origin is."""
 LOOK_AGAIN_PASSES = 5
 """After so many passes a hub of the origin is asked again whether it takes signals: it may be another one by
 now."""
@@ -105,6 +107,12 @@ class Hub:
         backoff_s = min(RECONNECT_MAX_S, RECONNECT_S * 2 ** min(self._failures, 10))
         self._failures += 1
         self._open_at = now_s + backoff_s
+
+    @property
+    def may_be_origin(self) -> bool:
+        """No stream ever opened, nor did the hub say that it knows none: one of the origin may as well close
+        the connection, be silent, or fail, when it is asked for what it does not know."""
+        return self.kind is Kind.UNKNOWN and self._failures >= TRIES_OF_UNKNOWN
 
     def look_again(self, now_s: float) -> None:
         """A hub of the origin came back: it may be another one now."""

@@ -265,7 +265,7 @@ class Mesh:
 
     def _ask(self, now_s: float) -> None:
         """The loop's pass: ask a hub of the origin, and answer from what is known of another one."""
-        if self.hub.kind is Kind.ORIGIN:
+        if self.hub.kind is Kind.ORIGIN or self.hub.may_be_origin:
             self.node.do(actions.AskHub())
         elif self.hub.stream_open:
             self._hand_over_the_silent(now_s)
@@ -308,6 +308,12 @@ class Mesh:
             if pair.phase is Phase.RELAYED and pair.peer in self.node.known:
                 self._to_loop(pair, now_s)
 
+    def _all_to_loop(self, now_s: float) -> None:
+        """The hub is one of the origin: nobody signals."""
+        for pair in list(self.pairs.pairs.values()):
+            self._to_loop(pair, now_s)
+        self._views.clear()
+
     def _to_loop(self, pair: Pair, now_s: float) -> None:
         self.pairs.forget(pair.peer)
         _address, endpoint = self.node.known.get(pair.peer, (pair.address, None))
@@ -316,6 +322,11 @@ class Mesh:
         self.loop.adopt(link, now_s)
 
     def _on_hub_answered(self, event: events.HubAnswered, now_s: float) -> None:
+        if self.hub.kind is Kind.SIGNALS:  # since it was asked
+            event = events.HubAnswered(self._records())
+        elif self.hub.kind is Kind.UNKNOWN:
+            self.hub.kind = Kind.ORIGIN
+            self._all_to_loop(now_s)
         if self.loop.hub_silent is not None and self.loop.links:
             self.hub.look_again(now_s)
         self.loop.handle(event, now_s)
@@ -383,9 +394,7 @@ class Mesh:
             self.node.say("warning", "the stream of the hub is closed", reason=event.reason)
         self.hub.closed(event.reason, event.unsupported, now_s)
         if self.hub.kind is Kind.ORIGIN:
-            for pair in list(self.pairs.pairs.values()):
-                self._to_loop(pair, now_s)
-            self._views.clear()
+            self._all_to_loop(now_s)
         self._resume_pass(now_s)
 
     def _on_registered(self, event: events.Registered, now_s: float) -> None:
