@@ -19,7 +19,8 @@ from .events import PeerView
 from .hub import Hub
 from .ladder import REFLEXIVE, Rung
 from .node import KEEPALIVE_S, PACKETS_PER_KNOCK, Node
-from .rendezvous import TRYING, Effect, Pair, PairEvent, Phase
+from .pacing import TokenBucket
+from .rendezvous import NOT_TRIED, TRANSITIONS, TRYING, Effect, Pair, PairEvent, Phase
 from .signals import (
     OFFER,
     OPENED,
@@ -56,6 +57,8 @@ BACKOFF_MAX_S = 3600.0
 PAUSE_S = 0.25
 PAUSE_MAX_S = 30.0
 OFFER_EVERY_S = 0.25
+OFFERS_PER_S, OFFERS_AT_ONCE = 1.0, 4.0
+"""Of one peer: whoever offers in vain all the time must not use up what there is for all."""
 REPORT_AFTER_S = 0.25
 PORT_WITHIN_S = 1.0
 """How long the other ends have to confirm that a link is withdrawn before the port is changed."""
@@ -122,12 +125,14 @@ class Pairs:
     def adopt(self, peer: str, address: str, why: str, now_s: float) -> Pair:
         """Have a link to `peer`; it is promoted if the device says so."""
         pair = Pair(peer, address, controlling=not self.node.is_larger(peer), since_at=now_s, why=why)
+        pair.offers = TokenBucket(OFFERS_PER_S, OFFERS_AT_ONCE, now_s)
         pair.retry_at = now_s
         self.pairs[peer] = pair
         self.node.claims.setdefault(address, peer)
         entry = self.node.device.peers.get(peer)
         if entry is not None and peer in self.node.owned:
             if address in entry.allowed_ips:
+                pair.why = "it was direct when the agent began to signal" if why == NOT_TRIED else why
                 self._vigil.count(pair, entry)
                 self._feed(pair, PairEvent.ADOPTED, now_s)
             else:
@@ -147,7 +152,7 @@ class Pairs:
             self.refuse(peer, f"its address changed from {pair.address} to {address}", now_s)
             pair = None
         if pair is None:
-            pair = self.adopt(peer, address, "not tried yet", now_s)
+            pair = self.adopt(peer, address, NOT_TRIED, now_s)
         self.node.claims[address] = peer
         before, pair.view = pair.view, view
         if view.endpoint:
@@ -236,15 +241,20 @@ class Pairs:
         if None not in (signal.session, pair.session) and signal.session != pair.session:
             if signal.type == WITHDRAW:  # an old one, repeated: confirmed all the same
                 self._send(pair, Signal(WITHDRAWN, signal.session))
+            else:
+                self._refuse_signal(pair.peer, f"its {signal.type} is of another session", "info")
             return
         if signal.type == WITHDRAW and signal.session is None and pair.phase in TRYING:
             self._send(pair, Signal(WITHDRAWN))  # of an earlier run's link: nothing is moved yet
             return
+        event = SIGNAL_EVENTS[signal.type]
+        if (pair.phase, event) not in TRANSITIONS:  # late, doubled, or out of turn
+            self._refuse_signal(pair.peer, f"its {signal.type} is not awaited", "info")
         if signal.type in (WITHDRAW, REFUSED):
             pair.why = f"the other end: {signal.why}" if signal.why else "the other end has gone back"
         if signal.type == OPENED and pair.phase is Phase.OFFERED:
             pair.trips_s = _smoothed_s(pair.trips_s, now_s - pair.offered_at)
-        self._feed(pair, SIGNAL_EVENTS[signal.type], now_s)
+        self._feed(pair, event, now_s)
         if signal.pause_s and pair.retry_at is not None:
             pair.retry_at = max(pair.retry_at, now_s + signal.pause_s)
 
@@ -270,9 +280,9 @@ class Pairs:
         if pair.view is None or signal.endpoint not in ladder.endpoints_of(
             self.node.place, self.hub.own, pair.view
         ):
-            self._count_refused("an endpoint that the hub does not name")
+            self._refuse_signal(pair.peer, "it offers an endpoint that the hub does not name")
             return "the hub does not name that endpoint of yours", 0.0
-        if now_s - pair.offer_taken_at < OFFER_EVERY_S:
+        if now_s - pair.offer_taken_at < OFFER_EVERY_S or not pair.offers.take(1, now_s):
             raise SignalError("it offers too often")
         if self.stopping:
             return "the agent stops", PAUSE_MAX_S
@@ -659,14 +669,11 @@ class Pairs:
     def _send_withdrawn(self, pair: Pair, _now_s: float) -> None:
         self._send(pair, Signal(WITHDRAWN, pair.session))
 
-    def _refuse_signal(self, peer: str, why: str) -> None:
-        self._count_refused(why)
+    def _refuse_signal(self, peer: str, why: str, level: str = "warning") -> None:
+        self.refused_signals[why] += 1
         if (peer, why) not in self._logged:
             self._logged.add((peer, why))
-            self.node.say("warning", "a signal is not acted on", peer=peer, why=why)
-
-    def _count_refused(self, why: str) -> None:
-        self.refused_signals[why] += 1
+            self.node.say(level, "a signal is not acted on", peer=peer, why=why)
 
     # -- words ------------------------------------------------------------------------------
 

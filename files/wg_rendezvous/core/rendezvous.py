@@ -41,6 +41,7 @@ from .events import PeerView
 from .heartbeat import Watch
 from .ladder import Rung
 from .link import State
+from .pacing import TokenBucket
 
 
 class Phase(enum.Enum):
@@ -117,6 +118,7 @@ TRYING = (Phase.OFFERED, Phase.KNOCKING, Phase.HEARD, Phase.VERIFIED, Phase.PROM
 PROMOTED = (Phase.PROVISIONAL, Phase.DIRECT, Phase.DOUBTFUL)
 """Phases in which this end has moved the AllowedIPs to the direct peer."""
 
+NOT_TRIED = "not tried yet"
 Transition = tuple[Phase, tuple[Effect, ...]]
 
 TRANSITIONS: dict[tuple[Phase, PairEvent], Transition] = {
@@ -239,7 +241,7 @@ class Pair:
     instance: str | None = None
     phase: Phase = Phase.RELAYED
     since_at: float = 0.0
-    why: str = "not tried yet"
+    why: str = NOT_TRIED
     session: str | None = None
     rung: Rung | None = None
     rungs: list[Rung] = field(default_factory=list)
@@ -247,6 +249,7 @@ class Pair:
     trips_s: float | None = None
     offered_at: float = 0.0
     offer_taken_at: float = float("-inf")
+    offers: TokenBucket = field(default_factory=TokenBucket)
     expires_at: float | None = None
     knock_due_at: float | None = None
     promote_due_at: float | None = None

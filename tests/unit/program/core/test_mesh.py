@@ -444,3 +444,13 @@ def test_the_state_is_saved_when_it_changes_and_is_taken_over() -> None:
     assert again.state() is State.DIRECT  # known endpoints are tried even though the hub is silent
     count = len(driven.all_done(actions.SaveState))
     assert count <= 4
+
+
+def test_a_link_that_the_loop_made_direct_says_so_when_its_agent_begins_to_signal() -> None:
+    driven = Driven()
+    driven.peers[PEER] = Peer(PEER, ENDPOINT, (ADDRESS,), 1, 0, 0, 13)
+    driven.start()
+    driven.mesh.node.own(PEER, ADDRESS)
+    driven.mesh.pairs.update(PEER, events.PeerView(ADDRESS, ENDPOINT, online=True, signals=True), 1000.0)
+    [entry] = [entry for entry in driven.mesh.status(1000.0) if entry["peer"] == PEER]
+    assert (entry["state"], entry["why"]) == ("direct", "it was direct when the agent began to signal")
