@@ -78,6 +78,7 @@ class Beats(asyncio.DatagramProtocol):
         self._on_pong = on_pong
         self._transport: asyncio.DatagramTransport | None = None
         self._bytes: dict[str, tuple[int, int]] = {}
+        self._ports: dict[str, int] = {}
 
     def bytes_by_address(self) -> dict[str, tuple[int, int]]:
         """Bytes of heartbeats that came from an address and went there so far, as WireGuard counts them."""
@@ -98,6 +99,10 @@ class Beats(asyncio.DatagramProtocol):
         (None: as small as possible).
         """
         self._send(pack(PING, number, size_bytes or LAYOUT.size), (address, port or self.port))
+
+    def ping_back(self, address: str, number: int) -> None:
+        """Ping `address` at the port that its own latest ping came from."""
+        self.ping(address, number, port=self._ports.get(address))
 
     def largest_bytes(self) -> int:
         """The UDP payload that fills the interface's MTU, as it is now."""
@@ -144,6 +149,7 @@ class Beats(asyncio.DatagramProtocol):
         kind, number = heartbeat
         self._count(addr[0], received=self._wireguard_bytes(data))
         if kind == PING:
+            self._ports[addr[0]] = addr[1]
             self._send(pack(PONG, number), addr)
         elif self._on_pong is not None:
             self._on_pong(addr[0], number)

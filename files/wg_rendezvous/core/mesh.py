@@ -310,6 +310,7 @@ class Mesh:
 
     def _all_to_loop(self, now_s: float) -> None:
         """The hub is one of the origin: nobody signals."""
+        self.node.say("info", "the hub takes no signals: it is asked as one of the origin")
         for pair in list(self.pairs.pairs.values()):
             self._to_loop(pair, now_s)
         self._views.clear()

@@ -49,6 +49,8 @@ WITHDRAWING_S = 10.0
 """The waits of a rendezvous; more where the round trip to the hub is long."""
 
 RETRY_DIRECT_S = 3.0
+COUNT_EVERY_S = 2.0
+"""Tries of an honest peer are further apart; another one must not make this node take a fresh port sooner."""
 LOST_TRIES = 5
 """A path that was lost and is not back after so many tries may need a fresh port, like one that never was."""
 QUICK_TRIES = 10
@@ -593,7 +595,9 @@ class Pairs:
         if direct_before and pair.lost_tries <= LOST_TRIES:
             pair.retry_at = now_s + RETRY_DIRECT_S
             return
-        if pair.online and pair.peer in self.node.refresh.counts:
+        counts = pair.online and pair.peer in self.node.refresh.counts
+        if counts and now_s - pair.counted_at >= COUNT_EVERY_S:  # who offers more often is not counted more
+            pair.counted_at = now_s
             self.node.refresh.failed(pair.peer)
             self._consider_port(pair, now_s)
         pair.retry_at = now_s + (RETRY_DIRECT_S if direct_before else _backoff_s(pair.tries))

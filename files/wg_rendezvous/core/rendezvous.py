@@ -255,6 +255,7 @@ class Pair:
     promote_due_at: float | None = None
     repeat_at: float | None = None
     retry_at: float | None = None
+    counted_at: float = float("-inf")
     direct_until: float = float("-inf")
     tries: int = 0
     lost_tries: int = 0

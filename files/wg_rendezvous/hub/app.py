@@ -55,7 +55,10 @@ async def _serve(options: HubOptions) -> None:
         own = web.unix_listener(f"{RUN_DIRECTORY}/{options.interface}.sock")
         ending.push_async_callback(web.stop, await web.start(api.local_application(), [own]))
         ending.callback(api.stop)  # before these two, which would wait for streams
-        ending.callback((await heartbeat.listen(host, options.listen_port, options.interface)).close)
+        pong = api.rendezvous.pong
+        beats = await heartbeat.listen(host, options.listen_port, options.interface, pong)
+        ending.callback(beats.close)
+        api.rendezvous.challenge_by(beats.ping_back)
 
         tasks = [asyncio.ensure_future(work) for work in (observation.run(), stop.wait())]
         tasks.append(asyncio.ensure_future(notify.keep_alive(observation.is_healthy)))

@@ -11,13 +11,10 @@ The change and its proof may fall between the same two observations, or a peer t
 have to ask twice. Who can put a spoofed packet into that fraction of a second is on the path and could as
 well forward the request itself.
 
-A request counts as soon as it arrives, and not when its answer was received. Strictly, only something that
-the hub sent *after* it saw the new endpoint, and that was acknowledged, proves that the endpoint answers; a
-request on a connection of before the change shows no more than one packet does. To wait for that would cost
-every fresh port a second look and a round trip (an interim answer, and looking at what the socket has
-unacknowledged), and agents of the origin, which close every connection, up to 13 s. What it would prevent:
-somebody on the path holds back the very packet that carries a request, and sends it on from another
-address. He could as well drop it, with the same effect until the peer sends again.
+A request counts as soon as it arrives, and not when its answer was received: somebody who spoofs every
+packet of a handshake or of a connection gets that far. Those whose agents can be asked have to answer at the
+new endpoint (`challenges`); agents of the origin, which close every connection, would have to wait up to 13 s
+for more.
 
 A peer is *online* if bytes came from it within 2.5 keepalives. Only the difference of two observations shows
 that, so a hub that just started takes a handshake of the last 2.5 keepalives for it: an older one proves
@@ -29,7 +26,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any, Callable, Union
 
 from .._wireguard import dump
 from ..wg import IPInterface
@@ -97,6 +94,8 @@ class Registry:
         self._identities = _Identities()
         self._allowed: dict[str, tuple[str, ...]] = {}
         self._observed_at_s: float = float("-inf")
+        self.is_challenged: Callable[[str], bool] = lambda _key: False
+        """Whether that peer has to answer at a new endpoint before it is believed (`challenges`)."""
         self.public_key: str | None = None
 
     def set_addresses(self, addresses: Iterable[IPInterface]) -> None:
@@ -115,7 +114,7 @@ class Registry:
                 peer = self._peers[key] = _Peer(latest, _received_before(latest, at_s, unix_at))
             else:
                 self._compare(peer, latest, at_s)
-            events += _believe(peer, at_s)
+            events += _believe(peer, at_s, self.is_challenged(key))
         self._observed_at_s = at_s
         allowed = {key: peer.allowed_ips for key, peer in device.peers.items()}
         if allowed != self._allowed:
@@ -123,6 +122,23 @@ class Registry:
             self._identities = _identities(allowed)
         events += self._assign_routes(at_s)
         return events
+
+    def unproven(self) -> dict[str, str]:
+        """The endpoints that wait for an answer from there, by key."""
+        return {
+            key: peer.latest.endpoint
+            for key, peer in self._peers.items()
+            if peer.latest.endpoint and peer.believed not in (None, peer.latest.endpoint)
+            if self.is_challenged(key)
+        }
+
+    def confirm(self, key: str, endpoint: str) -> bool:
+        """The peer has answered at this endpoint. Returns whether that is where it still is."""
+        peer = self._peers.get(key)
+        if peer is None or peer.latest.endpoint != endpoint:
+            return False
+        peer.believed = endpoint
+        return True
 
     def heard(self, key: str, at_s: float) -> None:
         """The peer made an HTTP request: proof of the endpoint that an observation after `at_s` shows."""
@@ -262,13 +278,15 @@ def _is_online(peer: _Peer, at_s: float) -> bool:
     return at_s - peer.received_at_s <= ONLINE_KEEPALIVES * keepalive_s
 
 
-def _believe(peer: _Peer, at_s: float) -> list[Event]:
-    """Believe the endpoint if it is proven. Returns what to log."""
+def _believe(peer: _Peer, at_s: float, challenged: bool) -> list[Event]:
+    """Believe the endpoint if it is proven; a new one of a `challenged` peer by its answer only. Returns what
+    to log."""
     events: list[Event] = []
     latest = peer.latest
     shaken = latest.latest_handshake_at > peer.handshake_before_at
     heard = peer.heard_at_s is not None and peer.changed_after_s < peer.heard_at_s <= at_s
-    if latest.endpoint is not None and latest.endpoint != peer.believed and (shaken or heard):
+    waits = challenged and peer.believed is not None
+    if latest.endpoint not in (None, peer.believed) and (shaken or heard) and not waits:
         message = "peer has an endpoint" if peer.believed is None else "peer has a new endpoint"
         fields = {"peer": latest.public_key, "endpoint": latest.endpoint}
         events.append(Event(message, {**fields, "proof": "handshake" if shaken else "request"}))

@@ -11,15 +11,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import time
-from typing import Any
+from typing import Any, Callable
 
 from ..core.pacing import TokenBucket
+from .challenges import Challenges
 from .observation import Observation
 from .records import Changes, Records
 from .registrations import Claim, Registrations
 from .streams import Stream, Streams, event
 
+logger = logging.getLogger("wg_rendezvous.hub")
+
+CONFIRM_S = 0.3
+"""How long a registration waits for the agent's answer at its new endpoint."""
 CALLS_PER_S = 20.0
 CALLS_AT_ONCE = 60.0
 """Signals of one peer, and its registrations: each of them is told to others."""
@@ -41,6 +47,7 @@ class Rendezvous:
         self.signals_sent = 0
         self.streams_too_slow = 0
         self.is_stopping = False
+        self._challenges: Challenges | None = None
         self._observation = observation
         self._registry = observation.registry
         self._signals: dict[str, TokenBucket] = {}
@@ -48,10 +55,30 @@ class Rendezvous:
         self._changed = asyncio.Event()
         self.refresh()
 
+    def challenge_by(self, ping: Callable[[str, int], None]) -> None:
+        """From now on agents have to answer at a new endpoint; `ping(address, number)` asks them."""
+        self._challenges = Challenges(self._registry, ping)
+        self._registry.is_challenged = self.registrations.has_stream
+
+    def pong(self, address: str, number: int) -> None:
+        """A heartbeat was answered."""
+        key = self._challenges.answered(address, number) if self._challenges is not None else None
+        if key is not None:
+            fields = {"peer": key, "endpoint": self._registry.believed(key), "proof": "answer"}
+            logger.info("peer has a new endpoint", extra={"fields": fields})
+            self._refresh_one(key)
+
+    async def confirmed(self, key: str) -> None:
+        """Return when that peer's endpoint is proven, or after a moment."""
+        if key in self._registry.unproven():
+            await self.wait_for_change(self.records.revision, CONFIRM_S)
+
     # --- changes ---
 
     def refresh(self) -> None:
         """Tell everybody what a look at the device has changed."""
+        if self._challenges is not None:
+            self._challenges.refresh(self._observation.clock())
         changes = self.records.refresh(self._observation.clock())
         for key in changes.gone:
             self.streams.close(key)

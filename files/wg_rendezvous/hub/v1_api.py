@@ -101,6 +101,7 @@ class V1Api:
             raise Refusal("malformed", str(error)) from None
         self._rendezvous.register(key, claim)
         await self._observation.newer()
+        await self._rendezvous.confirmed(key)
         record = self._records.tell(key)
         if record is None:
             raise aiohttp_web.HTTPForbidden(text="this peer was removed from the hub a moment ago")
