@@ -3,8 +3,8 @@
 """What is believed of what the hub says about a peer: which address may be moved to a direct
 peer, and which endpoints may be tried.
 
-Signals will bring host candidates (RFC 8445, section 5.1.1); until then the only candidate is the
-reflexive endpoint, the one that the hub sees.
+Host candidates (RFC 8445, section 5.1.1) are what peers say of themselves, reflexive endpoints what the hub
+sees; `ladder` tells which are tried.
 """
 
 from __future__ import annotations
