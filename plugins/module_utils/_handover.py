@@ -60,7 +60,7 @@ class Handshakes:
 def handover(
     node: Node, announced: Iterable[Announcement], confirmed: Iterable[str], watch_s: float
 ) -> dict[str, Any]:
-    """Announce and confirm; then hand over whoever shakes hands, for so long or until nobody is left."""
+    """Confirm and announce; then hand over whoever shakes hands, for so long or until nobody is left."""
     check.interface_name(node.name)
     checked = [_checked(one) for one in announced]
     keys = [check.public_key(key, "confirmed") for key in confirmed]
@@ -68,12 +68,12 @@ def handover(
     with node.locked():
         before = node.parse_conf(node.read_conf() or "")
         after = before
-        for one in checked:
-            after = announce(after, one, node.name)
         seen = _look(node)
         after = _by_handshakes(after, seen)
         for key in keys:
             after = confirm(after, key)
+        for one in checked:
+            after = announce(after, one, node.name)
         changes = _commit(node, before, after)
     handed_over = False
     while time.monotonic() < deadline and _announced(after) and not node.module.check_mode:
@@ -125,13 +125,19 @@ def move(before: conf.Conf, new: conf.Peer, changed_over: bool) -> conf.Conf:
 
 
 def confirm(before: conf.Conf, public_key: str) -> conf.Conf:
-    """The file without the old key of a host that has changed over."""
-    new = before.peers().get(public_key)
+    """The file without the old keys of a host that has changed over; killed runs may leave several."""
+    peers = before.peers()
+    new = peers.get(public_key)
     if new is None or new.replaces is None:
         return before
-    after = move(before, new, changed_over=True)
-    new = after.peers()[public_key]
-    return after.without_peer(new.replaces or "").with_peer(replace(new, replaces=None))
+    after = before
+    old = peers.get(new.replaces)
+    while old is not None and old.public_key != public_key:
+        after = move(after, replace(after.peers()[public_key], replaces=old.public_key), changed_over=True)
+        after = after.without_peer(old.public_key)
+        peers.pop(old.public_key)
+        old = peers.get(old.replaces or "")
+    return after.with_peer(replace(after.peers()[public_key], replaces=None))
 
 
 def _by_handshakes(before: conf.Conf, seen: Handshakes) -> conf.Conf:

@@ -44,7 +44,8 @@ options:
         required: true
   confirmed:
     description:
-      - New keys that are known to run on their hosts. Those that replace nothing are left alone.
+      - Keys that are known to run on their hosts. Those that replace nothing are left alone. This comes
+        before what is announced.
     type: list
     elements: str
     default: []

@@ -106,6 +106,28 @@ def test_the_old_key_goes_when_the_new_one_is_confirmed_and_only_then(hub: Host)
     assert not handover(hub, **ANNOUNCED)["changed"], "the old one is gone: there is nothing to announce"
 
 
+def test_keys_that_several_killed_runs_have_left_go_together(hub: Host) -> None:
+    handover(hub, **ANNOUNCED)
+    shake(hub, NEW, 120)
+    later = keys.public_key(keys.generate_private_key())
+    handover(hub, announced=[{"public_key": later, "replaces": NEW}])
+    shake(hub, later, 130)
+    handover(hub)
+    assert owner(hub) == later
+    handover(hub, confirmed=[later])
+    assert hub.node.peers.keys() == {CAROL, later}
+    assert hub.conf.read_text().count("[Peer]") == 2
+    assert owner(hub) == later
+
+
+def test_a_rotation_begins_with_what_the_last_one_has_not_confirmed(hub: Host) -> None:
+    handover(hub, **ANNOUNCED)
+    later = keys.public_key(keys.generate_private_key())
+    handover(hub, confirmed=[NEW], announced=[{"public_key": later, "replaces": NEW}])
+    assert hub.node.peers.keys() == {CAROL, NEW, later}
+    assert owner(hub) == NEW
+
+
 def test_a_key_of_nobody_cannot_be_replaced(hub: Host) -> None:
     stranger = keys.public_key(keys.generate_private_key())
     result = handover(hub, announced=[{"public_key": NEW, "replaces": stranger}])
