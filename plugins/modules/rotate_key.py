@@ -12,7 +12,7 @@ short_description: Change the private key of a running interface
 version_added: 0.1.0
 description:
   - The node's half of a key rotation; M(rendezvous.wireguard.handover) is the hub's. The playbook
-    P(rendezvous.wireguard.rotate_keys#playbook) puts both together.
+    C(rendezvous.wireguard.rotate_keys) puts both together.
   - The next key is made on the node, in a file beside the present one, and never leaves it.
   - The running interface keeps its peers, port and addresses. If the hub does not answer to the new key, the
     node goes back to the old one.
