@@ -118,7 +118,7 @@ def application(routes: Mapping[str, Handler], middlewares: Sequence[Any] = ()) 
 
 
 def _method_and_path(route: str) -> tuple[str, str]:
-    method, _, path = route.rpartition(" ")
+    method, _blank, path = route.rpartition(" ")
     return method or "GET", path
 
 

@@ -15,7 +15,7 @@ GROUPS = {"hub": "wireguard_hub", "peer": "wireguard_peers"}
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no types
-    """Checks this host, and the first host of a batch checks the network for all of them."""
+    """Checks this host, and the first host of a network in a batch checks that network for all of them."""
 
     _supports_check_mode = True
     _requires_connection = True
@@ -68,26 +68,40 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         own = _inventory.Host(name, role, variables, frozenset(members.get(name, ())))
         batch = task_vars.get("ansible_play_batch", [name])
         problems = list(_inventory.problems_of_host(own, hostvars, batch))
-        first = [host for host in batch if host in members][:1] == [name]
-        if first and self._interface(hostvars[name]) == variables["wg_interface_name"]:
-            network = self._network(hostvars[name], members[name])
+        if name not in members or self._interface(hostvars[name]) != variables["wg_interface_name"]:
+            return problems
+        network = self._network(hostvars[name], members[name])
+        of_network = (
+            host
+            for host in batch
+            if host in members and self._network(hostvars[host], members[host]) == network
+        )
+        if next(of_network, None) == name:
             hosts = [
                 own if host == name else self._other(host, groups, hostvars[host])
                 for host, groups in members.items()
                 if self._network(hostvars[host], groups) == network
             ]
-            problems += _inventory.problems_of_network(hosts)
+            hubs = [host for host, groups in members.items() if "hub" in groups]
+            problems += _inventory.problems_of_network(hosts, hubs)
         return problems
 
-    @staticmethod
-    def _interface(variables: Any) -> str:
-        return str(variables.get("wg_interface_name", "wg0"))
+    def _interface(self, variables: Any) -> str:
+        return str(self._value(variables, "wg_interface_name", "wg0"))
 
     def _network(self, variables: Any, groups: set[str]) -> str:
         """The name of the hub's interface tells networks apart; a peer's own may be another one."""
         if "hub" in groups:
             return self._interface(variables)
-        return str(variables.get("wg_peer_hub_interface", self._interface(variables)))
+        return str(self._value(variables, "wg_peer_hub_interface", self._interface(variables)))
+
+    @staticmethod
+    def _value(variables: Any, variable: str, default: Any = None) -> Any:
+        """Of a host of the inventory; what is wrong with a template is for that host to say."""
+        try:
+            return variables.get(variable, default)
+        except AnsibleError:
+            return default
 
     @staticmethod
     def _members(task_vars: dict[str, Any]) -> dict[str, set[str]]:
@@ -98,9 +112,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
                 members.setdefault(host, set()).add(role)
         return members
 
-    @staticmethod
-    def _other(name: str, groups: set[str], hostvars: Any) -> _inventory.Host:
+    def _other(self, name: str, groups: set[str], hostvars: Any) -> _inventory.Host:
         """Another host, of which only the inventory is known: what its address is, and those of its peers."""
         known = ("wg_interface_address", "wg_interface_peers", "wg_client_config_devices")
-        variables = {variable: hostvars.get(variable) for variable in known}
+        variables = {variable: self._value(hostvars, variable) for variable in known}
         return _inventory.Host(name, min(groups), variables, frozenset(groups))

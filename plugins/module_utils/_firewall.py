@@ -140,7 +140,7 @@ def packets(openings: Openings) -> list[Packet]:
     found = _of_wireguard(openings)
     inside = openings.inside()
     found += [_to_service(openings.interface, protocol, port) for protocol, port in inside]
-    for protocol in dict.fromkeys(protocol for protocol, _ in inside):
+    for protocol in dict.fromkeys(protocol for protocol, _port in inside):
         found.append(_to_services_of_others(openings.interface, protocol))
     return found + (_between_peers(openings.interface) if openings.relay else [])
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -44,12 +45,13 @@ def remove_peers(node: Node, wanted: Sequence[str], kept: Mapping[str, str]) -> 
 
 
 def check_admission(node: Node, public_key: str | None) -> dict[str, Any]:
-    """NodeError if this key was removed for good."""
+    """Whether the hub has been deployed; NodeError if this key was removed from it for good."""
     check.interface_name(node.name)
     removed = _removed.read(node)
     if public_key in removed:
         raise NodeError(_removed.explain(node, removed[public_key]))
-    return changed([])
+    deployed = os.path.exists(os.path.join(node.directory, f"{node.name}.key"))
+    return {"deployed": deployed, **changed([])}
 
 
 def _find(

@@ -12,7 +12,7 @@ short_description: Ask the hub whether a key was removed from it
 version_added: 0.1.0
 description:
   - Fails if M(rendezvous.wireguard.remove_peer) has removed the key from this hub, before anything is
-    changed. Without a key it only shows that the hub can be reached.
+    changed. Without a key it only shows that the hub can be reached, and whether it has been deployed.
 extends_documentation_fragment:
   - rendezvous.wireguard.attributes.info
   - rendezvous.wireguard.attributes.action_group
@@ -43,7 +43,13 @@ EXAMPLES = r"""
   delegate_to: hub.example.net
 """
 
-RETURN = r""" # """
+RETURN = r"""
+deployed:
+  description: Whether the interface of the hub has a key already.
+  type: bool
+  returned: success
+  sample: true
+"""
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import DIRECTORY, Node, run_module

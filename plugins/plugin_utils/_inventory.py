@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Union
 
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._peers import read_peer
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import check, conf
 
@@ -24,6 +25,7 @@ Check = Callable[[Any, str], object]
 
 HUB_EXAMPLE = "hub.example.net wg_interface_address=192.168.7.1/24 wg_hub_endpoint=hub.example.net:51820"
 REFRESH = ("rebind", "restart", "off")
+FIREWALLS = ("auto", "firewalld", "ufw", "nftables", "none")
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def problems_of_host(
         yield from _problems_of_endpoint(host)
     if host.role == "peer":
         yield from _problems_of_its_hub(host, inventory, checked_hosts)
-    if host.variables.get("wg_interface_peers_exclusive") and host.role != "interface":
+    if host.role != "interface" and _is_true(host.variables.get("wg_interface_peers_exclusive")):
         yield (
             f"{host.name}: wg_interface_peers_exclusive would remove the peers that other hosts have added: "
             "remove it, and remove peers with state: absent"
@@ -173,23 +175,25 @@ def _problems_of_its_hub(
 # ---- what several hosts say ----
 
 
-def problems_of_network(hosts: Sequence[Host]) -> Iterator[str]:
-    """What is wrong between the hosts of the groups wireguard_hub and wireguard_peers."""
-    hubs = [host for host in hosts if "hub" in host.groups]
+def problems_of_network(hosts: Sequence[Host], hubs: Sequence[str]) -> Iterator[str]:
+    """What is wrong between those hosts of the groups wireguard_hub and wireguard_peers that are one network.
+
+    `hubs`: the names of all hosts in wireguard_hub, also of those with an interface of another name.
+    """
     if not hubs:
         yield _no_hub(", ".join(host.name for host in hosts))
     elif len(hubs) > 1:
-        names = ", ".join(host.name for host in hubs)
         yield (
-            f"{names}: only one host can be the hub: leave one in [wireguard_hub], "
+            f"{', '.join(hubs)}: only one host can be the hub: leave one in [wireguard_hub], "
             "write the others into [wireguard_peers]"
         )
     for host in hosts:
         if len(host.groups) > 1:
             yield f"{host.name}: is in wireguard_hub and in wireguard_peers: remove it from one of them"
     if len(hubs) == 1:
-        for host in hosts:
-            yield from _problems_of_place(host, hubs[0])
+        for hub in (host for host in hosts if host.name in hubs):
+            for host in hosts:
+                yield from _problems_of_place(host, hub)
     yield from _problems_of_claims(hosts)
 
 
@@ -200,10 +204,10 @@ def _no_hub(names: str) -> str:
 def _problems_of_place(host: Host, hub: Host) -> Iterator[str]:
     """Every host is in the hub's network, and says so with its prefix: an agent goes by its own."""
     networks = [address.network for address in _parsed(hub)]
-    for address in _parsed(host):
+    for address in _parsed(host) if networks else ():  # of a hub without any, that has been said
         around = [network for network in networks if address.ip in network]
         if not around:
-            inside = ", ".join(map(str, networks)) or "the hub's network"
+            inside = ", ".join(map(str, networks))
             yield (
                 f"{host.name}: wg_interface_address {address} is outside of {hub.name}'s network: "
                 f"write one in {inside}"
@@ -360,6 +364,25 @@ def _table(value: Any, variable: str) -> object:
     return check.conf_text(str(value), variable)
 
 
+def _boolean(value: Any, variable: str) -> object:
+    """An INI inventory has no booleans but True and False: anything else is text there."""
+    try:
+        return boolean(value)
+    except TypeError:
+        raise ValueError(f"{variable} {value!r}: write true or false") from None
+
+
+def _is_true(value: Any) -> bool:
+    """Whether it is one, and a true one."""
+    return bool(boolean(value, strict=False))
+
+
+def _firewall(value: Any, variable: str) -> object:
+    if value not in FIREWALLS:
+        raise ValueError(f"{variable} {value!r}: write one of {', '.join(FIREWALLS)}")
+    return value
+
+
 def _refresh(value: Any, variable: str) -> object:
     """YAML reads `off` as false."""
     if value is not False and value not in REFRESH:
@@ -379,12 +402,17 @@ VARIABLES: Mapping[str, Check] = {
     "wg_interface_pre_down": _each(_text(check.conf_text)),
     "wg_interface_post_down": _each(_text(check.conf_text)),
     "wg_interface_peers": _anything,  # each of them by itself
-    "wg_interface_peers_exclusive": _anything,
     "wg_client_config_devices": _anything,  # here, only whose addresses they have
+    "wg_interface_peers_exclusive": _boolean,
+    "wg_interface_install": _boolean,
+    "wg_interface_firewall": _firewall,
     "wg_interface_tcp_ports": _each(_whole(check.port)),
+    "wg_interface_udp_ports": _each(_whole(check.port)),
+    "wg_interface_relay": _boolean,
     "wg_hub_endpoint": _optional(_text(check.endpoint)),
     "wg_hub_listen_port": _optional(_whole(check.port)),
     "wg_hub_port": _whole(check.port),
+    "wg_hub_remove_peers": _anything,  # the module knows whom there is
     "wg_peer_hub": _anything,
     "wg_peer_hub_interface": _prefixed(check.interface_name),
     "wg_peer_hub_endpoint": _optional(_text(check.endpoint)),

@@ -86,12 +86,11 @@ def test_the_nat_has_another_address(make_pair: MakePair, number: int) -> None:
     assert seen.direct_again_s() <= 4 + MARGIN_S
 
 
-@pytest.mark.parametrize("number", [0, 1])
-def test_a_peer_roams_to_another_network(make_pair: MakePair, number: int) -> None:
+def test_a_peer_roams_to_another_network(make_pair: MakePair) -> None:
     pair = direct_pair(make_pair, "cone drop", "cone drop", "cone reject", behind=[1, 1, 0])
     with users(pair) as seen:
         seen.it_happens()
-        pair.network.roam(pair.sites[number], pair.network.accesses[2])
+        pair.network.roam(pair.sites[1], pair.network.accesses[2])
         time.sleep(0.5)
         pair.wait_until_direct(12)
     assert seen.outage_s <= 2.5 + MARGIN_S, seen.pings
@@ -168,15 +167,14 @@ def test_a_path_that_loses_large_packets_is_found_at_the_promotion_and_given_bac
 # --- nodes ---
 
 
-@pytest.mark.parametrize("number", [0, 1])
-def test_a_node_sleeps_and_wakes_up(make_pair: MakePair, number: int) -> None:
+def test_a_node_sleeps_and_wakes_up(make_pair: MakePair) -> None:
     pair = direct_pair(make_pair)
-    node, agent = pair.nodes[number], pair.agents[number]
+    node, agent = pair.nodes[1], pair.agents[1]
     with users(pair) as seen:
         agent.freeze()
         node.freeze()
         time.sleep(5)
-        pair.network.lose_nat_state(pair.sites[number])
+        pair.network.lose_nat_state(pair.sites[1])
         node.freeze(False)
         agent.freeze(False)
         seen.it_happens()
@@ -244,13 +242,12 @@ def test_a_clock_that_was_ahead_and_went_back(make_pair: MakePair, number: int) 
     assert seen.direct_again_s() <= 4 + MARGIN_S
 
 
-@pytest.mark.parametrize("number", [0, 1])
-def test_an_agent_is_killed_and_started_again_and_nothing_is_lost(make_pair: MakePair, number: int) -> None:
+def test_an_agent_is_killed_and_started_again_and_nothing_is_lost(make_pair: MakePair) -> None:
     pair = direct_pair(make_pair)
     with users(pair) as seen:
-        pair.agents[number].end(signal.SIGKILL)
+        pair.agents[1].end(signal.SIGKILL)
         time.sleep(3)
-        pair.restart(number)
+        pair.restart(1)
         time.sleep(3)
         pair.wait_until_direct(1)
     assert seen.pings.lost == 0, seen.pings

@@ -224,6 +224,19 @@ def _cut_while_the_hub_is_gone(run: Run) -> None:
     run.strike(FAULTS["path cut"], run.a, run.b, at_s + 20.0, CUT_MEANWHILE_S)
 
 
+def _cut_for(span_s: float, run: Run) -> None:
+    run.strike(FAULTS["path cut"], run.a, run.b, STRIKES_S + run.case.offset_s, span_s)
+
+
+def _direct_within(seconds: float, run: Run) -> None:
+    """However long it was cut, and relayed meanwhile."""
+    check(run)
+    (strike,) = run.strikes
+    assert run.monitor.direct_since is not None, "not direct again"
+    since_s = run.monitor.direct_since - strike.end
+    assert since_s <= seconds, f"direct again {since_s:.1f} s after the cut's end"
+
+
 def _lost_while_cut(run: Run) -> None:
     """There is nothing to go back to, so the link is there again the moment that its path is."""
     assert run.monitor.direct, "not direct in the end"
@@ -280,6 +293,11 @@ REPAIR["hub gone, path cut meanwhile"] = Scenario(
     ("cone drop", "cone reject"), _lost_while_cut, 90.0,
     happenings=_cut_while_the_hub_is_gone, signals=True, traffic=BOTH_WAYS, loss=0.0, delay_s=0.02,
 )  # fmt: skip
+for _minutes, _within_s in ((9.9, 5.0), (12.0, 130.0)):
+    REPAIR[f"path cut for {_minutes} minutes"] = Scenario(
+        ("cone drop", "cone reject"), partial(_direct_within, _within_s), 60 * _minutes + 150.0,
+        happenings=partial(_cut_for, 60 * _minutes), signals=True, traffic=ONE_WAY, loss=0.0, delay_s=0.02,
+    )  # fmt: skip
 REPAIR["power lost, idle"] = Scenario(
     ("cone drop", "cone reject"), _rebooted_idle, 60.0, Settings(refresh=Policy.OFF),
     happenings=partial(_strike, "power lost"), signals=True, traffic=IDLE, loss=0.0,

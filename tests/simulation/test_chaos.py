@@ -20,6 +20,10 @@ pytestmark = pytest.mark.sim
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "400"))
 FIRST = int(os.environ.get("SIMULATION_FIRST", "0"))
 PARTS = 20
+FAILED_ONCE = {
+    500301: "one end far from the hub: the near one had no patience, and the far one knocked too soon",
+    501889: "the same, among three",
+}
 
 
 def case(seed: int) -> Case:
@@ -31,3 +35,8 @@ def case(seed: int) -> Case:
 def test_no_schedule_of_faults_breaks_it(part: int) -> None:
     for seed in range(FIRST + part, FIRST + SEEDS, PARTS):
         simulate(case(seed))
+
+
+@pytest.mark.parametrize("seed", FAILED_ONCE)
+def test_what_broke_it_once_does_not_break_it_again(seed: int) -> None:
+    simulate(case(seed))

@@ -105,6 +105,7 @@ def test_a_hundred_offers_a_second_cost_few_packets_and_nobody_elses_link() -> N
     assert ats, "the offers were not even taken"
     most = max(sum(at <= other < at + 1.0 for other in ats) for at in ats)
     assert most <= 30, f"{most} packets in a second"
+    assert len(ats) <= 4 * (4 + 10 + 1), f"{len(ats)} packets in ten seconds: little is left for others"
     stage.check_untouched()
 
 
@@ -120,6 +121,9 @@ def test_foreign_sessions_and_wrong_phases_move_nothing() -> None:
         )
         stage.settle(0.005)
     stage.check_untouched()
+    for agent in (stage.a, stage.b):
+        refused = agent.mesh.pairs.refused_signals
+        assert any("another session" in why or "not awaited" in why for why in refused), refused
     stage.settle(60.0)
     for agent in (stage.a, stage.b):
         assert agent.mesh.pairs.pairs[stage.c.device.public_key].phase.value in (

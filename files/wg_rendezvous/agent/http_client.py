@@ -128,7 +128,7 @@ class Connection:
 
     async def _fields(self) -> dict[str, str]:
         fields: dict[str, str] = {}
-        for _ in range(MAX_LINES):
+        for _line in range(MAX_LINES):
             line = (await self._reader.readline()).decode("latin-1")
             if not line.endswith("\n"):
                 raise HttpError("the connection was closed in the middle of an answer")

@@ -102,7 +102,8 @@ async def _open(connection: Connection) -> Head:
         _check(request, await _in_time(connection.answer(head), f"{request}: half an answer"))
     kind = head.fields.get("content-type", "")
     if not kind.startswith("text/event-stream"):
-        raise MessageError(f"{request} is no event stream, but {kind or 'of no type'}")
+        # It answers the same to everything.
+        raise UnsupportedError(f"{request} is no event stream, but {kind or 'of no type'}")
     return head
 
 

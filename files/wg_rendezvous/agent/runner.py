@@ -412,7 +412,7 @@ class Agent:
 
     async def _open_stream(self, action: actions.OpenStream) -> None:
         # What the older stream left here is not to be delivered any more.
-        waiting = [self._events.get_nowait() for _ in range(self._events.qsize())]
+        waiting = [self._events.get_nowait() for _event in range(self._events.qsize())]
         for event in waiting:
             if not isinstance(event, OF_STREAMS):
                 self._events.put_nowait(event)

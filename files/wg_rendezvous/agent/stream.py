@@ -67,7 +67,7 @@ class Parser:
     def _on_line(self, line: str) -> ServerSentEvent | None:
         if not line:
             return self._dispatch()
-        name, _, value = line.partition(":")
+        name, _colon, value = line.partition(":")
         value = value.removeprefix(" ")
         if name == "event":
             self._event = value

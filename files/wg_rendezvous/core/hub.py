@@ -22,10 +22,14 @@ from .node import Node
 ASK_EVERY_S = 0.3
 WATCH_EVERY_S = 1.0
 """How often the hub is asked while links carry traffic."""
+FIRST_ANSWER_S = 5.0
+"""So long the first round trip is asked for, from which all waits follow; a hub may answer no heartbeats."""
 SILENT_S = 1.0
 """A hub that has not answered for so long gets a new stream, instead of waiting for TCP."""
 RECONNECT_S = 0.2
 RECONNECT_MAX_S = 13.0
+TRIES_OF_UNKNOWN = 2
+"""A hub that has let so many tries come to nothing, in whatever way, is asked as one of the origin is."""
 LOOK_AGAIN_PASSES = 5
 """After so many passes a hub of the origin is asked again whether it takes signals: it may be another one by
 now."""
@@ -56,6 +60,7 @@ class Hub:
         self._numbers = 0
         self._asked_at = float("-inf")
         self._asking_until = float("-inf")
+        self._first_until = float("-inf")
         self._opening = False
         self._open_at: float | None = None
         self._failures = 0
@@ -82,8 +87,9 @@ class Hub:
         """The stream is open."""
         self.kind, self.stream_open, self.own = Kind.SIGNALS, True, own
         self._opening, self._open_at, self._failures = False, None, 0
-        self.silent = None
+        self.silent = self.silent_since = None
         self.watch.forget()
+        self._first_until = now_s + FIRST_ANSWER_S
         self.heard(now_s)
         self._beat(now_s)
 
@@ -95,12 +101,18 @@ class Hub:
             self.heard(now_s)
             self._open_at = now_s + LOOK_AGAIN_PASSES * self.node.settings.interval_s
             return
-        if self.silent is None or self.silent_since is None:
+        if self.silent_since is None:
             self.silent_since = now_s
         self.silent = reason
         backoff_s = min(RECONNECT_MAX_S, RECONNECT_S * 2 ** min(self._failures, 10))
         self._failures += 1
         self._open_at = now_s + backoff_s
+
+    @property
+    def may_be_origin(self) -> bool:
+        """No stream ever opened, nor did the hub say that it knows none: one of the origin may as well close
+        the connection, be silent, or fail, when it is asked for what it does not know."""
+        return self.kind is Kind.UNKNOWN and self._failures >= TRIES_OF_UNKNOWN
 
     def look_again(self, now_s: float) -> None:
         """A hub of the origin came back: it may be another one now."""
@@ -164,7 +176,8 @@ class Hub:
         return since + max(SILENT_S, 4 * self.rtt_s)
 
     def _beat_at(self, watching: bool) -> float:
-        if self._asking_until > self.watch.sent_at:
+        first = self.watch.rtt_s is None and self._first_until > self.watch.sent_at
+        if first or self._asking_until > self.watch.sent_at:
             return self.watch.sent_at + ASK_EVERY_S
         return self.watch.sent_at + WATCH_EVERY_S if watching else float("inf")
 

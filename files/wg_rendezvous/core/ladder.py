@@ -34,23 +34,29 @@ class Rung:
 
 def rungs(place: Place, own: PeerView, other: PeerView) -> list[Rung]:
     """The candidate pairs between two peers as the hub sees them, best first; empty if there is none."""
+    found = _all_rungs(place, own, other)
+    hosts = [rung for rung in found if rung.strategy == HOST]
+    return hosts[:HOST_RUNGS] + found[len(hosts) :]
+
+
+def endpoints_of(place: Place, own: PeerView, other: PeerView) -> list[str]:
+    """All endpoints of `other` that it may ask us to use: it has its own order, and so its own best ones."""
+    return [rung.yours for rung in _all_rungs(place, own, other)]
+
+
+def _all_rungs(place: Place, own: PeerView, other: PeerView) -> list[Rung]:
+    """The host candidates first."""
     found: list[Rung] = []
     if own.endpoint and other.endpoint:
         if _host(own.endpoint) == _host(other.endpoint):
             found += _pairs(_usable(own.candidates, place, 4), _usable(other.candidates, place, 4))
         found += _pairs(_usable(own.candidates, place, 6), _usable(other.candidates, place, 6))
-        found = found[:HOST_RUNGS]
         try:
             yours = place.endpoint(other.endpoint)
         except UnacceptableError:
             return found
         found.append(Rung(REFLEXIVE, own.endpoint, yours))
     return found
-
-
-def endpoints_of(place: Place, own: PeerView, other: PeerView) -> list[str]:
-    """All endpoints of `other` that it may ask us to use."""
-    return [rung.yours for rung in rungs(place, own, other)]
 
 
 def _usable(candidates: Iterable[str], place: Place, version: int) -> list[str]:

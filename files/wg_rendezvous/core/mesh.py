@@ -27,6 +27,8 @@ from .report import Outlook, describe_pair, describe_refused, report
 
 __all__ = ["Mesh", "Settings"]
 
+ABOUT_SOME_PAIRS = (events.Tick, events.DeviceSeen, events.BeatAnswered)
+"""Events that change nothing for most pairs; of all others the pairs may depend in many ways."""
 SLEPT_S = 1.0
 """A tick that is so much late means that this node slept, or was stopped."""
 GRACE_S = 60.0
@@ -86,7 +88,10 @@ class Mesh:
 
     def handle(self, event: events.Event, now_s: float) -> list[Action]:
         """Take one event and return what to do about it, in order."""
+        if not isinstance(event, ABOUT_SOME_PAIRS):
+            self.pairs.touch()
         if now_s > self._expected_at + SLEPT_S:
+            self.pairs.touch()
             self.hub.woke(now_s)
             self.pairs.woke(now_s)
         self._handlers[type(event)](event, now_s)
@@ -242,6 +247,7 @@ class Mesh:
 
     def _on_beat_answered(self, event: events.BeatAnswered, now_s: float) -> None:
         if event.peer is None:
+            self.pairs.touch()
             self.hub.beat_answered(event.number, event.rtt_s, now_s)
         else:
             self.pairs.beat_answered(event.peer, event.number, event.rtt_s, now_s)
@@ -260,7 +266,7 @@ class Mesh:
 
     def _ask(self, now_s: float) -> None:
         """The loop's pass: ask a hub of the origin, and answer from what is known of another one."""
-        if self.hub.kind is Kind.ORIGIN:
+        if self.hub.kind is Kind.ORIGIN or self.hub.may_be_origin:
             self.node.do(actions.AskHub())
         elif self.hub.stream_open:
             self._hand_over_the_silent(now_s)
@@ -303,14 +309,25 @@ class Mesh:
             if pair.phase is Phase.RELAYED and pair.peer in self.node.known:
                 self._to_loop(pair, now_s)
 
+    def _all_to_loop(self, now_s: float) -> None:
+        """The hub is one of the origin: nobody signals."""
+        for pair in list(self.pairs.pairs.values()):
+            self._to_loop(pair, now_s)
+        self._views.clear()
+
     def _to_loop(self, pair: Pair, now_s: float) -> None:
         self.pairs.forget(pair.peer)
-        _, endpoint = self.node.known.get(pair.peer, (pair.address, None))
+        _address, endpoint = self.node.known.get(pair.peer, (pair.address, None))
         link = Link(pair.peer, pair.address, endpoint, since_at=now_s, named_at=now_s, online=True)
         link.why = pair.why
         self.loop.adopt(link, now_s)
 
     def _on_hub_answered(self, event: events.HubAnswered, now_s: float) -> None:
+        if self.hub.kind is Kind.SIGNALS:  # since it was asked
+            event = events.HubAnswered(self._records())
+        elif self.hub.kind is Kind.UNKNOWN:
+            self.hub.kind = Kind.ORIGIN
+            self._all_to_loop(now_s)
         if self.loop.hub_silent is not None and self.loop.links:
             self.hub.look_again(now_s)
         self.loop.handle(event, now_s)
@@ -386,9 +403,7 @@ class Mesh:
             self.node.say("warning", "the stream of the hub is closed", reason=event.reason)
         self.hub.closed(event.reason, event.unsupported, now_s)
         if self.hub.kind is Kind.ORIGIN:
-            for pair in list(self.pairs.pairs.values()):
-                self._to_loop(pair, now_s)
-            self._views.clear()
+            self._all_to_loop(now_s)
         self._resume_pass(now_s)
 
     def _on_registered(self, event: events.Registered, now_s: float) -> None:

@@ -19,7 +19,8 @@ from .events import PeerView
 from .hub import Hub
 from .ladder import REFLEXIVE, Rung
 from .node import KEEPALIVE_S, PACKETS_PER_KNOCK, Node
-from .rendezvous import TRYING, Effect, Pair, PairEvent, Phase
+from .pacing import TokenBucket
+from .rendezvous import NOT_TRIED, TRANSITIONS, TRYING, Effect, Pair, PairEvent, Phase
 from .signals import (
     OFFER,
     OPENED,
@@ -41,6 +42,7 @@ IDLE_WATCH_S = 2.0
 
 OFFERED_S = 1.0
 KNOCKING_S = 0.8
+VERIFIED_S = 3.0
 STAGGER_S = 0.1
 WITHDRAW_EVERY_S = 0.25
 WITHDRAWING_S = 10.0
@@ -55,6 +57,8 @@ BACKOFF_MAX_S = 3600.0
 PAUSE_S = 0.25
 PAUSE_MAX_S = 30.0
 OFFER_EVERY_S = 0.25
+OFFERS_PER_S, OFFERS_AT_ONCE = 1.0, 4.0
+"""Of one peer: whoever offers in vain all the time must not use up what there is for all."""
 REPORT_AFTER_S = 0.25
 PORT_WITHIN_S = 1.0
 """How long the other ends have to confirm that a link is withdrawn before the port is changed."""
@@ -85,6 +89,7 @@ class Pairs:
         self.stopping = False
         self._session = int(instance[:16], 16)
         self._vigil = Vigil(node, hub, self._feed)
+        self._due_ats: dict[str, float] = {}
         self._logged: set[tuple[str, str]] = set()
         self._dirty: set[str] = set()
         self._report_at: float | None = None
@@ -120,12 +125,14 @@ class Pairs:
     def adopt(self, peer: str, address: str, why: str, now_s: float) -> Pair:
         """Have a link to `peer`; it is promoted if the device says so."""
         pair = Pair(peer, address, controlling=not self.node.is_larger(peer), since_at=now_s, why=why)
+        pair.offers = TokenBucket(OFFERS_PER_S, OFFERS_AT_ONCE, now_s)
         pair.retry_at = now_s
         self.pairs[peer] = pair
         self.node.claims.setdefault(address, peer)
         entry = self.node.device.peers.get(peer)
         if entry is not None and peer in self.node.owned:
             if address in entry.allowed_ips:
+                pair.why = "it was direct when the agent began to signal" if why == NOT_TRIED else why
                 self._vigil.count(pair, entry)
                 self._feed(pair, PairEvent.ADOPTED, now_s)
             else:
@@ -145,7 +152,7 @@ class Pairs:
             self.refuse(peer, f"its address changed from {pair.address} to {address}", now_s)
             pair = None
         if pair is None:
-            pair = self.adopt(peer, address, "not tried yet", now_s)
+            pair = self.adopt(peer, address, NOT_TRIED, now_s)
         self.node.claims[address] = peer
         before, pair.view = pair.view, view
         if view.endpoint:
@@ -203,6 +210,7 @@ class Pairs:
 
     def forget(self, peer: str) -> Pair | None:
         """Have no link to this peer any more; the device stays as it is."""
+        self.touch(peer)
         pair = self.pairs.pop(peer, None)
         if pair is not None and self.node.claims.get(pair.address) == peer:
             del self.node.claims[pair.address]
@@ -233,15 +241,20 @@ class Pairs:
         if None not in (signal.session, pair.session) and signal.session != pair.session:
             if signal.type == WITHDRAW:  # an old one, repeated: confirmed all the same
                 self._send(pair, Signal(WITHDRAWN, signal.session))
+            else:
+                self._refuse_signal(pair.peer, f"its {signal.type} is of another session", "info")
             return
         if signal.type == WITHDRAW and signal.session is None and pair.phase in TRYING:
             self._send(pair, Signal(WITHDRAWN))  # of an earlier run's link: nothing is moved yet
             return
+        event = SIGNAL_EVENTS[signal.type]
+        if (pair.phase, event) not in TRANSITIONS:  # late, doubled, or out of turn
+            self._refuse_signal(pair.peer, f"its {signal.type} is not awaited", "info")
         if signal.type in (WITHDRAW, REFUSED):
             pair.why = f"the other end: {signal.why}" if signal.why else "the other end has gone back"
         if signal.type == OPENED and pair.phase is Phase.OFFERED:
             pair.trips_s = _smoothed_s(pair.trips_s, now_s - pair.offered_at)
-        self._feed(pair, SIGNAL_EVENTS[signal.type], now_s)
+        self._feed(pair, event, now_s)
         if signal.pause_s and pair.retry_at is not None:
             pair.retry_at = max(pair.retry_at, now_s + signal.pause_s)
 
@@ -267,9 +280,9 @@ class Pairs:
         if pair.view is None or signal.endpoint not in ladder.endpoints_of(
             self.node.place, self.hub.own, pair.view
         ):
-            self._count_refused("an endpoint that the hub does not name")
+            self._refuse_signal(pair.peer, "it offers an endpoint that the hub does not name")
             return "the hub does not name that endpoint of yours", 0.0
-        if now_s - pair.offer_taken_at < OFFER_EVERY_S:
+        if now_s - pair.offer_taken_at < OFFER_EVERY_S or not pair.offers.take(1, now_s):
             raise SignalError("it offers too often")
         if self.stopping:
             return "the agent stops", PAUSE_MAX_S
@@ -294,6 +307,7 @@ class Pairs:
         """A heartbeat was answered."""
         pair = self.pairs.get(peer)
         if pair is not None and pair.promoted:
+            self.touch(peer)
             self._vigil.answered(pair, number, rtt_s, now_s)
 
     def device_seen(self, event: events.DeviceSeen, now_s: float) -> None:
@@ -311,6 +325,8 @@ class Pairs:
                 self._lost(pair, entry, now_s)
             elif pair.promoted and entry is not None:
                 self._vigil.look_for_traffic(pair, entry, now_s)
+                if pair.traffic_at == now_s:
+                    self.touch(pair.peer)
 
     def _look_for_handshake(self, pair: Pair, entry: Peer | None, now_s: float) -> None:
         if entry is None:
@@ -389,11 +405,24 @@ class Pairs:
     def tick(self, now_s: float) -> None:
         """Do what is due."""
         for pair in list(self.pairs.values()):
-            self._tick(pair, now_s)
+            if now_s >= self._due_ats.get(pair.peer, now_s):
+                self.touch(pair.peer)
+                self._tick(pair, now_s)
         if self._port_for is not None and (self.quiet or now_s >= self._port_at):
             self._take_port(now_s)
         if self._report_at is not None and now_s >= self._report_at:
             self._report()
+
+    def touch(self, peer: str | None = None) -> None:
+        """Look at this pair again, or at all of them: what is due may have changed.
+
+        Most of the time nothing does, at most of the links; to go through all of them for every heartbeat of
+        one would cost more than anything else.
+        """
+        if peer is None:
+            self._due_ats.clear()
+        else:
+            self._due_ats.pop(peer, None)
 
     def _tick(self, pair: Pair, now_s: float) -> None:
         if _due(pair.expires_at, now_s):
@@ -456,20 +485,28 @@ class Pairs:
         times = [at for at in (self._report_at,) if at is not None]
         if self._port_for is not None:
             times.append(self._port_at)
-        for pair in self.pairs.values():
-            dues = (pair.expires_at, pair.knock_due_at, pair.promote_due_at, pair.repeat_at)
-            times += [at for at in dues if at is not None]
-            if pair.promoted:
-                times += self._vigil.due_ats(pair, now_s)
-            elif self._wants_start(pair) and pair.retry_at is not None:
-                tokens_at = self.node.bucket.available_at(PACKETS_PER_KNOCK, now_s)
-                times.append(max(pair.retry_at, self._hold_until, tokens_at))
+        for peer, pair in self.pairs.items():
+            if peer not in self._due_ats:
+                self._due_ats[peer] = self._due_at(pair, now_s)
+            times.append(self._due_ats[peer])
         return max(now_s, min(times, default=float("inf")))
+
+    def _due_at(self, pair: Pair, now_s: float) -> float:
+        """When this pair has to be looked at; sooner than needed does no harm."""
+        dues = (pair.expires_at, pair.knock_due_at, pair.promote_due_at, pair.repeat_at)
+        times = [at for at in dues if at is not None]
+        if pair.promoted:
+            times += self._vigil.due_ats(pair, now_s)
+        elif self._wants_start(pair) and pair.retry_at is not None:
+            tokens_at = self.node.bucket.available_at(PACKETS_PER_KNOCK, now_s)
+            times.append(max(pair.retry_at, self._hold_until, tokens_at))
+        return min(times, default=float("inf"))
 
     # -- effects ----------------------------------------------------------------------------
 
     def _feed(self, pair: Pair, event: PairEvent, now_s: float) -> None:
         """Put an event into the pair's machine and do what it asks for."""
+        self.touch(pair.peer)
         before, was_promoted = pair.phase, pair.promoted
         effects = pair.on(event, now_s)
         if pair.phase is not before:
@@ -483,13 +520,20 @@ class Pairs:
     def _entered(self, pair: Pair, now_s: float) -> None:
         """What is awaited in the new phase, and until when."""
         if pair.phase is Phase.OFFERED:
-            pair.expires_at = now_s + max(OFFERED_S, 3 * self.hub.signal_trips_s)
+            pair.expires_at = now_s + self._patience_s(pair, OFFERED_S)
         elif pair.phase is Phase.WITHDRAWING:
             pair.expires_at = now_s + WITHDRAWING_S
+        elif pair.phase is Phase.VERIFIED and not pair.controlling:
+            # The session is proven, and how far the other end is from the hub is not known here.
+            pair.expires_at = now_s + self._patience_s(pair, VERIFIED_S)
         elif pair.phase in TRYING and pair.phase is not Phase.PROMOTING:
-            pair.expires_at = now_s + max(KNOCKING_S, 3 * self.hub.signal_trips_s)
+            pair.expires_at = now_s + self._patience_s(pair, KNOCKING_S)
         if pair.phase is Phase.PROVISIONAL:
             pair.watch.forget()
+
+    def _patience_s(self, pair: Pair, floor_s: float) -> float:
+        """How long the next step of a rendezvous may take; the other end may be farther from the hub."""
+        return max(floor_s, 3 * self.hub.signal_trips_s, 3 * (pair.trips_s or 0.0))
 
     def _open(self, pair: Pair, _now_s: float) -> None:
         if pair.rung is not None:
@@ -510,10 +554,11 @@ class Pairs:
                 persistent_keepalive_s=KEEPALIVE_S,
                 allowed_ips=(),
             )
-            pair.expires_at = now_s + max(KNOCKING_S, 3 * self.hub.signal_trips_s)
+            pair.expires_at = now_s + self._patience_s(pair, KNOCKING_S)
 
     def _knock_later(self, pair: Pair, now_s: float) -> None:
-        pair.knock_due_at = now_s + max(STAGGER_S, pair.trips_s or 0.0)
+        # The other end's handshake takes as long as a signal and its answer: a knock would end it.
+        pair.knock_due_at = now_s + STAGGER_S + (pair.trips_s or 0.0)
 
     def _read(self, _pair: Pair, _now_s: float) -> None:
         self.node.do(actions.ReadDevice())
@@ -541,8 +586,11 @@ class Pairs:
             pair.retry_at = now_s  # it has moved meanwhile
             return
         direct_before = now_s < pair.direct_until
-        pair.tries += 1
-        if direct_before and pair.tries <= LOST_TRIES:
+        if direct_before:
+            pair.lost_tries += 1
+        else:
+            pair.tries += 1
+        if direct_before and pair.lost_tries <= LOST_TRIES:
             pair.retry_at = now_s + RETRY_DIRECT_S
             return
         if pair.online and pair.peer in self.node.refresh.counts:
@@ -578,14 +626,18 @@ class Pairs:
         if any(other.promoted and not other.signals for other in self.pairs.values()):
             return  # nobody would take that link back at its other end
         self._port_for, self._port_at = due, now_s + PORT_WITHIN_S
+        self.touch()
         for other in self.pairs.values():
             if other.promoted or other.phase in TRYING:
+                if other.promoted:
+                    other.direct_until = now_s + RETRY_DIRECT_FOR_S
                 other.why = "a fresh port is about to be taken"
                 self._feed(other, PairEvent.STOP, now_s)
-                other.direct_until, other.retry_at = now_s + RETRY_DIRECT_FOR_S, now_s
+                other.retry_at = now_s
 
     def _take_port(self, now_s: float) -> None:
         peer, self._port_for = self._port_for, None
+        self.touch()
         pair = self.pairs.get(peer or "")
         if pair is not None:
             self.node.take_fresh_port(pair.peer, pair.address, now_s)
@@ -617,14 +669,11 @@ class Pairs:
     def _send_withdrawn(self, pair: Pair, _now_s: float) -> None:
         self._send(pair, Signal(WITHDRAWN, pair.session))
 
-    def _refuse_signal(self, peer: str, why: str) -> None:
-        self._count_refused(why)
+    def _refuse_signal(self, peer: str, why: str, level: str = "warning") -> None:
+        self.refused_signals[why] += 1
         if (peer, why) not in self._logged:
             self._logged.add((peer, why))
-            self.node.say("warning", "a signal is not acted on", peer=peer, why=why)
-
-    def _count_refused(self, why: str) -> None:
-        self.refused_signals[why] += 1
+            self.node.say(level, "a signal is not acted on", peer=peer, why=why)
 
     # -- words ------------------------------------------------------------------------------
 

@@ -41,6 +41,7 @@ from .events import PeerView
 from .heartbeat import Watch
 from .ladder import Rung
 from .link import State
+from .pacing import TokenBucket
 
 
 class Phase(enum.Enum):
@@ -117,6 +118,7 @@ TRYING = (Phase.OFFERED, Phase.KNOCKING, Phase.HEARD, Phase.VERIFIED, Phase.PROM
 PROMOTED = (Phase.PROVISIONAL, Phase.DIRECT, Phase.DOUBTFUL)
 """Phases in which this end has moved the AllowedIPs to the direct peer."""
 
+NOT_TRIED = "not tried yet"
 Transition = tuple[Phase, tuple[Effect, ...]]
 
 TRANSITIONS: dict[tuple[Phase, PairEvent], Transition] = {
@@ -227,7 +229,9 @@ class Pair:
     `address` is its VPN address as a host route; `view` what the hub says of it, None until it did;
     `instance` the last run of its agent that was heard of.  `rung` is
     the candidate pair of this rendezvous, `rungs` those that remain.  `trips_s` is how long a signal and its
-    answer take.  All `_at` are seconds of the agent's own clock (CLOCK_BOOTTIME), None: not awaited.
+    answer take.  Until `direct_until` a link that was lost is tried as one that is direct by rights;
+    `lost_tries` failed before that, `tries` since.  All `_at` are seconds of the agent's own clock
+    (CLOCK_BOOTTIME), None: not awaited.
     """
 
     peer: str
@@ -237,7 +241,7 @@ class Pair:
     instance: str | None = None
     phase: Phase = Phase.RELAYED
     since_at: float = 0.0
-    why: str = "not tried yet"
+    why: str = NOT_TRIED
     session: str | None = None
     rung: Rung | None = None
     rungs: list[Rung] = field(default_factory=list)
@@ -245,6 +249,7 @@ class Pair:
     trips_s: float | None = None
     offered_at: float = 0.0
     offer_taken_at: float = float("-inf")
+    offers: TokenBucket = field(default_factory=TokenBucket)
     expires_at: float | None = None
     knock_due_at: float | None = None
     promote_due_at: float | None = None
@@ -252,6 +257,7 @@ class Pair:
     retry_at: float | None = None
     direct_until: float = float("-inf")
     tries: int = 0
+    lost_tries: int = 0
     unproven: int = 0
     refusals: int = 0
     rx_bytes: int = 0

@@ -97,7 +97,7 @@ def why_pair(pair: Pair, outlook: Outlook) -> str:
     what = pair.why
     if pair.tries and pair.rung is not None and outlook.now_s >= pair.direct_until:
         what = f"{what}; {outlook.of(pair.peer)}"
-    if pair.tries >= HOPELESS_TRIES:
+    if pair.tries >= HOPELESS_TRIES and pair.direct_until == float("-inf"):
         what = f"{what}; after {pair.tries} tries it seems that one side's NAT maps ports by destination"
     if not pair.controlling and not pair.unproven:
         return f"{what}; the other end offers the next try"

@@ -87,7 +87,7 @@ class Vigil:
         if pair.phase is not Phase.DIRECT:
             pair.why = "it answers through the link"
             pair.direct_until = now_s + RETRY_DIRECT_FOR_S
-            pair.tries = pair.refusals = 0
+            pair.tries = pair.lost_tries = pair.refusals = 0
             self.node.refresh.succeeded(pair.peer)
         if pair.watch.wide:
             pair.unproven = 0

@@ -20,8 +20,9 @@ from .records import Changes, Records
 from .registrations import Claim, Registrations
 from .streams import Stream, Streams, event
 
-SIGNALS_PER_S = 20.0
-SIGNALS_AT_ONCE = 60.0
+CALLS_PER_S = 20.0
+CALLS_AT_ONCE = 60.0
+"""Signals of one peer, and its registrations: each of them is told to others."""
 
 
 def first_revision() -> int:
@@ -42,7 +43,8 @@ class Rendezvous:
         self.is_stopping = False
         self._observation = observation
         self._registry = observation.registry
-        self._buckets: dict[str, TokenBucket] = {}
+        self._signals: dict[str, TokenBucket] = {}
+        self._claims: dict[str, TokenBucket] = {}
         self._changed = asyncio.Event()
         self.refresh()
 
@@ -53,7 +55,8 @@ class Rendezvous:
         changes = self.records.refresh(self._observation.clock())
         for key in changes.gone:
             self.streams.close(key)
-            self._buckets.pop(key, None)
+            self._signals.pop(key, None)
+            self._claims.pop(key, None)
         # A signal to somebody whose address now belongs to another peer would reach that one.
         for key, stream in self.streams.items():
             if self._registry.peer_at(stream.address) != key:
@@ -148,8 +151,15 @@ class Rendezvous:
 
     def may_signal(self, key: str) -> bool:
         """Whether that peer has not signalled too often; counts this time."""
+        return self._may(self._signals, key)
+
+    def may_register(self, key: str) -> bool:
+        """The same for registrations."""
+        return self._may(self._claims, key)
+
+    def _may(self, buckets: dict[str, TokenBucket], key: str) -> bool:
         now_s = self._observation.clock()
-        bucket = self._buckets.setdefault(key, TokenBucket(SIGNALS_PER_S, SIGNALS_AT_ONCE, now_s))
+        bucket = buckets.setdefault(key, TokenBucket(CALLS_PER_S, CALLS_AT_ONCE, now_s))
         return bucket.take(1, now_s)
 
     def signal(self, to: str, data: bytes) -> bool:

@@ -93,6 +93,8 @@ class V1Api:
 
     async def _self(self, request: aiohttp_web.Request) -> aiohttp_web.Response:
         key = _peer()
+        if not self._rendezvous.may_register(key):
+            raise Refusal("too_many", "more than 20 registrations in a second: wait a moment")
         try:
             claim = parse_claim(await _body(request), self._observation.registry.networks())
         except ClaimError as error:

@@ -109,7 +109,11 @@ def test_a_removed_key_that_is_still_in_the_inventory_is_refused_before_anything
 
 
 def rotate(node: Node, *arguments: str) -> PlaybookRun:
-    groups = {"wireguard_hub": {"hub": HUB}, "wireguard_peers": {"alice": ALICE, "bob": BOB}}
+    """All hosts are one node: the hub's interface has another name, and a key."""
+    node.files["wg9.key"] = "eLTZoNYi8ZLFNIQYSjcfwnvV3KFDJ3qlBhWZL4SlLmU=\n"
+    node.variables["wg_peer_hub_interface"] = "wg9"
+    hub = {"hub": {**HUB, "wg_interface_name": "wg9"}}
+    groups = {"wireguard_hub": hub, "wireguard_peers": {"alice": ALICE, "bob": BOB}}
     return node.playbook("rendezvous.wireguard.rotate_keys", groups, *arguments)
 
 

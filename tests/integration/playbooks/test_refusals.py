@@ -57,7 +57,12 @@ def listed(*listed_peers: Any) -> Hosts:
         (hub(), peers(wg_interface_address="192.168.7.255/24"), ("alice", "broadcast", "192.168.7.254/24")),
         (hub(), peers(wg_peer_hub="hbu"), ("alice", "wg_peer_hub 'hbu'", "[wireguard_hub]")),
         (hub(), peers(wg_interface_mtu="{{ no_such }}"), ("alice", "wg_interface_mtu", "no_such")),
+        (hub(), peers(wg_interface_name="{{ no_such }}"), ("alice", "no_such")),
+        (hub(), peers(wg_peer_port="{{ no_such }}"), ("alice", "no_such")),
+        (hub(), peers(wg_interface_address="{{ no_such }}/24"), ("alice", "no_such")),
+        (hub(), peers(wg_interface_install="perhaps"), ("alice", "wg_interface_install", "true or false")),
         (hub(wg_hub_endpoint=""), peers(), ("hub", "no public endpoint", "wg_hub_endpoint=hub:51820")),
+        (hub(wg_hub_endpoint=51820), peers(), ("hub", "51820", "write host:port")),
         (hub(wg_hub_endpoint="192.168.7.1:51820"), peers(), ("hub", "192.168.7.1", "public address")),
         (listed({**PHONE, "public_key": KEY[:-2] + "="}), peers(), ("hub", "public_key", "wg pubkey")),
         (

@@ -15,6 +15,13 @@ def test_check_mode_runs_to_its_end_on_a_fresh_hub_and_fresh_peers(node: Node) -
     assert run.changed_hosts.keys() == {"hub", "alice", "bob"}
 
 
+def test_what_an_ini_inventory_calls_false_is_false(node: Node) -> None:
+    node.variables = {"wg_interface_install": "false", "wg_interface_peers_exclusive": "no"}
+    run = node.site({"hub": HUB}, PEERS)
+    assert run.exit_code == 0, run.output
+    assert run.output.count("skipping") >= 3
+
+
 def test_a_peer_that_cannot_be_reached_is_reported_and_the_others_are_deployed(node: Node) -> None:
     node.unreachable = ["alice"]
     run = node.site({"hub": HUB}, PEERS)
@@ -50,3 +57,11 @@ def test_a_hub_that_is_away_is_said_with_limit_as_well(node: Node) -> None:
     assert run.changed_hosts == {}
     assert "alice: Ansible cannot reach the hub hub" in run.output
     assert "bob: " not in run.output
+
+
+def test_a_hub_that_was_never_deployed_is_said_before_a_peer_is_changed(node: Node) -> None:
+    run = node.site({"hub": HUB}, PEERS, "--limit=alice")
+    assert run.exit_code == 2, run.output
+    assert run.changed_hosts == {}
+    assert "alice: the hub hub has no key for wg0 yet: deploy it first" in run.output
+    assert "--limit hub,alice" in run.output

@@ -6,10 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.rendezvous.wireguard.plugins.plugin_utils._inventory import (
+    VARIABLES,
     Host,
     problems_of_host,
     problems_of_network,
@@ -47,7 +50,8 @@ def said(*hosts: Host) -> list[str]:
     """All of them are asked in one run."""
     names = [host.name for host in hosts]
     of_each = [text for host in hosts for text in problems_of_host(host, names, names)]
-    return of_each + list(problems_of_network(hosts))
+    hubs = [host.name for host in hosts if "hub" in host.groups]
+    return of_each + list(problems_of_network(hosts, hubs))
 
 
 def said_alone(host: Host, *inventory: str) -> list[str]:
@@ -170,6 +174,12 @@ def test_an_own_address_twice() -> None:
         ("wg_interface_table", "", "one line"),
         ("wg_interface_table", False, "'off' in quotation marks"),
         ("wg_interface_post_up", ["echo a", "echo # b"], "without #"),
+        ("wg_interface_tcp_ports", [22, 0], "from 1 to 65535"),
+        ("wg_interface_udp_ports", [53, 70000], "from 1 to 65535"),
+        ("wg_interface_firewall", "iptables", "nftables, none"),
+        ("wg_interface_install", "perhaps", "true or false"),
+        ("wg_interface_relay", "perhaps", "true or false"),
+        ("wg_interface_peers_exclusive", "perhaps", "true or false"),
         ("wg_peer_port", 0, "from 1 to 65535"),
         ("wg_peer_refresh", "rebnd", "rebind, restart, off"),
         ("wg_peer_refresh", True, "rebind, restart, off"),
@@ -193,6 +203,9 @@ def test_a_value_that_a_module_or_the_agent_would_refuse(variable: str, value: A
         ("wg_interface_table", "off"),
         ("wg_interface_table", 42),
         ("wg_interface_post_up", "wg show wg0"),
+        ("wg_interface_firewall", "none"),
+        ("wg_interface_install", "false"),
+        ("wg_interface_peers_exclusive", "false"),
         ("wg_peer_refresh", "off"),
         ("wg_peer_refresh", False),
         ("wg_peer_interval_s", "3"),
@@ -307,6 +320,17 @@ def test_exclusive_peers_in_a_mesh() -> None:
     assert_said(
         said(HUB, alice_with(wg_interface_peers_exclusive=True)), "alice", "wg_interface_peers_exclusive"
     )
+
+
+def test_a_hub_without_address_is_not_said_of_every_peer_as_well() -> None:
+    assert_said(said(hub_with(wg_interface_address=None), ALICE), "hub", "wg_interface_address is missing")
+
+
+@pytest.mark.parametrize("role", ["wg_hub", "wg_interface", "wg_peer"])
+def test_every_variable_of_a_role_is_checked_but_one_that_only_the_role_computes(role: str) -> None:
+    path = Path(__file__).resolve().parents[3] / "roles" / role / "meta/argument_specs.yml"
+    options = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]["main"]["options"]
+    assert options.keys() - VARIABLES.keys() <= {"wg_peer_hub_url"}
 
 
 def test_all_problems_are_said_at_once() -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -19,17 +20,22 @@ DEFAULTS = {
 """Those of the role wg_peer that matter here."""
 
 
-def problems(name: str, hosts: dict[str, dict[str, Any]], interface: str = "wg0") -> list[str]:
-    """What the first host of a run says of this inventory, whose hub is `hub`."""
+def problems(
+    name: str, hosts: dict[str, dict[str, Any]], interface: str = "wg0", batch: Sequence[str] = ()
+) -> list[str]:
+    """What this host says of an inventory; without `batch` it is the first of the run."""
     action = ActionModule.__new__(ActionModule)
     task_vars = {
         "inventory_hostname": name,
-        "groups": {"wireguard_hub": ["hub"], "wireguard_peers": [host for host in hosts if host != "hub"]},
+        "groups": {
+            "wireguard_hub": [host for host in hosts if host.startswith("hub")],
+            "wireguard_peers": [host for host in hosts if not host.startswith("hub")],
+        },
         "hostvars": hosts,
-        "ansible_play_batch": [name],
+        "ansible_play_batch": [*(batch or [name])],
     }
     variables = {**DEFAULTS, **hosts[name], "wg_interface_name": interface}
-    return action._problems("hub" if name == "hub" else "peer", variables, task_vars)
+    return action._problems("hub" if name.startswith("hub") else "peer", variables, task_vars)
 
 
 def test_a_peer_may_name_its_interface_otherwise_than_the_hub_does() -> None:
@@ -63,3 +69,19 @@ def test_the_address_of_a_device_is_not_given_to_a_host(first: str) -> None:
     )
     gone = [{**device, "state": "absent"} for device in devices[:2] if isinstance(device, dict)]
     assert problems(first, {"hub": {**HUB, "wg_client_config_devices": gone}, "alice": ALICE}) == []
+
+
+def test_another_network_of_the_inventory_is_checked_by_its_own_first_host() -> None:
+    other = {**ALICE, "wg_interface_name": "wg1", "wg_peer_hub_interface": "wg1"}
+    hosts = {"hub": HUB, "bob": ALICE, "dave": other, "erin": other}
+    (problem,) = problems("dave", hosts, "wg1", batch=list(hosts))
+    assert "192.168.7.5" in problem
+    assert "dave" in problem
+    assert problem.startswith("erin: ")
+    assert problems("erin", hosts, "wg1", batch=list(hosts)) == []
+
+
+def test_a_second_hub_is_one_also_if_its_interface_has_another_name() -> None:
+    other = {**HUB, "wg_interface_name": "wg1", "wg_interface_address": "192.168.8.1/24"}
+    (problem,) = problems("hub", {"hub": HUB, "hub2": other, "alice": ALICE})
+    assert problem.startswith("hub, hub2: only one host can be the hub")

@@ -33,6 +33,7 @@ class Hub:
         self.signals: list[tuple[str, dict[str, Any]]] = []
         self.connections: dict[str, list[object]] = {"PUT": [], "GET": [], "POST": []}
         self.streams: list[asyncio.Queue[bytes | None]] = []
+        self.stream_type = "text/event-stream"
         self.put_answer: Callable[[], Awaitable[web.Response]] | None = None
         self.signal_answer: Callable[[str], Awaitable[web.Response]] | None = None
         self.app = web.Application()
@@ -56,7 +57,7 @@ class Hub:
         queue: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.streams.append(queue)
         self.send("snapshot", {"revision": len(self.streams), "self": OWN, "peers": {}})
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        response = web.StreamResponse(headers={"Content-Type": self.stream_type})
         await response.prepare(request)
         while (piece := await queue.get()) is not None:
             await response.write(piece)
@@ -228,6 +229,14 @@ async def test_a_hub_that_answers_everything_alike_does_not_know_the_call(hub: H
     hub.put_answer = hello
     client.signalling.open_stream(REGISTRATION)
     assert await client.closed() == events.StreamClosed("PUT /v1/self is not JSON", unsupported=True)
+
+
+async def test_a_hub_that_has_json_for_everything_does_not_know_the_call(hub: Hub, client: Client) -> None:
+    hub.stream_type = "application/json"
+    client.signalling.open_stream(REGISTRATION)
+    assert await client.closed() == events.StreamClosed(
+        "GET /v1/stream is no event stream, but application/json", unsupported=True
+    )
 
 
 async def test_a_hub_that_does_not_answer_is_given_up_after_a_second(

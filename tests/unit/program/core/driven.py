@@ -33,13 +33,15 @@ HUB_PEER = Peer(HUB, "198.51.100.1:51820", ("192.168.7.0/24",), 1, 0, 0, 13)
 
 class Driven:
     """Drives a `Mesh`.  `records` is what the hub says (None: it is silent), `answering` the peers that
-    answer probes, `shaking` those whose handshake succeeds at once."""
+    answer probes, `shaking` those whose handshake succeeds at once; `told`: whether it says that it knows no
+    streams, or just closes the connection."""
 
     def __init__(self, settings: Settings | None = None, own: str = OWN, place: Place = PLACE) -> None:
         self.mesh = Mesh(own, place, settings or Settings(), INSTANCE)
         self.now_s = 1000.0
         self.peers: dict[str, Peer] = {HUB: HUB_PEER}
         self.records: dict[str, events.PeerRecord] | None = {PEER: events.PeerRecord(ENDPOINT, ADDRESS)}
+        self.told = True
         self.answering: set[str] = set()
         self.shaking: set[str] = set()
         self.probe_takes_s = 0.01
@@ -100,7 +102,7 @@ class Driven:
         elif isinstance(action, actions.ReadDevice):
             self.give(events.DeviceSeen(self.device(), self.configured))
         elif isinstance(action, actions.OpenStream):
-            closed = events.StreamClosed("404", unsupported=self.records is not None)
+            closed = events.StreamClosed("404", unsupported=self.told and self.records is not None)
             self.later.append((self.now_s + 0.001, closed))
         elif isinstance(action, actions.AskHub):
             silent = events.HubSilent("timed out")

@@ -9,7 +9,7 @@ from tests.unit.program.core.driven import OWN, PLACE
 
 from wg_rendezvous.core import actions
 from wg_rendezvous.core.events import PeerView
-from wg_rendezvous.core.hub import RECONNECT_MAX_S, SILENT_S, Hub, Kind
+from wg_rendezvous.core.hub import FIRST_ANSWER_S, RECONNECT_MAX_S, SILENT_S, Hub, Kind
 from wg_rendezvous.core.node import Node, Settings
 
 
@@ -27,6 +27,16 @@ def hub(node: Node) -> Hub:
     hub.beat_answered(1, 0.01, 0.01)
     node.flush()
     return hub
+
+
+def run(hub: Hub, until_s: float) -> float:
+    """Tick whenever it wants it, without traffic; returns when that was for the last time."""
+    now_s = last_s = 0.0
+    while now_s <= until_s:
+        last_s = now_s
+        hub.tick(False, now_s)
+        now_s = hub.wakeup_at(False, now_s)
+    return last_s
 
 
 def opened(node: Node) -> int:
@@ -54,9 +64,31 @@ def test_a_lost_heartbeat_is_nothing_when_something_else_was_heard(hub: Hub, nod
 def test_without_a_single_answered_heartbeat_nothing_is_concluded_from_their_silence(node: Node) -> None:
     hub = Hub(node, lambda _peers: actions.Registration("00", ()))
     hub.opened(PeerView(None), 0.0)
-    assert hub.wakeup_at(False, 60.0) > 60.0
-    hub.tick(False, 60.0)
+    assert run(hub, 60.0) <= FIRST_ANSWER_S + 1.0, "it is asked for ever"
     assert opened(node) == 0
+
+
+def test_the_first_round_trip_is_asked_for_until_it_is_known(node: Node) -> None:
+    """All waits follow it: one lost heartbeat must not leave them at their floor."""
+    hub = Hub(node, lambda _peers: actions.Registration("00", ()))
+    hub.opened(PeerView(None), 0.0)
+    run(hub, 1.0)
+    beats = [action for action in node.flush() if isinstance(action, actions.SendBeat)]
+    assert len(beats) >= 3
+    hub.beat_answered(beats[-1].number, 0.2, 1.2)
+    assert hub.signal_trips_s == pytest.approx(0.4)
+    assert hub.wakeup_at(False, 1.2) == float("inf")
+
+
+def test_a_silence_that_ended_long_ago_is_none(hub: Hub) -> None:
+    """What a hub is not asked for because it was away for half a minute counts from this silence."""
+    since = []
+    for closed_at in (1.0, 600.0):
+        hub.closed("it was restarted", False, closed_at)
+        since.append(hub.silent_since)
+        hub.opened(PeerView(None), closed_at + 1.0)
+        since.append(hub.silent_since)
+    assert since == [1.0, None, 600.0, None]
 
 
 def test_it_reconnects_ever_more_seldom(hub: Hub, node: Node) -> None:

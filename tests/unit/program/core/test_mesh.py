@@ -8,12 +8,13 @@ import dataclasses
 import json
 from typing import Any
 
+from wg_rendezvous._wireguard.dump import Peer
 from wg_rendezvous.core import actions, events
 from wg_rendezvous.core.link import State
 from wg_rendezvous.core.mesh import Settings
 from wg_rendezvous.core.refresh import Policy
 
-from .driven import ADDRESS, ENDPOINT, HUB, HUB_PEER, OTHER, OWN, PEER, Driven, key
+from .driven import ADDRESS, ENDPOINT, HUB, HUB_PEER, INSTANCE, OTHER, OWN, PEER, Driven, key
 
 
 def direct(**settings: object) -> Driven:
@@ -235,6 +236,33 @@ def test_a_silent_hub_is_asked_again_soon_and_then_ever_more_seldom() -> None:
     assert 10 <= len(driven.all_done(actions.OpenStream)) <= 17
 
 
+def test_a_hub_that_closes_connections_for_what_it_does_not_know_is_one_of_the_origin() -> None:
+    driven = Driven()
+    driven.told, driven.answering, driven.shaking = False, {PEER}, {PEER}
+    driven.start().run(3)
+    assert driven.state() is State.DIRECT
+    assert driven.mesh.hub_silent is None
+
+
+def test_what_an_agent_takes_over_is_the_loops_with_such_a_hub() -> None:
+    driven = Driven()
+    driven.told, driven.answering = False, {PEER}
+    driven.peers[PEER] = Peer(PEER, ENDPOINT, (ADDRESS,), 1, 0, 0, 13)
+    driven.start({PEER: ADDRESS}).run(3)
+    assert driven.mesh.loop.links[PEER].state is State.DIRECT
+    assert driven.changes() == []
+
+
+def test_an_answer_that_was_asked_for_before_the_hub_took_signals_starts_no_links() -> None:
+    driven = Driven()
+    driven.start().run(0.005)
+    signalling = events.PeerView(ADDRESS, signals=True, instance=INSTANCE)
+    driven.give(events.Snapshot(events.PeerView(None), {PEER: signalling}))
+    driven.run(1)
+    assert driven.changes() == []
+    assert driven.mesh.loop.links == {}
+
+
 def test_a_removed_peer_is_noticed_within_a_second_and_knocked_at_again() -> None:
     driven = direct()
     del driven.peers[PEER]
@@ -445,3 +473,13 @@ def test_a_peer_that_goes_while_the_agent_runs_is_forgotten_at_once() -> None:
     assert driven.mesh.links == {}
     assert driven.peers.keys() == {HUB}
     assert PEER not in json.dumps(driven.all_done(actions.SaveState)[-1].state)
+
+
+def test_a_link_that_the_loop_made_direct_says_so_when_its_agent_begins_to_signal() -> None:
+    driven = Driven()
+    driven.peers[PEER] = Peer(PEER, ENDPOINT, (ADDRESS,), 1, 0, 0, 13)
+    driven.start()
+    driven.mesh.node.own(PEER, ADDRESS)
+    driven.mesh.pairs.update(PEER, events.PeerView(ADDRESS, ENDPOINT, online=True, signals=True), 1000.0)
+    [entry] = [entry for entry in driven.mesh.status(1000.0) if entry["peer"] == PEER]
+    assert (entry["state"], entry["why"]) == ("direct", "it was direct when the agent began to signal")

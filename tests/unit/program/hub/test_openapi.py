@@ -92,7 +92,12 @@ EXAMPLES = [
     Example("get", "/peer/{key}", 403, by=99, path="/peer/" + key(6)),
 ]
 # Shown by tests of their own, here and in test_v1_api.
-ELSEWHERE = {("get", "/healthz", 503), ("get", "/v1/stream", 200), ("post", SIGNAL_PATH, 429)}
+ELSEWHERE = {
+    ("get", "/healthz", 503),
+    ("get", "/v1/stream", 200),
+    ("post", SIGNAL_PATH, 429),
+    ("put", "/v1/self", 429),
+}
 
 
 def resolved(node: dict[str, Any]) -> dict[str, Any]:

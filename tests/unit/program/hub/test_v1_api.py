@@ -282,6 +282,21 @@ async def test_sixty_signals_at_once_and_then_twenty_in_a_second(hub: Hub, alice
     assert (await events.next())[0] == "signal"
 
 
+async def test_a_peer_that_registers_all_the_time_does_not_fill_the_streams_of_others(
+    alice: Peer, bob: Peer
+) -> None:
+    """Every change of a record is an event for everybody else."""
+    events = await bob.join()
+    claims = [
+        alice.call("PUT", "/v1/self", json={"instance": RUN, "version": str(number)}) for number in range(200)
+    ]
+    statuses = [answer.status for answer in await asyncio.gather(*claims)]
+    assert statuses.count(200) <= 100
+    assert 429 in statuses
+    assert (await alice.signal(bob)).status == 204
+    assert (await events.until("signal"))["from"] == key(5)
+
+
 # --- GET /v1/peers and /v1/links ---
 
 
