@@ -66,7 +66,7 @@ def plan() -> list[list[list[Stage]]]:
     """Phases, one after the other; a phase has lanes that run side by side; a lane has stages in sequence.
 
     What is quick comes first. What depends on times has the machine to itself: the scenario whose agents pass
-    more often than in the field, and the lab.
+    more often than in the field, the one that measures gaps, and the lab.
     """
     return [
         [[Stage("checkout", "collections"), Stage("collection", "installed")]],
@@ -83,7 +83,12 @@ def plan() -> list[list[list[Stage]]]:
             ],
             [Stage("molecule-default", "molecule", ("SCENARIOS=default",))],
         ],
-        [[Stage("molecule-restart", "molecule", ("SCENARIOS=restart", "CORE=2.18"))]],
+        [
+            [
+                Stage("molecule-restart", "molecule", ("SCENARIOS=restart", "CORE=2.18")),
+                Stage("molecule-life", "molecule", ("SCENARIOS=life",)),
+            ]
+        ],
         [[Stage("lab", "lab")]],
     ]
 

@@ -256,6 +256,11 @@ class Node:
             raise NodeError(f"`{' '.join(argv)}` failed: {_without(err, stdin)}")
         return out
 
+    def try_run(self, argv: tuple[str, ...]) -> str | None:
+        """What a command prints, None if it fails."""
+        code, out, _err = self._execute(argv)
+        return out if code == 0 else None
+
     def _execute(self, argv: tuple[str, ...], stdin: str | None = None) -> tuple[int, str, str]:
         code, out, err = self.module.run_command(
             list(argv), data=stdin, binary_data=True, environ_update=_ENVIRONMENT

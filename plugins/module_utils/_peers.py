@@ -9,6 +9,7 @@ from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from . import _removed
 from ._node import Node, NodeError, change_of_steps, changed, write_private
 from ._wireguard import check, conf, diff, keys
 
@@ -87,13 +88,13 @@ def ensure_peers(node: Node, options: Iterable[Mapping[str, Any]], exclusive: bo
     check.interface_name(node.name)
     wanted = check_peers(options)
     with node.locked():
-        update = _Update(node, wanted, exclusive)
+        update = PeersUpdate(node, wanted, exclusive)
         if not node.module.check_mode:
             update.commit()
         return update.result()
 
 
-class _Update:
+class PeersUpdate:
     """From the peers that are found to the wanted ones, and back if they cannot be reached."""
 
     def __init__(self, node: Node, wanted: Wanted, exclusive: bool) -> None:
@@ -105,11 +106,12 @@ class _Update:
         self.interface = self.before.interface()
         self.owned = node.owned()
         self.runtime = node.runtime()
-        self.wanted = wanted
+        self.wanted = {**dict.fromkeys(self._replaced(wanted)), **wanted}
         if exclusive:
             others = {*self.before.peers(), *self._running()} - set(wanted)
-            self.wanted = {**wanted, **dict.fromkeys(others)}
+            self.wanted = {**self.wanted, **dict.fromkeys(others)}
         self._check_own_key()
+        self._check_removed()
         self.after = self._with_wanted(self.before)
         self._check_claims()
         self.steps = self._steps()
@@ -161,6 +163,18 @@ class _Update:
         stale = diff.routes(self.interface, (peer for peer in before if peer.public_key in only)) - kept
         running = self.node.routes(self.interface.table, wanted | stale)
         return diff.route_steps(self.node.name, self.interface.table, wanted, stale, running)
+
+    def _replaced(self, wanted: Wanted) -> Iterable[str]:
+        """The keys that end with this: of hosts that were changing to a key which is wanted now."""
+        before = self.before.peers()
+        announced = (before[key].replaces for key, peer in wanted.items() if peer and key in before)
+        return [key for key in announced if key in before]
+
+    def _check_removed(self) -> None:
+        removed = _removed.read(self.node)
+        for key, peer in self.wanted.items():
+            if peer and key in removed:
+                raise NodeError(_removed.explain(self.node, removed[key]))
 
     def _check_own_key(self) -> None:
         own = {self.runtime.device.public_key} if self.runtime else set()
@@ -272,4 +286,5 @@ def public(peer: conf.Peer) -> dict[str, Any]:
         "endpoint": peer.endpoint,
         "persistent_keepalive_s": peer.persistent_keepalive_s,
         "has_preshared_key": peer.preshared_key is not None,
+        "replaces": peer.replaces,
     }

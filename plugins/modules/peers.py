@@ -18,6 +18,9 @@ description:
     peers.
   - Routes are added and removed as C(wg-quick) would, except for a default route, which waits for its
     restart.
+  - A key that M(rendezvous.wireguard.remove_peer) has removed is refused.
+  - A peer that was announced to M(rendezvous.wireguard.handover) as the successor of another has taken over
+    when it is listed here, and its old key is removed.
   - If anything fails, file and running interface are put back as they were.
 extends_documentation_fragment:
   - rendezvous.wireguard.attributes
@@ -77,6 +80,8 @@ options:
     default: false
 seealso:
   - module: rendezvous.wireguard.interface
+  - module: rendezvous.wireguard.handover
+  - module: rendezvous.wireguard.remove_peer
 """
 
 EXAMPLES = r"""
@@ -133,6 +138,11 @@ peers:
     has_preshared_key:
       description: Whether there is a preshared key.
       type: bool
+    replaces:
+      description:
+        - The key that the same host had before, while M(rendezvous.wireguard.handover) moves it from one to
+          the other, else V(null).
+      type: str
   sample:
     - public_key: zcUx7+vGCSLBVH8K1UPjOVAb+KvyzgGFzLFsDLBqVCM=
       name: hub
@@ -140,6 +150,7 @@ peers:
       endpoint: hub.example.net:51820
       persistent_keepalive_s: 13
       has_preshared_key: false
+      replaces:
 """
 
 from ansible.module_utils.basic import AnsibleModule

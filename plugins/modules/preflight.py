@@ -97,6 +97,11 @@ firewall:
   type: str
   returned: success
   sample: nftables
+public_key:
+  description: The public key of the interface, V(null) if it has none yet.
+  type: str
+  returned: success
+  sample: zcUx7+vGCSLBVH8K1UPjOVAb+KvyzgGFzLFsDLBqVCM=
 problems:
   description: What would stop a deployment.
   type: list
@@ -111,7 +116,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rendezvous.wireguard.plugins.module_utils import _firewall, _system
-from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import conf
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._keypair import read_private_key
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import NodeError
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import conf, keys
 
 
 def conf_problems(interface: str, directory: str = "/etc/wireguard") -> list[str]:
@@ -128,6 +135,16 @@ def conf_problems(interface: str, directory: str = "/etc/wireguard") -> list[str
         return [f"{path} is not UTF-8 text: correct or move it"]
     except ValueError as error:
         return [f"{path}: {error}"]
+    return []
+
+
+def key_problems(interface: str, result: dict[str, Any], directory: str = "/etc/wireguard") -> list[str]:
+    """A key that is there already has to be one that can stay; its public key goes into the result."""
+    try:
+        private_key = read_private_key(os.path.join(directory, interface + ".key"))
+    except NodeError as error:
+        return [str(error)]
+    result["public_key"] = None if private_key is None else keys.public_key(private_key)
     return []
 
 
@@ -188,6 +205,7 @@ def find(parameters: dict[str, Any], result: dict[str, Any]) -> list[str]:
     result["firewall"] = parameters["firewall"]
     return (
         conf_problems(parameters["interface"])
+        + key_problems(parameters["interface"], result)
         + wireguard_problems(kernel, _system.tun_works())
         + firewall_problems(parameters)
     )

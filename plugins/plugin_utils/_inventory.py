@@ -347,6 +347,16 @@ def _interval_s(value: Any, variable: str) -> object:
     return seconds
 
 
+def _age_s(value: Any, variable: str) -> object:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(f"{variable} {value!r}: write a number of seconds, 0 for keys of any age")
+    return seconds
+
+
 def _table(value: Any, variable: str) -> object:
     """YAML reads `off` as false, which wg-quick does not take."""
     if isinstance(value, bool):
@@ -402,6 +412,7 @@ VARIABLES: Mapping[str, Check] = {
     "wg_hub_endpoint": _optional(_text(check.endpoint)),
     "wg_hub_listen_port": _optional(_whole(check.port)),
     "wg_hub_port": _whole(check.port),
+    "wg_hub_remove_peers": _anything,  # the module knows whom there is
     "wg_peer_hub": _anything,
     "wg_peer_hub_interface": _prefixed(check.interface_name),
     "wg_peer_hub_endpoint": _optional(_text(check.endpoint)),
@@ -410,5 +421,6 @@ VARIABLES: Mapping[str, Check] = {
     "wg_peer_refresh": _refresh,
     "wg_peer_port": _whole(check.port),
     "wg_peer_persistent_keepalive_s": _whole(check.persistent_keepalive_s),
+    "wg_peer_rotate_min_age_s": _age_s,
 }
 """What the user may write, and what each value has to be."""

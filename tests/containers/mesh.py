@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -183,19 +184,21 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, what: Callable[[
 
 
 class Pinger:
-    """18 pings a second from one machine to another while the context lasts; afterwards `sent` and `lost`.
+    """18 pings a second from one machine to another while the context lasts; afterwards `sent` and `lost`,
+    and in `gap_s` the longest time without an answer, which is 1/18 s if nothing was lost.
 
     The last ping may still have been under way and is not counted.
     """
 
     sent = lost = 0
+    gap_s = 0.0
 
     def __init__(self, source: Machine, destination: Machine) -> None:
         self._source, self._destination = source, destination
 
     def __enter__(self) -> Pinger:
         self._answers = tempfile.TemporaryFile("w+")
-        options = ("-n", "-i", f"{1 / PINGS_PER_SECOND:.3f}", "-s", str(PAYLOAD_BYTES))
+        options = ("-n", "-D", "-i", f"{1 / PINGS_PER_SECOND:.3f}", "-s", str(PAYLOAD_BYTES))
         self._process = self._source.start(
             "ping", *options, self._destination.vpn_address, stdout=self._answers
         )
@@ -212,6 +215,10 @@ class Pinger:
         answered = {int(sequence) for sequence in re.findall(r"icmp_seq=(\d+) ttl", output)}
         self.sent = int(output.rpartition(" packets transmitted")[0].rpartition("\n")[2]) - 1
         self.lost = len(set(range(1, self.sent + 1)) - answered)
+        answered_at = [
+            float(at) for at in re.findall(r"^\[([\d.]+)\] .*icmp_seq=\d+ ttl", output, re.MULTILINE)
+        ]
+        self.gap_s = max((b - a for a, b in itertools.pairwise(answered_at)), default=1e9)
 
 
 class Transfer:

@@ -83,6 +83,7 @@ class Agent:
         self._pings = Pings()
         self._events: asyncio.Queue[events.Event]
         self._asked_for: asyncio.Event
+        self._stop: asyncio.Event
         self._tasks: set[asyncio.Task[None]] = set()
         self._alive_s = now_s()
         self._doers: dict[type, Callable[[Any], Awaitable[events.Event | None]]] = {
@@ -108,14 +109,14 @@ class Agent:
         """Start, loop, and withdraw.  Raises StartError, DeviceError, ListenError, ModuleNotFoundError."""
         self._events = asyncio.Queue()  # before Python 3.10 it belongs to the loop that runs now
         self._asked_for = asyncio.Event()
+        self._stop = asyncio.Event()
         if importlib.util.find_spec("aiohttp") is None:  # which is imported when all else runs
             raise ModuleNotFoundError("aiohttp is not installed", name="aiohttp")
         device, addresses = await self._read_node()
         self.mesh = self._mesh(device, addresses)
         host = listen_host(self.options.listen_host, addresses, self.options.interface)
-        stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
         async with contextlib.AsyncExitStack() as ending:
             ending.push_async_callback(self._end_tasks)
             await self._listen(host, ending)
@@ -131,7 +132,7 @@ class Agent:
             )
             await self._handle(events.Started(device, self._owned()))
             notify.ready()
-            await self._loop(stop)
+            await self._loop(self._stop)
             notify.stopping()
             await asyncio.wait_for(self._withdraw(), STOP_S)
             logger.info("agent stopped")
@@ -313,6 +314,11 @@ class Agent:
             logger.warning("the device could not be read", extra={"fields": {"error": str(error)}})
             return None
         self._see(device)
+        if device.public_key not in (None, self.mesh.own_key) and not self._stop.is_set():
+            # All that is known of links and rivals belongs to the old key. The unit starts the agent again.
+            fields = {"was": self.mesh.own_key, "is": device.public_key}
+            logger.warning("the interface has another key: the agent ends", extra={"fields": fields})
+            self._stop.set()
         return events.DeviceSeen(
             device, frozenset(self.configuration.peers()), self._beats.bytes_by_address()
         )

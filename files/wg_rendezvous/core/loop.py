@@ -138,6 +138,12 @@ class Loop:
             self._unclaim(link)
         return link
 
+    def forget(self, peer: str, why: str, now_s: float) -> None:
+        """There is no such peer any more."""
+        if peer in self.links:
+            self._refuse(peer, why, now_s)
+        self.refused.pop(peer, None)
+
     def adopt(self, link: Link, now_s: float) -> None:
         """Take over a link that was not this loop's; it is promoted if the device says so."""
         self.links[link.peer] = link

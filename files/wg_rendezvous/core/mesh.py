@@ -34,6 +34,7 @@ SLEPT_S = 1.0
 GRACE_S = 60.0
 """A peer that sent signals and does not any more is left in peace for so long: its agent may be on its way
 back."""
+UNKNOWN_TO_HUB = "the hub does not know it any more"
 GO_ON_WITHOUT_HUB_S = 30.0
 """A hub that is away for so long: relayed links are tried by the loop, which needs no signals."""
 
@@ -336,7 +337,9 @@ class Mesh:
         if self.hub.kind is not Kind.SIGNALS:
             self.node.say("info", "the hub takes signals", peers=len(event.peers))
         self.hub.opened(event.own, now_s)
-        for peer in [peer for peer in self._views if peer not in event.peers]:
+        # Not only those that this run was told of: also what an earlier run left in the device and on disk.
+        remembered = {**self._views, **self.links, **self.node.known}
+        for peer in [peer for peer in remembered if peer not in event.peers]:
             self._forget(peer, now_s)
         for peer, view in event.peers.items():
             self._take_in(peer, view, now_s)
@@ -372,13 +375,19 @@ class Mesh:
     def _on_peer_gone(self, event: events.PeerGone, now_s: float) -> None:
         self.hub.heard(now_s)
         self._forget(event.peer, now_s)
+        self.node.save(now_s)
 
     def _forget(self, peer: str, now_s: float) -> None:
-        """The hub does not know this peer any more; the loop learns it in its next pass."""
+        """The hub does not know this peer any more: there is to be nothing left of it, since its key may have
+        been removed because somebody else has it."""
         self._views.pop(peer, None)
         if peer in self.pairs.pairs:
-            self.pairs.refuse(peer, "the hub does not know it any more", now_s)
+            self.pairs.refuse(peer, UNKNOWN_TO_HUB, now_s)
         self.pairs.refused.pop(peer, None)
+        self.loop.forget(peer, UNKNOWN_TO_HUB, now_s)
+        self.node.known.pop(peer, None)
+        self.node.refresh.counts.pop(peer, None)
+        self._signalled_at.pop(peer, None)
         self.loop.pass_now(now_s)
 
     def _on_signal(self, event: events.SignalReceived, now_s: float) -> None:

@@ -49,6 +49,9 @@ class Peer:
     preshared_key: str | None = field(default=None, repr=False)
     name: str | None = None
     """For people; written as the comment `# Name = ...`."""
+    replaces: str | None = None
+    """The key that the same host had before, while it is changing from one to the other; written as the
+    comment `# Replaces = ...`."""
 
     def __str__(self) -> str:
         return f"{self.name} ({self.public_key})" if self.name else self.public_key
@@ -94,7 +97,15 @@ class Section:
     @property
     def name(self) -> str | None:
         """What the comment `# Name = ...` says."""
-        return next((match[1] for match in map(_NAME.fullmatch, self.lines) if match), None)
+        return self._comment(_NAME)
+
+    @property
+    def replaces(self) -> str | None:
+        """What the comment `# Replaces = ...` says."""
+        return self._comment(_REPLACES)
+
+    def _comment(self, pattern: re.Pattern[str]) -> str | None:
+        return next((match[1] for match in map(pattern.fullmatch, self.lines) if match), None)
 
     def with_name(self, name: str | None) -> Section:
         """Write the comment `# Name = ...` below the header; None keeps what is there."""
@@ -104,11 +115,20 @@ class Section:
         at = 1 + next(index for index, line in enumerate(lines) if _is_header(line))
         return Section((*lines[:at], f"# Name = {name}", *lines[at:]))
 
+    def with_replaces(self, public_key: str | None) -> Section:
+        """Write the comment `# Replaces = ...` above the settings; None removes it."""
+        if public_key == self.replaces:
+            return self
+        lines = [line for line in self.lines if not _REPLACES.fullmatch(line)]
+        at = 1 + max(i for i, line in enumerate(lines) if _is_header(line) or _NAME.fullmatch(line))
+        written = [] if public_key is None else [f"# Replaces = {public_key}"]
+        return Section((*lines[:at], *written, *lines[at:]))
+
     def _after_last_setting(self) -> int:
         return 1 + max(
             index
             for index, line in enumerate(self.lines)
-            if _is_header(line) or _setting(line)[0] or _NAME.fullmatch(line)
+            if _is_header(line) or _setting(line)[0] or _NAME.fullmatch(line) or _REPLACES.fullmatch(line)
         )
 
 
@@ -209,7 +229,8 @@ class Conf:
         sections = list(self.sections)
         for index, section in enumerate(self.sections):
             if section.title == title and (peer is None or _public_key(section) == peer.public_key):
-                sections[index] = section.with_name(peer.name if peer else None)
+                if peer:
+                    sections[index] = section.with_name(peer.name).with_replaces(peer.replaces)
                 for key, values in settings.items():
                     sections[index] = sections[index].with_values(key, values)
         return self if tuple(sections) == self.sections else Conf(_with_newline_at_end(sections))
@@ -233,6 +254,7 @@ def parse(text: str) -> Conf:
 
 
 _NAME = re.compile(r"#\s*Name\s*=\s*(.*?)\s*")
+_REPLACES = re.compile(r"#\s*Replaces\s*=\s*(\S+)\s*")
 
 
 def _code(line: str) -> str:
@@ -307,6 +329,7 @@ def _read_peer(section: Section) -> Peer:
         persistent_keepalive_s=_number(section, "PersistentKeepalive"),
         preshared_key=section.value("PresharedKey"),
         name=section.name,
+        replaces=section.replaces,
     )
 
 
@@ -342,7 +365,7 @@ def _mask(line: str, known: set[str]) -> str:
     if match and key == "presharedkey":
         new = _code(match["value"]) not in known
         return match["start"] + ("<new preshared key>" if new else "<preshared key>")
-    return line if key == "publickey" else _KEY_TOKEN.sub("<key>", line)
+    return line if key in ("publickey", "replaces") else _KEY_TOKEN.sub("<key>", line)
 
 
 def _mask_private_key(value: str) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import keys
 from tests.containers.mesh import PlaybookRun, read_run
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -66,6 +67,13 @@ class Node:
     """Names of hosts that do not answer."""
     variables: dict[str, Any] = field(default_factory=dict)
     """Of all hosts."""
+    files: dict[str, str] = field(default_factory=dict)
+    """Others that are in /etc/wireguard already; nobody but root can read them."""
+
+    def key(self, private_key: str) -> str:
+        """Let the node have this private key; its public key."""
+        self.files["wg0.key"] = private_key + "\n"
+        return keys.public_key(private_key)
 
     def site(self, hub: Hosts, peers: Hosts, *arguments: str) -> PlaybookRun:
         """The playbook of the collection with these hosts in its two groups."""
@@ -105,6 +113,9 @@ class Node:
         (self.directory / "wireguard").mkdir(exist_ok=True)
         if self.conf is not None:
             (self.directory / "wireguard/wg0.conf").write_bytes(self.conf)
+        for name, text in self.files.items():
+            (self.directory / "wireguard" / name).write_text(text)
+            (self.directory / "wireguard" / name).chmod(0o600)
         if not self.tun:
             (self.directory / "nothing").mkdir(exist_ok=True)
         commands = {"dpkg-query": NO_SUCH_PACKAGE, "no-answer": NO_ANSWER, "unshare": NO_KERNEL_MODULE}

@@ -24,6 +24,7 @@ class FakePeer:
     endpoint: str | None = None
     allowed_ips: list[str] = field(default_factory=list)
     persistent_keepalive_s: int = 0
+    handshake_at: int = 0
 
 
 @dataclass
@@ -44,6 +45,7 @@ class FakeNode:
     deaf: tuple[str, ...] = ()
     """A command that contains one of these words in a row says that it worked, and does nothing."""
     commands: list[str] = field(default_factory=list)
+    agent_runs: bool = True
 
     def get_bin_path(self, name: str) -> str | None:
         return f"/usr/bin/{name}" if self.installed else None
@@ -62,7 +64,19 @@ class FakeNode:
             return OK
         if not self.up:
             return 1, "", f'Device "{self.name}" does not exist.\n'
+        if argv[0].endswith(("systemctl", "systemd-run")):
+            return self._systemctl(argv[1:])
         return self._wg(argv[1:], stdin) if argv[0] == "wg" else self._ip(argv[1:])
+
+    def _systemctl(self, argv: list[str]) -> Answer:
+        match argv:
+            case ["is-active", "--quiet", _]:
+                return (0 if self.agent_runs else 3), "", ""
+            case ["stop", unit]:
+                self.agent_runs = self.agent_runs and unit.endswith(".timer")
+            case ["restart", _]:
+                self.agent_runs = True
+        return OK
 
     def _wg(self, argv: list[str], stdin: str | None) -> Answer:
         match argv:
@@ -71,6 +85,8 @@ class FakeNode:
             case ["show", self.name, "preshared-keys"]:
                 lines = (f"{key}\t{peer.preshared_key or '(none)'}\n" for key, peer in self.peers.items())
                 return 0, "".join(lines), ""
+            case ["show", self.name, "latest-handshakes"]:
+                return 0, "".join(f"{key}\t{peer.handshake_at}\n" for key, peer in self.peers.items()), ""
             case ["show", self.name, "private-key"]:
                 return 0, f"{self.private_key or '(none)'}\n", ""
             case ["set", self.name, "peer", key, "remove"]:
@@ -150,5 +166,16 @@ class FakeNode:
             keepalive = str(peer.persistent_keepalive_s or "off")
             networks = ",".join(peer.allowed_ips) or "(none)"
             secret = peer.preshared_key or "(none)"
-            lines.append([key, secret, peer.endpoint or "(none)", networks, "0", "0", "0", keepalive])
+            lines.append(
+                [
+                    key,
+                    secret,
+                    peer.endpoint or "(none)",
+                    networks,
+                    str(peer.handshake_at),
+                    "0",
+                    "0",
+                    keepalive,
+                ]
+            )
         return "".join("\t".join(line) + "\n" for line in lines)

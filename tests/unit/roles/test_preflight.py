@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import keys
 from ansible_collections.rendezvous.wireguard.plugins.modules import preflight
 
 
@@ -47,6 +48,27 @@ def test_a_conf_that_the_modules_could_not_read(
 
 def test_a_conf_that_is_not_there_is_fine(tmp_path: Path) -> None:
     assert preflight.conf_problems("wg0", str(tmp_path)) == []
+
+
+def test_a_key_that_could_not_stay_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    key = tmp_path / "wg0.key"
+    key.write_text("hunter2\n")
+    for mode, words in ((0o644, "chmod 600"), (0o600, "is damaged")):
+        key.chmod(mode)
+        (problem,) = preflight.key_problems("wg0", {}, str(tmp_path))
+        assert words in problem
+        assert "hunter2" not in problem
+
+
+def test_the_public_key_of_a_node_is_known_if_it_has_one(tmp_path: Path) -> None:
+    result: dict[str, str | None] = {}
+    assert preflight.key_problems("wg0", result, str(tmp_path)) == []
+    assert result == {"public_key": None}
+    private_key = keys.generate_private_key()
+    (tmp_path / "wg0.key").write_text(private_key)
+    (tmp_path / "wg0.key").chmod(0o600)
+    assert preflight.key_problems("wg0", result, str(tmp_path)) == []
+    assert result == {"public_key": keys.public_key(private_key)}
 
 
 @pytest.mark.parametrize(("kernel", "tun"), [(True, True), (True, False), (False, True)])

@@ -41,6 +41,7 @@ def test_file_and_running_interface_get_the_peer(ready: Host) -> None:
             "endpoint": "hub.example.net:51820",
             "persistent_keepalive_s": 13,
             "has_preshared_key": True,
+            "replaces": None,
         }
     ]
 

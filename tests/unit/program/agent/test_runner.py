@@ -16,6 +16,7 @@ import pytest
 
 from wg_rendezvous._wireguard.dump import Device, Peer
 from wg_rendezvous.agent import runner
+from wg_rendezvous.agent.configuration import Configuration
 from wg_rendezvous.agent.signalling import Signalling as RealSignalling
 from wg_rendezvous.agent.storage import Storage
 from wg_rendezvous.config import AgentOptions
@@ -92,6 +93,7 @@ class Core:
         self.answers: dict[type, list[actions.Action]] = {}
         self.quiet = False
         self.wakeup_s = 0.0
+        self.own_key = KEY
 
     def handle(self, event: events.Event, _now_s: float) -> list[actions.Action]:
         self.given.append(event)
@@ -133,6 +135,7 @@ async def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> runner.Agent
     monkeypatch.setattr(runner, "Storage", lambda name: Storage(name, tmp_path / "run", tmp_path / "lib"))
     made = runner.Agent(AgentOptions("wg0", "http://127.0.0.1:9", listen_port=8081))
     made._events = asyncio.Queue()
+    made._stop = asyncio.Event()
     made.mesh = cast("Mesh", Core())
     made.signalling = cast("RealSignalling", Signalling())
     made._beats = cast("RealBeats", Beats())
@@ -188,6 +191,26 @@ async def test_a_heartbeat_goes_to_the_peers_port_or_to_the_hubs_and_its_answer_
     assert isinstance(answer, events.BeatAnswered)
     assert (answer.peer, answer.number) == ("bob", 7)
     assert agent._events.empty()
+
+
+@pytest.mark.parametrize(
+    ("key_now", "ends"),
+    [(KEY, False), (None, False), (KEY.replace("8", "w"), True)],
+    ids=["same", "none", "new"],
+)
+async def test_an_agent_whose_interface_has_another_key_ends_to_be_started_anew(
+    agent: runner.Agent, monkeypatch: pytest.MonkeyPatch, key_now: str | None, ends: bool
+) -> None:
+    async def read() -> Device:
+        return Device(key_now, 1, 0, {KEY: HUB})
+
+    monkeypatch.setattr(agent.device, "read", read)
+    agent.configuration = cast("Configuration", type("None", (), {"peers": lambda _: ()})())
+    monkeypatch.setattr(Beats, "bytes_by_address", lambda _: {}, raising=False)
+    core(agent).answers[events.Tick] = [actions.ReadDevice()]
+    await agent._handle(events.Tick())
+    assert agent._stop.is_set() is ends
+    assert isinstance(core(agent).given[-1], events.DeviceSeen)
 
 
 async def test_an_agent_that_is_ended_waits_until_its_links_are_withdrawn(agent: runner.Agent) -> None:

@@ -446,6 +446,35 @@ def test_the_state_is_saved_when_it_changes_and_is_taken_over() -> None:
     assert count <= 4
 
 
+def test_a_peer_that_the_hub_does_not_know_any_more_is_forgotten_also_by_what_is_on_disk() -> None:
+    """Its key was removed while this agent did not run."""
+    before = direct()
+    before.give(events.Stopping(hub_answers=False))
+    saved = before.all_done(actions.SaveState)[-1].state
+    again = Driven()
+    again.mesh.restore(saved, again.now_s)
+    again.peers = dict(before.peers)
+    again.start(owned={PEER: ADDRESS})
+    assert PEER in again.mesh.links
+    again.give(events.Snapshot(events.PeerView("192.168.7.5/32"), {}))
+    assert PEER not in again.mesh.links
+    assert PEER not in again.peers
+    assert PEER not in json.dumps(again.all_done(actions.SaveState)[-1].state)
+
+
+def test_a_peer_that_goes_while_the_agent_runs_is_forgotten_at_once() -> None:
+    driven = Driven()
+    driven.peers[PEER] = dataclasses.replace(HUB_PEER, public_key=PEER, allowed_ips=(ADDRESS,))
+    driven.start(owned={PEER: ADDRESS})
+    view = events.PeerView(ADDRESS, ENDPOINT, online=True, signals=True, instance="1" * 16, linked=True)
+    driven.give(events.Snapshot(events.PeerView("192.168.7.5/32"), {PEER: view}))
+    assert PEER in json.dumps(driven.all_done(actions.SaveState)[-1].state)
+    driven.give(events.PeerGone(PEER))
+    assert driven.mesh.links == {}
+    assert driven.peers.keys() == {HUB}
+    assert PEER not in json.dumps(driven.all_done(actions.SaveState)[-1].state)
+
+
 def test_a_link_that_the_loop_made_direct_says_so_when_its_agent_begins_to_signal() -> None:
     driven = Driven()
     driven.peers[PEER] = Peer(PEER, ENDPOINT, (ADDRESS,), 1, 0, 0, 13)

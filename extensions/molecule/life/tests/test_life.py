@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: the rendezvous.wireguard authors
+"""New keys and removed peers in a network that is in use: who goes on talking, how long anybody is silent.
+
+The tests run in this order on one deployed network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.containers.fixtures import Report
+from tests.containers.mesh import Machine, Mesh, Pinger, PlaybookRun, Transfer, ansible_playbook, wait_until
+
+PEERS = ("alice", "bob", "carol", "dave")
+ROTATE = "rendezvous.wireguard.rotate_keys"
+TO_DIRECT_S = 60.0
+GAP_S = 1.0
+"""The longest silence that a new key may cost."""
+KILLS = 8
+
+
+@pytest.fixture
+def inventory(scenario: Path) -> list[Path]:
+    return [scenario / "inventory.yml"]
+
+
+@pytest.fixture
+def pairs(mesh: Mesh) -> list[tuple[Machine, Machine]]:
+    """Who is watched: two pairs of peers, one of them with the peer that is away at first, and the hub."""
+    alice, bob, carol, dave, hub = (mesh[name] for name in (*PEERS, "hub"))
+    for a, b in ((alice, bob), (carol, dave), (alice, dave)):
+        mesh.wait_for_path(a, b, "direct", TO_DIRECT_S)
+    return [(alice, bob), (carol, dave), (dave, alice), (bob, hub)]
+
+
+def keys(mesh: Mesh, names: Sequence[str] = PEERS) -> dict[str, str]:
+    """The public keys that run now; a machine remembers its own."""
+    return {name: mesh[name].run("wg show wg0 public-key").strip() for name in names}
+
+
+@contextlib.contextmanager
+def watched(pairs: Sequence[tuple[Machine, Machine]]) -> Iterator[list[Pinger]]:
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(Pinger(a, b)) for a, b in pairs]
+
+
+def figures(pairs: Sequence[tuple[Machine, Machine]], pingers: Sequence[Pinger]) -> str:
+    return ", ".join(
+        f"{a.name}-{b.name} {p.gap_s:.2f} s ({p.lost} of {p.sent} lost)"
+        for (a, b), p in zip(pairs, pingers, strict=True)
+    )
+
+
+def no_secret(run: PlaybookRun, mesh: Mesh) -> bool:
+    return all(
+        secret not in run.output
+        for machine in mesh.machines.values()
+        for secret in machine.run("cat /etc/wireguard/wg0.key* 2>/dev/null", check=False).split()
+    )
+
+
+def test_check_mode_says_what_would_change_and_changes_nothing(mesh: Mesh, inventory: list[Path]) -> None:
+    before = keys(mesh)
+    run = ansible_playbook(ROTATE, inventory, "--check", "--diff", "-e", "wg_peer_rotate_min_age_s=0")
+    assert run.exit_code == 0, run.output
+    assert set(run.changed_hosts) == set(PEERS)
+    assert keys(mesh) == before
+    for key in before.values():
+        assert f"-public key: {key}" in run.output
+    assert no_secret(run, mesh)
+    assert mesh["alice"].run("ls /etc/wireguard/*.next", check=False) == ""
+
+
+def test_all_peers_get_new_keys_at_once_except_for_one_that_is_away(
+    mesh: Mesh, scenario: Path, inventory: list[Path], pairs: list[tuple[Machine, Machine]], report: Report
+) -> None:
+    before = keys(mesh)
+    with watched(pairs) as pingers:
+        run = ansible_playbook(
+            ROTATE, [*inventory, scenario / "away.yml"], "-vvv", "--diff", "-e", "wg_peer_rotate_min_age_s=0"
+        )
+    report(f"life: rotation at once, one away: {figures(pairs, pingers)}")
+    after = keys(mesh)
+    assert run.recap["dave"].unreachable == 1, run.output
+    assert {run.recap[name].failed for name in PEERS} == {0}, run.output
+    assert [name for name in PEERS if after[name] != before[name]] == ["alice", "bob", "carol"], run.output
+    assert "--limit dave" in run.output
+    assert no_secret(run, mesh)
+    assert max(pinger.gap_s for pinger in pingers) <= GAP_S
+    in_file = mesh["hub"].run("grep PublicKey /etc/wireguard/wg0.conf; wg show wg0 peers")
+    assert not any(before[name] in in_file for name in ("alice", "bob", "carol"))
+    assert before["dave"] in in_file
+    assert "Replaces" not in mesh["hub"].run("cat /etc/wireguard/wg0.conf")
+
+
+def test_who_was_away_is_rotated_later_and_nobody_a_second_time(
+    mesh: Mesh, inventory: list[Path], pairs: list[tuple[Machine, Machine]], report: Report
+) -> None:
+    mesh["dave"].run("touch -d '2 hours ago' /etc/wireguard/wg0.key")
+    before = keys(mesh)
+    with watched(pairs) as pingers:
+        run = ansible_playbook(ROTATE, inventory)
+    report(f"life: rotation of one: {figures(pairs, pingers)}")
+    after = keys(mesh)
+    assert run.exit_code == 0, run.output
+    assert set(run.changed_hosts) == {"dave"}, run.output
+    assert [name for name in PEERS if after[name] != before[name]] == ["dave"]
+    assert max(pinger.gap_s for pinger in pingers) <= GAP_S
+    assert ansible_playbook(ROTATE, inventory).changed_hosts == {}
+
+
+def test_site_changes_nothing_after_a_rotation(
+    inventory: list[Path], pairs: list[tuple[Machine, Machine]]
+) -> None:
+    with watched(pairs) as pingers:
+        run = ansible_playbook("rendezvous.wireguard.site", inventory)
+    assert (run.exit_code, run.changed_hosts) == (0, {}), run.output
+    assert [pinger.lost for pinger in pingers] == [0] * len(pairs)
+
+
+def test_runs_that_are_killed_at_any_moment_leave_a_network_that_works_and_the_next_one_ends_it(
+    mesh: Mesh, inventory: list[Path], pairs: list[tuple[Machine, Machine]], tmp_path: Path, report: Report
+) -> None:
+    before = keys(mesh)
+    seed = random.randrange(2**32)
+    chance = random.Random(seed)
+    gaps = []
+    with Transfer(mesh["alice"], mesh["bob"], tmp_path) as transfer:
+        transfer.flows()
+        for _ in range(KILLS):
+            with watched(pairs) as pingers:
+                kill_after(chance.uniform(2, 20), inventory)
+                transfer.flows()
+            gaps.append(max(pinger.gap_s for pinger in pingers))
+        with watched(pairs) as pingers:
+            last = ansible_playbook(
+                ROTATE, inventory, "-e", "wg_peer_rotate_min_age_s=0", "-e", "wg_peer_rotate_serial=1"
+            )
+        gaps.append(max(pinger.gap_s for pinger in pingers))
+        longest_s = transfer.finish()
+    told = ", ".join(f"{gap:.2f}" for gap in gaps)
+    report(f"life: {KILLS} killed rotations (seed {seed}): gaps {told} s; TCP stood for {longest_s:.1f} s")
+    assert last.exit_code == 0, last.output
+    assert not set(keys(mesh).values()) & set(before.values())
+    file = mesh["hub"].run("cat /etc/wireguard/wg0.conf")
+    assert file.count("[Peer]") == len(PEERS), file
+    assert "Replaces" not in file
+    assert max(gaps) <= GAP_S
+
+
+def kill_after(seconds: float, inventory: list[Path]) -> None:
+    """A rotation of all that is killed, with all that it has started here."""
+    command = ["ansible-playbook", ROTATE, *(f"--inventory={file}" for file in inventory)]
+    run = subprocess.Popen(
+        [*command, "-e", "wg_peer_rotate_min_age_s=0"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        run.wait(timeout=seconds)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+
+
+@pytest.mark.usefixtures("pairs")
+def test_a_removed_peer_is_forgotten_by_all_and_its_key_is_refused(
+    mesh: Mesh, inventory: list[Path], tmp_path: Path, report: Report
+) -> None:
+    dave, hub, alice, bob = (mesh[name] for name in ("dave", "hub", "alice", "bob"))
+    key = keys(mesh)["dave"]
+    without = yaml.safe_load(inventory[0].read_text())
+    del without["all"]["children"]["wireguard_peers"]["hosts"]["dave"]
+    (tmp_path / "inventory.yml").write_text(yaml.safe_dump(without))
+
+    still_there = ansible_playbook(
+        "rendezvous.wireguard.remove_peer", inventory, "-e", "wg_hub_remove_peers=dave"
+    )
+    assert still_there.exit_code == 2
+    assert "'dave' is still in [wireguard_peers]" in still_there.output
+
+    with Pinger(alice, bob) as pinger:
+        run = ansible_playbook(
+            "rendezvous.wireguard.remove_peer", [tmp_path / "inventory.yml"], "-e", "wg_hub_remove_peers=dave"
+        )
+        forgotten_s = wait_until(
+            lambda: all(
+                key not in mesh[name].run("wg show wg0 peers; cat /var/lib/wg-rendezvous/wg0.json")
+                for name in ("alice", "bob", "carol")
+            ),
+            5,
+            lambda: "every agent has forgotten dave",
+        )
+    report(f"life: removed, and forgotten by all agents {forgotten_s:.1f} s later")
+    assert (run.exit_code, run.changed_hosts) == (0, {"hub": 1}), run.output
+    assert pinger.lost == 0
+    assert key not in hub.run("wg show wg0 peers; grep PublicKey /etc/wireguard/wg0.conf")
+    dave.run("systemctl restart wg-quick@wg0")
+    assert dave.pings(hub, 5) == dave.pings(alice, 5) == 0
+    assert hub.run(f"wg show wg0 latest-handshakes | grep -F '{key}'", check=False) == ""
+
+    refused = ansible_playbook("rendezvous.wireguard.site", inventory)
+    assert refused.exit_code != 0
+    assert f"the key of peer dave ({key}) was removed from wg0" in refused.output.replace("\\n", " ")
+    assert refused.changed_hosts == {}

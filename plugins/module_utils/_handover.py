@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""How a peer of the hub gets from an old key to a new one: the hub's half of a rotation.
+
+    announced    the new key is a peer without AllowedIPs, so it can shake hands and nothing else
+                 (`# Replaces = OLD` in its section)
+    handed over  the new key has shaken hands: one `wg set` has moved the AllowedIPs to it, which WireGuard
+                 does at once; the old key is a peer without any
+    confirmed    the old key is gone
+
+Which of the two has the AllowedIPs is decided by one rule only: the one that shook hands last. A host that
+goes back to its old key, because it did not reach the hub with the new one, gets them back. So whatever is
+interrupted, and for however long, the host is reached with the key that it really has.
+
+`watch` looks twenty times a second, since the host can send nothing from its switch until the move: what a
+task of Ansible costs would be the gap. The other half is `_rotation`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ._node import Node, NodeError, change_of_steps, changed, write_private
+from ._wireguard import check, conf, diff
+
+LOOK_EVERY_S = 0.05
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """A host changes to `public_key` from the key `replaces`."""
+
+    public_key: str
+    replaces: str
+
+
+@dataclass(frozen=True)
+class Handshakes:
+    """When each peer shook hands last, as Unix times; with `before`, what the look before has shown."""
+
+    at: Mapping[str, int]
+    before: Mapping[str, int] | None = None
+
+    def has_changed_over(self, new: str, old: str) -> bool | None:
+        """Has the host its new key? None: nothing has come that would say so.
+
+        Times are whole seconds: two in the same one are told apart only by somebody who looks in between.
+        """
+        if self.before is not None:
+            came = [key for key in (new, old) if self.at.get(key, 0) != self.before.get(key, 0)]
+            return new in came if came else None
+        if not self.at.get(new):
+            return None
+        return self.at[new] >= self.at.get(old, 0)
+
+
+def handover(
+    node: Node, announced: Iterable[Announcement], confirmed: Iterable[str], watch_s: float
+) -> dict[str, Any]:
+    """Confirm and announce; then hand over whoever shakes hands, for so long or until nobody is left."""
+    check.interface_name(node.name)
+    checked = [_checked(one) for one in announced]
+    keys = [check.public_key(key, "confirmed") for key in confirmed]
+    deadline = time.monotonic() + watch_s
+    with node.locked():
+        before = node.parse_conf(node.read_conf() or "")
+        after = before
+        seen = _look(node)
+        after = _by_handshakes(after, seen)
+        for key in keys:
+            after = confirm(after, key)
+        for one in checked:
+            after = announce(after, one, node.name)
+        changes = _commit(node, before, after)
+    handed_over = False
+    while time.monotonic() < deadline and _announced(after) and not node.module.check_mode:
+        moved, after, seen = _watch(node, deadline, seen)
+        handed_over = handed_over or moved
+    result = changed(changes)
+    return {
+        "changed": result["changed"] or handed_over,
+        "diff": result["diff"],
+        "pending": [{"name": peer.name, "public_key": peer.public_key} for peer in _announced(after)],
+    }
+
+
+# ---- the file, step by step: pure ----
+
+
+def announce(before: conf.Conf, one: Announcement, interface: str) -> conf.Conf:
+    """The file with the new key beside the old one. ValueError if it knows neither."""
+    peers = before.peers()
+    new, old = peers.get(one.public_key), peers.get(one.replaces)
+    if new and not old:
+        return before
+    if old is None:
+        raise ValueError(
+            f"no peer of {interface} has the key {one.replaces}, so the host is not in the mesh: deploy it "
+            "with rendezvous.wireguard.site first"
+        )
+    if new is None:
+        new = conf.Peer(one.public_key, preshared_key=old.preshared_key, name=old.name)
+    return before.with_peer(replace(new, replaces=one.replaces))
+
+
+def move(before: conf.Conf, new: conf.Peer, changed_over: bool) -> conf.Conf:
+    """The file with what the two keys of a host have at the one that it uses."""
+    old = before.peers().get(new.replaces or "")
+    giver, taker = (old, new) if changed_over else (new, old)
+    if giver is None or taker is None or not giver.allowed_ips:
+        return before
+    # The giver first: no two sections of the file may have a network, not even for a moment.
+    after = before.with_peer(replace(giver, allowed_ips=(), endpoint=None, persistent_keepalive_s=None))
+    return after.with_peer(
+        replace(
+            taker,
+            allowed_ips=giver.allowed_ips,
+            endpoint=giver.endpoint,
+            persistent_keepalive_s=giver.persistent_keepalive_s,
+        )
+    )
+
+
+def confirm(before: conf.Conf, public_key: str) -> conf.Conf:
+    """The file without the old keys of a host that has changed over; killed runs may leave several."""
+    peers = before.peers()
+    new = peers.get(public_key)
+    if new is None or new.replaces is None:
+        return before
+    after = before
+    old = peers.get(new.replaces)
+    while old is not None and old.public_key != public_key:
+        after = move(after, replace(after.peers()[public_key], replaces=old.public_key), changed_over=True)
+        after = after.without_peer(old.public_key)
+        peers.pop(old.public_key)
+        old = peers.get(old.replaces or "")
+    return after.with_peer(replace(after.peers()[public_key], replaces=None))
+
+
+def _by_handshakes(before: conf.Conf, seen: Handshakes) -> conf.Conf:
+    after = before
+    for new in _announced(before):
+        changed_over = seen.has_changed_over(new.public_key, new.replaces or "")
+        if changed_over is not None:
+            after = move(after, new, changed_over)
+    return after
+
+
+def _announced(parsed: conf.Conf) -> list[conf.Peer]:
+    return [peer for peer in parsed.peers().values() if peer.replaces]
+
+
+def _checked(one: Announcement) -> Announcement:
+    public_key = check.public_key(one.public_key, "public_key")
+    if public_key == check.public_key(one.replaces, "replaces"):
+        raise ValueError(f"{public_key} cannot replace itself: write the new key as public_key")
+    return one
+
+
+# ---- the node ----
+
+
+def _watch(node: Node, deadline: float, seen: Handshakes) -> tuple[bool, conf.Conf, Handshakes]:
+    """Look until somebody has changed over, the file changes or it is time; then hand over what there is."""
+    text = node.read_conf()
+    peers = node.parse_conf(text or "").peers()
+    announced = [peer for peer in peers.values() if peer.replaces]
+    # Which of the two has the AllowedIPs is read once, not at every look.
+    pairs = [(new.public_key, new.replaces or "", bool(new.allowed_ips)) for new in announced]
+    while time.monotonic() < deadline and node.read_conf() == text:
+        time.sleep(LOOK_EVERY_S)
+        seen = Handshakes(_look(node).at, seen.at)
+        if any(seen.has_changed_over(new, old) not in (None, has) for new, old, has in pairs):
+            break
+    with node.locked():
+        found = node.parse_conf(node.read_conf() or "")
+        after = _by_handshakes(found, seen)
+        changes = _commit(node, found, after)
+    return changed(changes)["changed"], after, seen
+
+
+def _look(node: Node) -> Handshakes:
+    """No handshakes while the interface is down."""
+    out = node.try_run(("wg", "show", node.name, "latest-handshakes"))
+    pairs = (line.split("\t") for line in (out or "").splitlines())
+    return Handshakes({key: int(at) for key, at in pairs})
+
+
+def _commit(node: Node, before: conf.Conf, after: conf.Conf) -> list[dict[str, str]]:
+    """Bring running interface and file to the new state; the interface first, since somebody waits for it."""
+    runtime = node.runtime()
+    old, new = before.peers(), after.peers()
+    touched = {key: new.get(key) for key in {**old, **new} if old.get(key) != new.get(key)}
+    steps = diff.peer_steps(node.name, touched, old, runtime) if runtime else []
+    # Those who get something first: WireGuard takes it from the others by itself.
+    steps.sort(key=lambda step: step.argv[-1] in ("remove", ""))
+    changes = [*node.conf_changes(before, after), change_of_steps(node.name, steps)]
+    if not node.module.check_mode and changed(changes)["changed"]:
+        try:
+            node.apply(steps)
+            write_private(node.conf_path, after.render())
+        except (NodeError, OSError) as error:
+            problems = node.try_apply(_back(node, old, touched, runtime))
+            state = "; ".join(problems) or "file and interface are as they were"
+            raise NodeError(f"{error}; {state}") from None
+    return changes
+
+
+def _back(
+    node: Node, old: Mapping[str, conf.Peer], touched: Iterable[str], runtime: diff.Runtime | None
+) -> list[diff.Step]:
+    now = node.runtime() if runtime else None
+    return diff.peer_steps(node.name, {key: old.get(key) for key in touched}, {}, now) if now else []

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""Peers that go for good, by name or key."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from . import _removed
+from ._node import Node, NodeError, change, changed
+from ._peers import PeersUpdate
+from ._removed import Removed
+from ._wireguard import check, conf, keys
+
+
+def remove_peers(node: Node, wanted: Sequence[str], kept: Mapping[str, str]) -> dict[str, Any]:
+    """Remove peers for good. `kept`: names that must not go, and where each of them is written.
+
+    What was removed already is left alone. NodeError names everything that cannot be removed.
+    """
+    check.interface_name(node.name)
+    with node.locked():
+        known = node.parse_conf(node.read_conf() or "").peers()
+        removed = _removed.read(node)
+        going = _find(node, wanted, known, removed, kept)
+        day = time.strftime("%Y-%m-%d")
+        after = {
+            **removed,
+            **{peer.public_key: Removed(peer.public_key, day, peer.name or "") for peer in going},
+        }
+        note = change(_removed.path(node), *(_removed.render(node, one) for one in (removed, after)))
+        result: dict[str, Any] = {}
+        if going:
+            update = PeersUpdate(node, {peer.public_key: None for peer in going}, exclusive=False)
+            if not node.module.check_mode:
+                _removed.write(node, after)  # first: a run in between must not let it in again
+                update.commit()
+            result = changed([*update.changes, note])
+        listed = [{"name": peer.name, "public_key": peer.public_key} for peer in going]
+        return {"removed": listed, **changed([]), **result}
+
+
+def check_admission(node: Node, public_key: str | None) -> dict[str, Any]:
+    """Whether the hub has been deployed; NodeError if this key was removed from it for good."""
+    check.interface_name(node.name)
+    removed = _removed.read(node)
+    if public_key in removed:
+        raise NodeError(_removed.explain(node, removed[public_key]))
+    deployed = os.path.exists(os.path.join(node.directory, f"{node.name}.key"))
+    return {"deployed": deployed, **changed([])}
+
+
+def _find(
+    node: Node,
+    wanted: Iterable[str],
+    known: Mapping[str, conf.Peer],
+    removed: Mapping[str, Removed],
+    kept: Mapping[str, str],
+) -> list[conf.Peer]:
+    going: dict[str, conf.Peer] = {}
+    problems = []
+    for text in map(str.strip, wanted):
+        key = _key(text)
+        # A name has two keys while the host changes from one to the other: both go.
+        found = [peer for peer in known.values() if key == peer.public_key or (not key and text == peer.name)]
+        named = {text, *(peer.name for peer in found)} & set(kept)
+        if named:
+            problems += [_explain_kept(name or "", kept) for name in sorted(map(str, named))]
+        elif not found and not any(text in (one.name, one.public_key) for one in removed.values()):
+            names = ", ".join(sorted(peer.name or peer.public_key for peer in known.values())) or "no peer"
+            problems.append(
+                f"{text!r} is no peer of {node.name}: write a name or a public key; there is {names}"
+            )
+        going.update({peer.public_key: peer for peer in found})
+    if problems:
+        raise NodeError("; ".join(problems))
+    return list(going.values())
+
+
+def _key(text: str) -> str | None:
+    with suppress(ValueError):
+        return keys.check_key(text)
+    return None
+
+
+def _explain_kept(name: str, kept: Mapping[str, str]) -> str:
+    return f"{name!r} is still in {kept[name]}, and the next run would let it in again: remove it there first"

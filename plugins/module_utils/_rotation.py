@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""How a node changes its private key, which never leaves it: the node's half of a rotation.
+
+    prepared   IF.key.next has the next key; nothing uses it yet
+    rotated    one rename has made it IF.key; then IF.conf and the running interface follow
+
+The rename is what counts. Killed before it, the node has its old key in every respect. Killed after it, the
+modules `rotate_key` and `interface` both bring the running interface to what IF.key says, and a reboot in
+between starts with the old key of IF.conf, which the hub still knows. The hub does not let go of the old key
+before the new one is confirmed (`_handover`), so a node that gets no answer with the new one goes back.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ._keypair import read_private_key
+from ._node import Node, NodeError, change, changed, write_private
+from ._wireguard import check, conf, diff, keys
+
+ANSWER_WITHIN_S = 12.0
+"""A handshake that is lost is tried again after 5 s, so this is for two of them."""
+RESUME_AFTER_S = 30
+_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The key that the node uses, and the one that it is to use; without that there is nothing to do."""
+
+    running: str
+    next: str | None
+    next_path: str
+    age_s: float
+
+    def result(self) -> dict[str, Any]:
+        """What the module returns of it."""
+        next_key = keys.public_key(self.next) if self.next else None
+        return {"public_key": keys.public_key(self.running), "next_public_key": next_key, "age_s": self.age_s}
+
+
+@dataclass(frozen=True)
+class Hub:
+    """Where an answer shows that the hub has changed over; any answer, also that nobody listens."""
+
+    address: str
+    port: int
+
+
+def prepare(node: Node, key_path: str, min_age_s: float) -> dict[str, Any]:
+    """Let there be a next key if the present one is so old, or if a rotation was begun."""
+    check.interface_name(node.name)
+    with node.locked():
+        before = _plan(node, key_path)
+        made = before.next is None and before.age_s >= min_age_s
+        after = replace(before, next=keys.generate_private_key()) if made else before
+        node.hide([after.next] if after.next else [])
+        if made and not node.module.check_mode:
+            write_private(after.next_path, f"{after.next}\n")
+    shown = [f"public key: {keys.public_key(p.next)}\n" if p.next else "" for p in (before, after)]
+    return {**after.result(), **changed([change(after.next_path, *shown)])}
+
+
+def rotate(node: Node, key_path: str, min_age_s: float, hub: Hub, unit: str | None) -> dict[str, Any]:
+    """Use the next key from now on, or go on with the old one if the hub does not answer to the new one.
+
+    `unit`, the agent's, does not run meanwhile: it gives its links back to the hub first, which know the old
+    key. NodeError says what is the case when the key could not be changed.
+    """
+    check.interface_name(node.name)
+    with node.locked():
+        plan = _plan(node, key_path)
+        if node.module.check_mode and plan.next is None and plan.age_s >= min_age_s:
+            plan = replace(plan, next=keys.generate_private_key())  # as `prepare` would have made it
+            node.hide([plan.next or ""])
+        if plan.next is None:
+            return {**plan.result(), **changed([])}
+        old, new = plan.running, plan.next
+        before = node.parse_conf(node.read_conf() or "")
+        after = before.with_interface(replace(before.interface(), private_key=new))
+        shown = [f"public key: {keys.public_key(key)}\n" for key in (old, new)]
+        changes = [*node.conf_changes(before, after), change(f"{node.name} (running)", *shown)]
+        if not node.module.check_mode:
+            with _uninterrupted(), _stopped(node.module, unit):
+                problem = _try(node, key_path, plan, after, hub)
+                if problem:
+                    _go_back(node, key_path, plan, before)
+                    raise NodeError(
+                        f"{problem}; so {node.name} goes on with its old key {keys.public_key(old)} instead "
+                        f"of {keys.public_key(new)}: run the playbook again"
+                    )
+    return {
+        "public_key": keys.public_key(new),
+        "next_public_key": None,
+        "age_s": plan.age_s,
+        **changed(changes),
+    }
+
+
+def _plan(node: Node, key_path: str) -> Plan:
+    next_path = f"{key_path}.next"
+    private_key = read_private_key(key_path)
+    if private_key is None:
+        raise NodeError(
+            f"{key_path} does not exist, so this host is not in the mesh: deploy it with "
+            "rendezvous.wireguard.site first"
+        )
+    if node.runtime() is None:
+        unit = f"wg-quick@{node.name}"
+        raise NodeError(f"{node.name} is down, so no new key could be tried: systemctl start {unit}")
+    next_key = read_private_key(next_path)
+    running = node.private_key() or private_key
+    node.hide({private_key, running, *([next_key] if next_key else [])})
+    age_s = max(0.0, time.time() - os.stat(key_path).st_mtime)
+    if running == next_key:
+        # Somebody else has brought it there; the file has to follow.
+        running = private_key
+    elif running != private_key:
+        next_key = private_key  # a rotation was killed after its rename
+    return Plan(running, next_key, next_path, round(age_s, 1))
+
+
+def _try(node: Node, key_path: str, plan: Plan, after: conf.Conf, hub: Hub) -> str | None:
+    """Change over, and say why not if nothing comes of it."""
+    try:
+        if os.path.exists(plan.next_path):
+            os.replace(plan.next_path, os.path.realpath(key_path))
+        _use(node, plan.next or "", after)
+    except (NodeError, OSError) as error:
+        return str(error)
+    if _answers(node.name, hub):
+        return None
+    return f"the hub has not answered at {hub.address} port {hub.port} within {ANSWER_WITHIN_S:.0f} s"
+
+
+def _go_back(node: Node, key_path: str, plan: Plan, before: conf.Conf) -> None:
+    write_private(plan.next_path, f"{plan.next}\n")
+    write_private(key_path, f"{plan.running}\n")
+    _use(node, plan.running, before)
+
+
+def _use(node: Node, private_key: str, after: conf.Conf) -> None:
+    write_private(node.conf_path, after.render())
+    runtime = node.runtime()
+    if runtime:
+        wanted = conf.Interface(private_key=private_key)
+        node.apply(diff.interface_steps(node.name, wanted, conf.Interface(), runtime))
+
+
+def _answers(interface: str, hub: Hub) -> bool:
+    """Does anything come back from the hub through the tunnel? What is sent makes WireGuard shake hands."""
+    deadline = time.monotonic() + ANSWER_WITHIN_S
+    wait_s = 0.2
+    while time.monotonic() < deadline:
+        began = time.monotonic()
+        with socket.socket(socket.AF_INET6 if ":" in hub.address else socket.AF_INET) as one:
+            one.settimeout(wait_s)
+            try:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode() + b"\0")
+                one.connect((hub.address, hub.port))
+                return True
+            except ConnectionRefusedError:
+                return True
+            except OSError:
+                time.sleep(max(0.0, min(0.2, began + wait_s - time.monotonic())))
+        wait_s = min(2.0, wait_s * 1.5)
+    return False
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """What is only a moment is not broken off half-way, say because the connection of Ansible ended."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _stopped(module: AnsibleModule, unit: str | None) -> Iterator[None]:
+    """Stop a unit that runs; afterwards it runs again, by systemd's hand if this process is killed."""
+    systemctl = module.get_bin_path("systemctl") if unit else None
+    if not systemctl or not unit or module.run_command([systemctl, "is-active", "--quiet", unit])[0] != 0:
+        yield
+        return
+    resume = "resume-" + unit.rpartition(".")[0].replace("@", "-")
+    timer = [f"--unit={resume}", f"--on-active={RESUME_AFTER_S}"]
+    module.run_command(["systemd-run", "--quiet", "--collect", *timer, systemctl, "restart", unit])
+    module.run_command([systemctl, "stop", unit])
+    try:
+        yield
+    finally:
+        module.run_command([systemctl, "stop", f"{resume}.timer"])
+        code, _out, err = module.run_command([systemctl, "restart", unit])
+        if code != 0:
+            module.warn(f"{unit} does not start again: {err.strip()}")

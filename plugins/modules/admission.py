@@ -1,0 +1,74 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""May a key be in the network?"""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: admission
+short_description: Ask the hub whether a key was removed from it
+version_added: 0.1.0
+description:
+  - Fails if M(rendezvous.wireguard.remove_peer) has removed the key from this hub, before anything is
+    changed. Without a key it only shows that the hub can be reached, and whether it has been deployed.
+extends_documentation_fragment:
+  - rendezvous.wireguard.attributes.info
+  - rendezvous.wireguard.attributes.action_group
+options:
+  interface:
+    description:
+      - The interface of the hub.
+    type: str
+    default: wg0
+  public_key:
+    description:
+      - The key of the peer, if it has one already.
+    type: str
+  directory:
+    description:
+      - Where the configuration of the interface is.
+    type: path
+    default: /etc/wireguard
+seealso:
+  - module: rendezvous.wireguard.remove_peer
+"""
+
+EXAMPLES = r"""
+- name: The key of this peer was not removed
+  rendezvous.wireguard.admission:
+    interface: wg0
+    public_key: "{{ wireguard_key.public_key }}"
+  delegate_to: hub.example.net
+"""
+
+RETURN = r"""
+deployed:
+  description: Whether the interface of the hub has a key already.
+  type: bool
+  returned: success
+  sample: true
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import DIRECTORY, Node, run_module
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._removal import check_admission
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "interface": {"type": "str", "default": "wg0"},
+            "public_key": {"type": "str", "no_log": False},
+            "directory": {"type": "path", "default": DIRECTORY},
+        },
+        supports_check_mode=True,
+    )
+    given = module.params
+    node = Node(module, given["interface"], given["directory"])
+    run_module(module, lambda: check_admission(node, given["public_key"]))
+
+
+if __name__ == "__main__":
+    main()
