@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -113,7 +114,10 @@ def rotate(node: Node, *arguments: str) -> PlaybookRun:
     node.files["wg9.key"] = "eLTZoNYi8ZLFNIQYSjcfwnvV3KFDJ3qlBhWZL4SlLmU=\n"
     node.variables["wg_peer_hub_interface"] = "wg9"
     hub = {"hub": {**HUB, "wg_interface_name": "wg9"}}
-    groups = {"wireguard_hub": hub, "wireguard_peers": {"alice": ALICE, "bob": BOB}}
+    groups: dict[str, Mapping[str, Mapping[str, Any]]] = {
+        "wireguard_hub": hub,
+        "wireguard_peers": {"alice": ALICE, "bob": BOB},
+    }
     return node.playbook("rendezvous.wireguard.rotate_keys", groups, *arguments)
 
 
