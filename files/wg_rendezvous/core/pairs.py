@@ -65,6 +65,9 @@ REPORT_AFTER_S = 0.25
 PORT_WITHIN_S = 1.0
 """How long the other ends have to confirm that a link is withdrawn before the port is changed."""
 
+SESSIONS_OF_A_RUN = 2**32
+"""Fewer than these; two runs begin to count at random numbers."""
+
 SIGNAL_EVENTS = {
     OPENED: PairEvent.OPENED,
     VERIFIED: PairEvent.OTHER_VERIFIED,
@@ -262,8 +265,8 @@ class Pairs:
 
     def _take_offer(self, pair: Pair, signal: Signal, now_s: float) -> None:
         """The other end has opened towards us: do the same, or say why not."""
-        if signal.session == pair.session and pair.phase is not Phase.RELAYED:
-            return  # a double
+        if _is_late(signal.session, pair.session):
+            return
         why, pause_s = self._objection(pair, signal, now_s)
         if why:
             self._send(pair, Signal(REFUSED, signal.session, why=why, pause_s=pause_s))
@@ -707,6 +710,14 @@ class Pairs:
 
 def _due(at: float | None, now_s: float) -> bool:
     return at is not None and now_s >= at
+
+
+def _is_late(offered: str | None, session: str | None) -> bool:
+    """Whether an offer is the present one once more, or one of before: each run of an agent counts its
+    sessions."""
+    if offered is None or session is None:
+        return False
+    return (int(session, 16) - int(offered, 16)) % 2**64 < SESSIONS_OF_A_RUN
 
 
 def _smoothed_s(before_s: float | None, trips_s: float) -> float:
