@@ -218,11 +218,13 @@ class Network:
     def _namespace(self, role: str) -> Namespace:
         namespace = Namespace(self._prefix + role)
         self._namespaces.append(namespace)
+        namespace.sysctl(_AT_ONCE)
         return namespace
 
     def _node(self, role: str) -> Node:
         node = Node(self._prefix + role, self.directory / role)
         self._namespaces.append(node)
+        node.sysctl(_AT_ONCE)
         return node
 
     def _hub(self, notrack: bool) -> Node:
@@ -409,6 +411,10 @@ class Network:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.remove()
+
+
+# Link-local addresses are used at once: no second or two of duplicate address detection (RFC 4862, section 5.4).
+_AT_ONCE = {"net.ipv6.conf.default.accept_dad": "0", "net.ipv6.conf.all.accept_dad": "0"}
 
 
 def _forwarding(ipv6: str | None) -> dict[str, str]:
