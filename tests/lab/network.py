@@ -413,7 +413,7 @@ class Network:
         self.remove()
 
 
-# Link-local addresses are used at once: no second or two of duplicate address detection (RFC 4862, section 5.4).
+# Link-local addresses are used at once, without seconds of duplicate address detection (RFC 4862, 5.4).
 _AT_ONCE = {"net.ipv6.conf.default.accept_dad": "0", "net.ipv6.conf.all.accept_dad": "0"}
 
 

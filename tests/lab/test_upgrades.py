@@ -16,7 +16,7 @@ import pytest
 from tests.lab.conftest import MakeNetwork
 from tests.lab.network import Network
 from tests.lab.pairs import Pair, users
-from tests.lab.programs import Agent, start_hub, start_origin_agent, start_origin_hub
+from tests.lab.programs import DIRECT, Agent, start_hub, start_origin_agent, start_origin_hub
 from tests.lab.traffic import Pinger, path_of_pings, wait_for_path
 
 TAKES_NO_SIGNALS = "the hub takes no signals: it is asked as one of the origin"
@@ -50,9 +50,9 @@ def test_agents_of_different_ages_get_direct_with_one_another(
     network = make_network("cone drop", "cone reject")
     start_hub(program, network)
     programs = (older_program, program) if first == "older" else (program, older_program)
-    for each, node in zip(programs, network.nodes, strict=True):
-        Agent(each, node, INTERVAL_S)
-    wait_for_path(network, network.sites[0], network.sites[1], "direct", 20)
+    agents = [Agent(each, node, INTERVAL_S) for each, node in zip(programs, network.nodes, strict=True)]
+    for agent in agents:  # until then the move is provisional at one of the ends
+        agent.wait_until_said(DIRECT, 20)
     stays_direct(network)
 
 
