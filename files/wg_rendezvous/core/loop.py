@@ -428,7 +428,9 @@ class Loop:
     def _knock_wait_s(self, link: Link) -> float:
         """How long after its openers: whatever both ends do at the same time, the smaller key does later."""
         smaller_s = (
-            0.0 if self.node.is_larger(link.peer) else min(STAGGER_S, self.node.settings.interval_s / 8)
+            0.0
+            if self.node.refresh.is_larger(link.peer)
+            else min(STAGGER_S, self.node.settings.interval_s / 8)
         )
         if self._knock_in_s is None:
             return smaller_s if link.tries % 2 == 0 else 0.0

@@ -18,7 +18,7 @@ from .actions import Action, Registration
 from .candidates import Place
 from .events import PeerView
 from .hub import Hub, Kind
-from .link import Link, State
+from .link import Link
 from .loop import Loop
 from .node import Node, Settings
 from .pairs import Pairs
@@ -422,10 +422,6 @@ class Mesh:
             self._watch_at = None
         elif self._watch_at is None or self._watch_at > now_s + every_s:
             self._watch_at = now_s + every_s
-
-    def states(self) -> list[State]:
-        """The state of every link."""
-        return [link.state for link in self.links.values()]
 
 
 def _is_signalling(view: PeerView) -> bool:

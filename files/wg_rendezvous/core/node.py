@@ -5,7 +5,6 @@ were decided and not returned yet."""
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -58,10 +57,6 @@ class Node:
         self._openers: list[str] = []
         self._changes: list[PeerChange] = []
         self._after: list[Action] = []
-
-    def is_larger(self, peer: str) -> bool:
-        """Whether our key is the larger one, as raw bytes."""
-        return base64.b64decode(self.own_key) > base64.b64decode(peer)
 
     # -- what is believed -------------------------------------------------------------------
 

@@ -129,7 +129,7 @@ class Pairs:
 
     def adopt(self, peer: str, address: str, why: str, now_s: float) -> Pair:
         """Have a link to `peer`; it is promoted if the device says so."""
-        pair = Pair(peer, address, controlling=not self.node.is_larger(peer), since_at=now_s, why=why)
+        pair = Pair(peer, address, controlling=not self.node.refresh.is_larger(peer), since_at=now_s, why=why)
         pair.offers = TokenBucket(OFFERS_PER_S, OFFERS_AT_ONCE, now_s)
         pair.retry_at = now_s
         self.pairs[peer] = pair
