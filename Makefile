@@ -95,7 +95,7 @@ sanity: $(TARBALL) ## ansible-test sanity, in the installed tarball
 	    --python $$(python -c 'import sys; print("%d.%d" % sys.version_info[:2])') $(TESTS)
 
 unit: collections ## unit tests; with CORE=2.18 those that ansible-core takes part in
-	python -m pytest $(if $(filter 2.18,$(CORE)),tests/unit/plugins,tests/unit) $(ARGS)
+	python -m pytest -n 2 $(if $(filter 2.18,$(CORE)),tests/unit/plugins,tests/unit) $(ARGS)
 
 simulation: ## many agents, models of WireGuard and NATs, a simulated clock
 	python -m pytest tests/simulation $(ARGS)

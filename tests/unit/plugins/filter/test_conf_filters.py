@@ -101,7 +101,7 @@ def test_a_configuration_that_cannot_be_read(text: Any, words: str) -> None:
         conf_parse(text)
 
 
-@pytest.mark.parametrize("key", [f"{PRIVATE[:-1]}", f"{PRIVATE[:-3]}*A="])
+@pytest.mark.parametrize("key", [f"{PRIVATE[:-1]}", f"{PRIVATE[:-3]}*A="], ids=["cut", "no base64"])
 def test_a_private_key_that_is_none_is_not_repeated(key: str) -> None:
     with pytest.raises(AnsibleFilterError, match="wg genkey") as parsing:
         conf_parse(f"[Interface]\nPrivateKey = {key}\n")

@@ -57,6 +57,7 @@ def test_without_a_manager_nothing_happens(path: str | None, monkeypatch: pytest
         (None, None, None),
         ("x", None, None),
     ],
+    ids=["of nobody in particular", "of this process", "of another", "none", "no number"],
 )
 def test_the_watchdog_is_fed_at_half_its_time(
     allowed_us: str | None, pid: str | None, interval_s: float | None, monkeypatch: pytest.MonkeyPatch
