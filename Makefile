@@ -101,7 +101,7 @@ simulation: ## many agents, models of WireGuard and NATs, a simulated clock
 	python -m pytest tests/simulation $(ARGS)
 
 lab: program collections ## the built program under real WireGuard and NATs in network namespaces
-	$(AS_ROOT) python -m pytest -n 2 --dist worksteal tests/lab $(ARGS)
+	$(AS_ROOT) python -m pytest -n 4 --dist worksteal tests/lab $(ARGS)
 
 bench: ## whole runs in the lab, measured: a table with goals; ARGS="--runs 5 --only join-drop-drop cut"
 	$(AS_ROOT) python -m tests.bench $(ARGS)
