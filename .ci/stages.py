@@ -31,7 +31,7 @@ COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped)\b")
 
 @dataclass(frozen=True)
 class Stage:
-    """One target of the Makefile, with its variables; one that gives way leaves the processors to the others."""
+    """One target of the Makefile, with its variables; one that gives way has the processors last."""
 
     name: str
     target: str
@@ -67,8 +67,8 @@ class Counts:
 def plan() -> list[list[list[Stage]]]:
     """Phases, one after the other; a phase has lanes that run side by side; a lane has stages in sequence.
 
-    What is quick comes first. What depends on times has the machine to itself, the lab, or the others give way to
-    it: the scenario whose agents pass more often than in the field, and the one that measures gaps.
+    What is quick comes first. What depends on times has the machine to itself, the lab, or the others give
+    way to it: the scenario whose agents pass more often than in the field, and the one that measures gaps.
     """
     return [
         [[Stage("checkout", "collections"), Stage("collection", "installed")]],
@@ -94,7 +94,7 @@ def plan() -> list[list[list[Stage]]]:
 
 
 def give_way() -> None:
-    """Be the nicest process there is, and among sessions as well, where the kernel weighs those (sched(7))."""
+    """Be as nice as can be, and among sessions as well, where the kernel weighs those (sched(7))."""
     os.nice(19)
     with contextlib.suppress(OSError):
         Path("/proc/self/autogroup").write_text("19", encoding="ascii")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
-"""Fixtures of the lab. `pytest -n 2 tests/lab` runs two networks at once."""
+"""Fixtures of the lab. `pytest -n 4 tests/lab` runs four networks at once."""
 
 from __future__ import annotations
 
