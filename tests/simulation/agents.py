@@ -28,7 +28,7 @@ HUB_TIMEOUT_S, HUB_TRY_EVERY_S = 5.0, 1.0
 PROBE_TRY_EVERY_S = 0.2
 RESTART_S = 1.0
 """How long the unit of the interface takes to restart."""
-WITHDRAW_S = 1.0
+WITHDRAW_S = 3.0
 AGENT_STARTS_S = 0.5
 SPINS = 100
 
@@ -221,7 +221,7 @@ class Agent:
     def _wait_for_quiet(self, until: float, life: int) -> None:
         if not self.running or life != self._life:
             return
-        if not self.mesh.quiet and self.engine.now < until:
+        if not self.mesh.quiet and self.engine.now < until and self.now_s < self.mesh.give_up_at:
             self.engine.call_in(0.02, lambda: self._wait_for_quiet(until, life))
             return
         self._handle(events.Stopped())

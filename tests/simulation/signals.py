@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.simulation.engine import Timer
 from tests.simulation.nat import Endpoint
+from tests.simulation.packets import Ack, Data, Ping, Pong, Reset
 from tests.simulation.stack import Stack
 from tests.simulation.wireguard import DATA_BYTES, Inner
 from tests.simulation.world import HUB_ADDRESS
@@ -34,45 +35,6 @@ POLLS_S = 120.0
 ONLINE_S = 2.5 * 13
 PADDED_BYTES = 1452
 PROMOTED = ("provisional", "direct", "doubtful")
-
-
-@dataclass(frozen=True)
-class Data:
-    """The nth message of a connection."""
-
-    connection: int
-    number: int
-    body: Any
-
-
-@dataclass(frozen=True)
-class Ack:
-    """All messages of a connection before the nth have arrived."""
-
-    connection: int
-    number: int
-
-
-@dataclass(frozen=True)
-class Reset:
-    """Nobody knows this connection."""
-
-    connection: int
-
-
-@dataclass(frozen=True)
-class Ping:
-    """A heartbeat."""
-
-    number: int
-    padded: bool
-
-
-@dataclass(frozen=True)
-class Pong:
-    """Its answer."""
-
-    number: int
 
 
 class Connection:
@@ -391,6 +353,8 @@ class SignalClient:
             self._deliver(events.SignalReceived(*rest))
         elif kind == "registered":
             self._deliver(events.Registered(*rest))
+        elif kind == "comment":
+            self._deliver(events.StreamHeard())
         elif kind == "undeliverable":
             self._deliver(events.SignalFailed(rest[0], rest[1], undeliverable=True, reason="no stream"))
 

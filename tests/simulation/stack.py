@@ -12,19 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tests.simulation.packets import Ack, Data, Ping, Pong, Reset, Segment
 from tests.simulation.wireguard import DATA_BYTES, Device, Inner
 
 ROUND_TRIPS = 2
-
-
-@dataclass(frozen=True)
-class Segment:
-    """One packet of a try: how many round trips are behind it, and whether it is the answer's way."""
-
-    exchange: int
-    round_trips: int
-    answer: bool
-    body: Any = None
 
 
 @dataclass
@@ -80,30 +71,26 @@ class Stack:
         engine.call_in(min(exchange.try_every_s, left_s), lambda: self._try(number))
 
     def send_packet(self, address: str, packet: Any, size: int = DATA_BYTES) -> None:
-        """Send a packet of the signalled protocol (signals.py)."""
+        """Send a packet of the signalled protocol (py)."""
         self.device.send(Inner(self.device.address, address, packet, size))
 
     def _receive(self, inner: Inner) -> None:
-        from tests.simulation import signals
-
         segment = inner.payload
-        if isinstance(segment, signals.Ping):
+        if isinstance(segment, Ping):
             self.on_ping(inner.source, segment)
-        elif isinstance(segment, signals.Pong):
+        elif isinstance(segment, Pong):
             self.on_pong(inner.source, segment)
-        elif isinstance(segment, (signals.Data, signals.Ack, signals.Reset)):
+        elif isinstance(segment, (Data, Ack, Reset)):
             self._receive_of_connection(inner.source, segment)
         elif isinstance(segment, Segment):
             self._receive_segment(inner, segment)
 
     def _receive_of_connection(self, caller: str, packet: Any) -> None:
-        from tests.simulation import signals
-
         connection = self.connections.get(packet.connection)
-        if connection is None and isinstance(packet, signals.Data):
+        if connection is None and isinstance(packet, Data):
             connection = self.accept(packet, caller)
             if connection is None:
-                self.send_packet(caller, signals.Reset(packet.connection))
+                self.send_packet(caller, Reset(packet.connection))
         if connection is not None:
             connection.receive(packet)
 

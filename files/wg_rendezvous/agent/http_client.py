@@ -49,10 +49,11 @@ class Head:
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer."""
+    """A whole answer; `retry_after_s` is its Retry-After (RFC 9110, section 10.2.3), None without."""
 
     status: int
     body: bytes
+    retry_after_s: float | None = None
 
 
 class Connection:
@@ -88,7 +89,7 @@ class Connection:
             size_bytes += len(piece)
             if size_bytes > MAX_ANSWER_BYTES:
                 raise HttpError("the answer is larger than this program takes")
-        return Answer(head.status, b"".join(pieces))
+        return Answer(head.status, b"".join(pieces), _seconds(head.fields.get("retry-after")))
 
     async def head(self) -> Head:
         """The answer up to its body, which `pieces` has to read before the next request. Raises HttpError."""
@@ -195,3 +196,8 @@ def _named() -> Iterator[None]:
         raise HttpError(os.strerror(error.errno) if error.errno else str(error)) from None
     except ValueError:
         raise HttpError("the answer has a line that is too long") from None
+
+
+def _seconds(text: str | None) -> float | None:
+    """A number of seconds; a date, which the field may also be, is none."""
+    return float(text) if text is not None and text.isascii() and text.isdigit() else None

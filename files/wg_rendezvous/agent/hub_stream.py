@@ -142,10 +142,12 @@ class _Reader:
         with self._watched():
             async for piece in self._connection.pieces(self._head):
                 self._heard()
-                for sent in parser.feed(piece):
-                    event = event_of(sent)
-                    if event is not None:
-                        self._deliver(event)
+                known = [event for sent in parser.feed(piece) if (event := event_of(sent)) is not None]
+                for event in known:
+                    self._deliver(event)
+                # What the hub says of ourselves it also says beside the stream.
+                if all(isinstance(event, events.Registered) for event in known):
+                    self._deliver(events.StreamHeard())
         self._raise_if_silent()
 
     @contextlib.contextmanager

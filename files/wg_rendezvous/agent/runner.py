@@ -43,8 +43,9 @@ logger = logging.getLogger(__name__)
 STOP_S = 5.0
 LAST_ASK_S = 1.0
 """How long a hub may take to answer an agent that is about to end."""
-WITHDRAW_S = 1.0
-"""How long the other ends may take to confirm that the links are taken back."""
+WITHDRAW_S = 3.0
+"""How long it may take to give all links back: the hub takes the withdrawals of 100 in 2 s, and the core
+waits 1 s for the last of them to be confirmed."""
 LAST_WORDS_S = 0.2
 SERVE_AFTER_S = 1.0
 """The local API is loaded when a new agent's links had the time to become direct, or as soon as it shows that
@@ -239,8 +240,8 @@ class Agent:
     async def _withdraw(self) -> None:
         """Take the links back together with the other ends, as far as they answer in time."""
         await self._handle(events.Stopping(await self._hub_answers()))
-        ends_at = now_s() + WITHDRAW_S
-        while not self.mesh.quiet and now_s() < ends_at:
+        latest_at = now_s() + WITHDRAW_S
+        while not self.mesh.quiet and now_s() < (ends_at := min(latest_at, self.mesh.give_up_at)):
             await self._step(ends_at)
         await self._handle(events.Stopped())
         await self.signalling.finish(LAST_WORDS_S)

@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 TIMEOUT_S = 1.0
 UNDELIVERABLE = (404, 410)
+TOO_MANY = 429
+RETRY_AFTER_S, RETRY_AFTER_MAX_S = 1.0, 5.0
+"""When the hub says nothing about when to ask again, and what is believed at most."""
 REGISTRATIONS = ""
 """The lane of registrations; those of signals are called by the peer's key."""
 OF_STREAMS = (
@@ -29,6 +32,7 @@ OF_STREAMS = (
     events.PeerChanged,
     events.PeerGone,
     events.SignalReceived,
+    events.StreamHeard,
     events.StreamClosed,
 )
 """What only a stream delivers."""
@@ -153,4 +157,9 @@ def _signalled(action: actions.SendSignal, answer: Answer | str) -> events.Event
         action.signal,
         undeliverable=answer.status in UNDELIVERABLE,
         reason=hub_stream.sentence("the signal", answer),
+        retry_in_s=_retry_in_s(answer) if answer.status == TOO_MANY else None,
     )
+
+
+def _retry_in_s(answer: Answer) -> float:
+    return min(RETRY_AFTER_MAX_S, RETRY_AFTER_S if answer.retry_after_s is None else answer.retry_after_s)

@@ -149,12 +149,19 @@ class SignalReceived:
 @dataclass(frozen=True)
 class SignalFailed:
     """A signal did not get to `peer`.  `undeliverable` if the hub answered that it could not deliver it
-    (the peer has no stream), else the hub did not answer; `reason` is for people."""
+    (the peer has no stream); `retry_in_s` if it has taken too many signals and wants to be asked again after
+    that; else the hub did not answer.  `reason` is for people."""
 
     peer: str
     signal: Mapping[str, Any]
     undeliverable: bool
     reason: str
+    retry_in_s: float | None = None
+
+
+@dataclass(frozen=True)
+class StreamHeard:
+    """The stream said something that is no event: the hub lets no 10 s pass in silence."""
 
 
 @dataclass(frozen=True)
@@ -206,6 +213,7 @@ Event = Union[
     PeerGone,
     SignalReceived,
     SignalFailed,
+    StreamHeard,
     StreamClosed,
     Registered,
     BeatAnswered,

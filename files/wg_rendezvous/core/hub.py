@@ -26,6 +26,8 @@ FIRST_ANSWER_S = 5.0
 """So long the first round trip is asked for, from which all waits follow; a hub may answer no heartbeats."""
 SILENT_S = 1.0
 """A hub that has not answered for so long gets a new stream, instead of waiting for TCP."""
+STREAM_SILENT_S = 12.0
+"""A stream on which nothing came for so long is opened anew: the hub says something every 10 s."""
 RECONNECT_S = 0.2
 RECONNECT_MAX_S = 13.0
 TRIES_OF_UNKNOWN = 2
@@ -57,6 +59,7 @@ class Hub:
         self.silent: str | None = "it was not asked yet"
         self.silent_since: float | None = None
         self._registration = registration
+        self._stream_heard_at = float("-inf")
         self._numbers = 0
         self._asked_at = float("-inf")
         self._asking_until = float("-inf")
@@ -83,6 +86,11 @@ class Hub:
         """Anything came from the hub."""
         self.heard_at = now_s
 
+    def stream_heard(self, now_s: float) -> None:
+        """Anything came through the stream."""
+        self._stream_heard_at = now_s
+        self.heard(now_s)
+
     def opened(self, own: PeerView, now_s: float) -> None:
         """The stream is open."""
         self.kind, self.stream_open, self.own = Kind.SIGNALS, True, own
@@ -90,7 +98,7 @@ class Hub:
         self.silent = self.silent_since = None
         self.watch.forget()
         self._first_until = now_s + FIRST_ANSWER_S
-        self.heard(now_s)
+        self.stream_heard(now_s)
         self._beat(now_s)
 
     def closed(self, reason: str, unsupported: bool, now_s: float) -> None:
@@ -170,10 +178,11 @@ class Hub:
     @property
     def _silent_at(self) -> float:
         """When it counts as silent, if nothing comes until then."""
+        stream_at = self._stream_heard_at + STREAM_SILENT_S + self.signal_trips_s
         since = self.watch.waiting_since(after=self.heard_at)
         if since is None or self.watch.rtt_s is None:  # heartbeats never got there: they can say nothing
-            return float("inf")
-        return since + max(SILENT_S, 4 * self.rtt_s)
+            return stream_at
+        return min(stream_at, since + max(SILENT_S, 4 * self.rtt_s))
 
     def _beat_at(self, watching: bool) -> float:
         first = self.watch.rtt_s is None and self._first_until > self.watch.sent_at

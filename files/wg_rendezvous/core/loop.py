@@ -53,15 +53,22 @@ class Loop:
     """The links of `node` to the peers that send no signals.
 
     `handle` takes an event; what is to be done about it is collected by `node`.  `ask` is called in every
-    pass, and its answer comes back as `HubAnswered` or `HubSilent`.
+    pass, and its answer comes back as `HubAnswered` or `HubSilent`.  `take_fresh_port(peer, address, now_s)`
+    says whether one is taken for that peer, now or in a moment.
     """
 
-    def __init__(self, node: Node, ask: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        ask: Callable[[float], None],
+        take_fresh_port: Callable[[str, str, float], bool],
+    ) -> None:
         self.node = node
         self.links: dict[str, Link] = {}
         self.hub_silent: str | None = "it was not asked yet"
         self.refused: dict[str, str] = {}
         self._ask_hub = ask
+        self._take_fresh_port = take_fresh_port
         self._answer: events.HubAnswered | events.HubSilent | None = None
         self._queue: list[str] = []
         self._asking = False
@@ -200,7 +207,7 @@ class Loop:
         peer_due = self.node.refresh.due(
             link.peer for link in self.links.values() if link.online and not link.promoted
         )
-        if peer_due and self.node.take_fresh_port(peer_due, self.links[peer_due].address, now_s):
+        if peer_due and self._take_fresh_port(peer_due, self.links[peer_due].address, now_s):
             return
         if now_s < self._crossing_until:
             self._round_of_crossed(now_s)

@@ -27,7 +27,7 @@ from .report import Outlook, describe_pair, describe_refused, report
 
 __all__ = ["Mesh", "Settings"]
 
-ABOUT_SOME_PAIRS = (events.Tick, events.DeviceSeen, events.BeatAnswered)
+ABOUT_SOME_PAIRS = (events.Tick, events.DeviceSeen, events.BeatAnswered, events.StreamHeard)
 """Events that change nothing for most pairs; of all others the pairs may depend in many ways."""
 SLEPT_S = 1.0
 """A tick that is so much late means that this node slept, or was stopped."""
@@ -52,8 +52,8 @@ class Mesh:
         self.instance = instance
         self.fresh_ports = 0
         self.hub = Hub(self.node, self._registration)
-        self.loop = Loop(self.node, self._ask)
         self.pairs = Pairs(self.node, self.hub, instance)
+        self.loop = Loop(self.node, self._ask, self.pairs.port.take_for)
         self._views: dict[str, PeerView] = {}
         self._signalled_at: dict[str, float] = {}
         self._addresses: tuple[str, ...] = ()
@@ -78,6 +78,7 @@ class Mesh:
             events.PeerGone: self._on_peer_gone,
             events.SignalReceived: self._on_signal,
             events.SignalFailed: self._on_signal_failed,
+            events.StreamHeard: self._on_stream_heard,
             events.StreamClosed: self._on_stream_closed,
             events.Registered: self._on_registered,
             events.BeatAnswered: self._on_beat_answered,
@@ -128,6 +129,11 @@ class Mesh:
     def quiet(self) -> bool:
         """Nothing is awaited that an agent that stops should wait for."""
         return self.pairs.quiet
+
+    @property
+    def give_up_at(self) -> float:
+        """Until when an agent that stops should wait for `quiet`."""
+        return self.pairs.give_up_at
 
     @property
     def links(self) -> dict[str, Link | Pair]:
@@ -348,7 +354,7 @@ class Mesh:
         self.node.save(now_s)
 
     def _on_peer_changed(self, event: events.PeerChanged, now_s: float) -> None:
-        self.hub.heard(now_s)
+        self.hub.stream_heard(now_s)
         self._take_in(event.peer, event.view, now_s)
         for peer in list(self.pairs.refused):  # an address may be free now
             if peer != event.peer and peer in self._views:
@@ -373,7 +379,7 @@ class Mesh:
             self.loop.pass_now(now_s)
 
     def _on_peer_gone(self, event: events.PeerGone, now_s: float) -> None:
-        self.hub.heard(now_s)
+        self.hub.stream_heard(now_s)
         self._forget(event.peer, now_s)
         self.node.save(now_s)
 
@@ -391,13 +397,16 @@ class Mesh:
         self.loop.pass_now(now_s)
 
     def _on_signal(self, event: events.SignalReceived, now_s: float) -> None:
-        self.hub.heard(now_s)
+        self.hub.stream_heard(now_s)
         self.pairs.signal(event.peer, event.signal, now_s)
 
     def _on_signal_failed(self, event: events.SignalFailed, now_s: float) -> None:
         if event.undeliverable:
             self.hub.heard(now_s)
         self.pairs.signal_failed(event, now_s)
+
+    def _on_stream_heard(self, _event: events.StreamHeard, now_s: float) -> None:
+        self.hub.stream_heard(now_s)
 
     def _on_stream_closed(self, event: events.StreamClosed, now_s: float) -> None:
         if self.hub.silent is None:

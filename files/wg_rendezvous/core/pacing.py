@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 UNPROVEN_PACKETS_PER_S, UNPROVEN_AT_ONCE = 20.0, 10.0
 """In no second more than 30: those that are kept, and those that come meanwhile."""
+SIGNALS_PER_S, SIGNALS_AT_ONCE = 20.0, 60.0
+"""Of one peer, by the hub; and its registrations."""
 ROUNDING = 1e-6
 """What `available_at` may be early by, in tokens."""
 

@@ -2,8 +2,9 @@
 # Copyright the rendezvous.wireguard authors
 """The links of one agent to the peers that send signals (`rendezvous` tells what happens to one of them).
 
-Signals, the device and the heartbeats become events of a pair's machine here, and its effects become changes
-of the device, signals and heartbeats.  Every wait scales with the measured round trip to the hub.
+What is heard of peers, signals, the device and the heartbeats become events of a pair's machine here.  Its
+effects are carried out by `moves` (the device), `outbox` (signals), `vigil` (heartbeats) and `retries` (when
+to try again).
 """
 
 from __future__ import annotations
@@ -13,14 +14,19 @@ from collections.abc import Mapping
 from typing import Any, Callable
 
 from .._wireguard.dump import Peer
-from . import actions, events, ladder
+from . import admission, events, ladder
+from .admission import Admission
 from .candidates import UnacceptableError
 from .events import PeerView
+from .fresh_port import FreshPort
+from .giving_back import GivingBack
 from .hub import Hub
 from .ladder import REFLEXIVE, Rung
-from .node import KEEPALIVE_S, PACKETS_PER_KNOCK, Node
-from .pacing import TokenBucket
+from .moves import Moves, smoothed_s
+from .node import PACKETS_PER_KNOCK, Node
+from .outbox import Outbox
 from .rendezvous import NOT_TRIED, TRANSITIONS, TRYING, Effect, Pair, PairEvent, Phase
+from .retries import RETRY_DIRECT_S, Retries
 from .signals import (
     OFFER,
     OPENED,
@@ -33,40 +39,13 @@ from .signals import (
     SignalError,
     parse,
 )
-from .vigil import RETRY_DIRECT_FOR_S, Vigil
+from .vigil import Vigil
 
 WATCH_EVERY_S = 0.05
 TRAFFIC_WATCH_S = 0.5
 IDLE_WATCH_S = 2.0
 """How often the device is read: for a handshake, with traffic on a direct link, without."""
-
-OFFERED_S = 1.0
-KNOCKING_S = 0.8
-VERIFIED_S = 3.0
-STAGGER_S = 0.1
-WITHDRAW_EVERY_S = 0.25
-WITHDRAWING_S = 10.0
-"""The waits of a rendezvous; more where the round trip to the hub is long."""
-
-RETRY_DIRECT_S = 3.0
-COUNT_EVERY_S = 2.0
-"""Tries of an honest peer are further apart; another one must not make this node take a fresh port sooner."""
-LOST_TRIES = 5
-"""A path that was lost and is not back after so many tries may need a fresh port, like one that never was."""
-QUICK_TRIES = 10
-BACKOFF_S = 60.0
-BACKOFF_MAX_S = 3600.0
-PAUSE_S = 0.25
-PAUSE_MAX_S = 30.0
-OFFER_EVERY_S = 0.25
-OFFERS_PER_S, OFFERS_AT_ONCE = 1.0, 4.0
-"""Of one peer: whoever offers in vain all the time must not use up what there is for all."""
 REPORT_AFTER_S = 0.25
-PORT_WITHIN_S = 1.0
-"""How long the other ends have to confirm that a link is withdrawn before the port is changed."""
-
-SESSIONS_OF_A_RUN = 2**32
-"""Fewer than these; two runs begin to count at random numbers."""
 
 SIGNAL_EVENTS = {
     OPENED: PairEvent.OPENED,
@@ -76,8 +55,6 @@ SIGNAL_EVENTS = {
     WITHDRAW: PairEvent.WITHDRAW,
     WITHDRAWN: PairEvent.WITHDRAWN,
 }
-OF_CONTROLLING = frozenset({OFFER, PROMOTE})
-OF_CONTROLLED = frozenset({OPENED, VERIFIED})
 
 
 class Pairs:
@@ -89,48 +66,53 @@ class Pairs:
         self.hub = hub
         self.pairs: dict[str, Pair] = {}
         self.refused: dict[str, str] = {}
-        self.refused_signals: collections.Counter[str] = collections.Counter()
-        """By reason, how many signals were not acted on."""
         self.stopping = False
         self._session = int(instance[:16], 16)
         self._vigil = Vigil(node, hub, self._feed)
+        self._moves = Moves(node, hub)
+        self._outbox = Outbox(node, hub)
+        self._giving_back = GivingBack(self._outbox, self._feed)
+        self.port = FreshPort(node, hub, self._giving_back, self.pairs)
+        self._retries = Retries(node, self.port.consider)
+        self._admission = Admission(node, hub, self.port)
         self._due_ats: dict[str, float] = {}
-        self._logged: set[tuple[str, str]] = set()
         self._dirty: set[str] = set()
         self._report_at: float | None = None
-        self._port_for: str | None = None
-        self._port_at = 0.0
-        self._hold_until = float("-inf")
         self._effects: dict[Effect, Callable[[Pair, float], None]] = {
-            Effect.OPEN: self._open,
-            Effect.ADD: self._add,
-            Effect.KNOCK: self._knock,
-            Effect.KNOCK_LATER: self._knock_later,
-            Effect.READ: self._read,
-            Effect.PROMOTE: self._promote,
-            Effect.PROMOTE_LATER: self._promote_later,
+            Effect.OPEN: self._moves.open,
+            Effect.ADD: self._moves.add,
+            Effect.KNOCK: self._moves.knock,
+            Effect.KNOCK_LATER: self._moves.knock_later,
+            Effect.READ: self._moves.read,
+            Effect.PROMOTE: self._moves.promote,
+            Effect.PROMOTE_LATER: self._moves.promote_later,
             Effect.BEAT: self._vigil.beat,
             Effect.CONFIRM: self._vigil.confirm,
-            Effect.ASK: self._ask,
-            Effect.REMOVE: self._remove,
-            Effect.FAIL: self._fail,
-            Effect.RETRY: self._retry,
-            Effect.PAUSE: self._pause,
-            Effect.UNPROVEN: self._unproven,
-            Effect.SEND_OFFER: self._send_offer,
-            Effect.SEND_OPENED: self._send_opened,
-            Effect.SEND_VERIFIED: self._send_verified,
-            Effect.SEND_PROMOTE: self._send_promote,
-            Effect.SEND_WITHDRAW: self._send_withdraw,
-            Effect.SEND_WITHDRAWN: self._send_withdrawn,
+            Effect.ASK: self._moves.ask,
+            Effect.REMOVE: self._moves.remove,
+            Effect.FAIL: self._retries.fail,
+            Effect.RETRY: self._retries.lost,
+            Effect.PAUSE: self._retries.pause,
+            Effect.UNPROVEN: self._retries.unproven,
+            Effect.SEND_OFFER: self._outbox.offer,
+            Effect.SEND_OPENED: self._outbox.opened,
+            Effect.SEND_VERIFIED: self._outbox.verified,
+            Effect.SEND_PROMOTE: self._outbox.promote,
+            Effect.SEND_WITHDRAW: self._outbox.withdraw,
+            Effect.SEND_WITHDRAWN: self._outbox.withdrawn,
         }
+
+    @property
+    def refused_signals(self) -> collections.Counter[str]:
+        """By reason, how many signals were not acted on."""
+        return self._admission.refused
 
     # -- who there is -----------------------------------------------------------------------
 
     def adopt(self, peer: str, address: str, why: str, now_s: float) -> Pair:
         """Have a link to `peer`; it is promoted if the device says so."""
         pair = Pair(peer, address, controlling=not self.node.refresh.is_larger(peer), since_at=now_s, why=why)
-        pair.offers = TokenBucket(OFFERS_PER_S, OFFERS_AT_ONCE, now_s)
+        pair.offers = admission.offers_of_a_peer(now_s)
         pair.retry_at = now_s
         self.pairs[peer] = pair
         self.node.claims.setdefault(address, peer)
@@ -217,8 +199,10 @@ class Pairs:
         """Have no link to this peer any more; the device stays as it is."""
         self.touch(peer)
         pair = self.pairs.pop(peer, None)
-        if pair is not None and self.node.claims.get(pair.address) == peer:
-            del self.node.claims[pair.address]
+        if pair is not None:
+            self._giving_back.leave_out(pair)
+            if self.node.claims.get(pair.address) == peer:
+                del self.node.claims[pair.address]
         return pair
 
     # -- events -----------------------------------------------------------------------------
@@ -232,44 +216,43 @@ class Pairs:
                 return
             if pair is None:
                 raise SignalError("there is no link to it")
-            if signal.type in (OF_CONTROLLED if not pair.controlling else OF_CONTROLLING):
-                raise SignalError(f"{signal.type} is for the other one to say")
+            admission.check_side(pair, signal)
             if signal.type == OFFER:
                 self._take_offer(pair, signal, now_s)
             else:
                 self._take(pair, signal, now_s)
         except SignalError as error:
-            self._refuse_signal(peer, str(error))
+            self._admission.refuse(peer, str(error))
 
     def _take(self, pair: Pair, signal: Signal, now_s: float) -> None:
         """Any signal but an offer."""
         if None not in (signal.session, pair.session) and signal.session != pair.session:
             if signal.type == WITHDRAW:  # an old one, repeated: confirmed all the same
-                self._send(pair, Signal(WITHDRAWN, signal.session))
+                self._outbox.confirm(pair, signal, now_s)
             else:
-                self._refuse_signal(pair.peer, f"its {signal.type} is of another session", "info")
+                self._admission.refuse(pair.peer, f"its {signal.type} is of another session", "info")
             return
         if signal.type == WITHDRAW and signal.session is None and pair.phase in TRYING:
-            self._send(pair, Signal(WITHDRAWN))  # of an earlier run's link: nothing is moved yet
+            self._outbox.confirm(pair, signal, now_s)  # of an earlier run's link: nothing is moved yet
             return
         event = SIGNAL_EVENTS[signal.type]
         if (pair.phase, event) not in TRANSITIONS:  # late, doubled, or out of turn
-            self._refuse_signal(pair.peer, f"its {signal.type} is not awaited", "info")
+            self._admission.refuse(pair.peer, f"its {signal.type} is not awaited", "info")
         if signal.type in (WITHDRAW, REFUSED):
             pair.why = f"the other end: {signal.why}" if signal.why else "the other end has gone back"
         if signal.type == OPENED and pair.phase is Phase.OFFERED:
-            pair.trips_s = _smoothed_s(pair.trips_s, now_s - pair.offered_at)
+            pair.trips_s = smoothed_s(pair.trips_s, now_s - pair.offered_at)
         self._feed(pair, event, now_s)
         if signal.pause_s and pair.retry_at is not None:
             pair.retry_at = max(pair.retry_at, now_s + signal.pause_s)
 
     def _take_offer(self, pair: Pair, signal: Signal, now_s: float) -> None:
         """The other end has opened towards us: do the same, or say why not."""
-        if _is_late(signal.session, pair.session):
+        if admission.is_late(signal.session, pair.session):
             return
-        why, pause_s = self._objection(pair, signal, now_s)
+        why, pause_s = self._admission.objection(pair, signal, self.stopping, now_s)
         if why:
-            self._send(pair, Signal(REFUSED, signal.session, why=why, pause_s=pause_s))
+            self._outbox.refuse(pair, signal, why, pause_s, now_s)
             return
         pair.offer_taken_at = now_s
         pair.session = signal.session
@@ -277,32 +260,14 @@ class Pairs:
         pair.why = f"opened towards {signal.endpoint} ({signal.strategy})"
         self._feed(pair, PairEvent.OFFER, now_s)
 
-    def _objection(self, pair: Pair, signal: Signal, now_s: float) -> tuple[str, float]:
-        """Why an offer is not taken now, and how long the other end is to wait; "" if it is taken.
-
-        Raises SignalError for one that is not acceptable at all.
-        """
-        if pair.view is None or signal.endpoint not in ladder.endpoints_of(
-            self.node.place, self.hub.own, pair.view
-        ):
-            self._refuse_signal(pair.peer, "it offers an endpoint that the hub does not name")
-            return "the hub does not name that endpoint of yours", 0.0
-        if now_s - pair.offer_taken_at < OFFER_EVERY_S or not pair.offers.take(1, now_s):
-            raise SignalError("it offers too often")
-        if self.stopping:
-            return "the agent stops", PAUSE_MAX_S
-        if now_s < self._hold_until or self._port_for is not None:
-            return "it is about to take a fresh port", 0.0
-        if pair.unproven and pair.retry_at is not None and pair.retry_at > now_s:
-            return pair.why, pair.retry_at - now_s
-        if not self.node.bucket.take(PACKETS_PER_KNOCK, now_s):
-            return "busy with others", 0.0
-        return "", 0.0
-
     def signal_failed(self, event: events.SignalFailed, now_s: float) -> None:
         """A signal of ours did not get there."""
         pair = self.pairs.get(event.peer)
-        if pair is None or not event.undeliverable or event.signal.get("session") != pair.session:
+        if pair is None or event.signal.get("session") != pair.session:
+            return
+        if event.retry_in_s is not None:
+            self._outbox.refused(event, now_s)
+        if not event.undeliverable:
             return
         if pair.phase in TRYING:
             pair.why = event.reason
@@ -351,7 +316,7 @@ class Pairs:
 
     def registered(self, now_s: float) -> None:
         """The hub sees us as `hub.own` says."""
-        self._hold_until = float("-inf")
+        self.port.seen()
         for pair in self.pairs.values():
             if pair.phase is Phase.RELAYED and pair.rungs and pair.rungs[0].mine != self.hub.own.endpoint:
                 pair.rungs = []
@@ -368,7 +333,7 @@ class Pairs:
 
     def port_taken(self, now_s: float) -> None:
         """WireGuard listens on a fresh port; the hub has to see it before anything is offered."""
-        self._hold_until = now_s + PORT_WITHIN_S
+        self.port.taken(now_s)
         for pair in self.pairs.values():
             if not pair.promoted:
                 pair.rungs, pair.retry_at = [], now_s
@@ -396,14 +361,18 @@ class Pairs:
     def stop(self, now_s: float) -> None:
         """Give every link back at both ends."""
         self.stopping = True
-        for pair in self.pairs.values():
-            pair.why = "the agent stops"
-            self._feed(pair, PairEvent.STOP, now_s)
+        self._giving_back.begin(self.pairs.values(), "the agent stops", now_s)
 
     @property
     def quiet(self) -> bool:
-        """No confirmation of a withdrawal is awaited."""
-        return not any(pair.phase is Phase.WITHDRAWING for pair in self.pairs.values())
+        """No withdrawal waits to be sent, or to be confirmed."""
+        withdrawing = any(pair.phase is Phase.WITHDRAWING for pair in self.pairs.values())
+        return self._outbox.empty and not self._giving_back.under_way and not withdrawing
+
+    @property
+    def give_up_at(self) -> float:
+        """Until when to wait for `quiet`."""
+        return self._giving_back.give_up_at
 
     # -- what is due ------------------------------------------------------------------------
 
@@ -413,8 +382,11 @@ class Pairs:
             if now_s >= self._due_ats.get(pair.peer, now_s):
                 self.touch(pair.peer)
                 self._tick(pair, now_s)
-        if self._port_for is not None and (self.quiet or now_s >= self._port_at):
-            self._take_port(now_s)
+        self._outbox.tick(now_s)
+        self._giving_back.tick(now_s)
+        if self.port.under_way:
+            self.port.tick(self.quiet, now_s)
+            self.touch()
         if self._report_at is not None and now_s >= self._report_at:
             self._report()
 
@@ -446,7 +418,7 @@ class Pairs:
             self._start(pair, now_s)
 
     def _may_start(self, pair: Pair, now_s: float) -> bool:
-        return self._wants_start(pair) and _due(pair.retry_at, now_s) and now_s >= self._hold_until
+        return self._wants_start(pair) and _due(pair.retry_at, now_s) and now_s >= self.port.ready_at
 
     def _wants_start(self, pair: Pair) -> bool:
         return (
@@ -455,7 +427,7 @@ class Pairs:
             and pair.signals
             and self.hub.stream_open
             and not self.stopping
-            and self._port_for is None
+            and not self.port.under_way
         )
 
     def _start(self, pair: Pair, now_s: float) -> None:
@@ -487,9 +459,9 @@ class Pairs:
 
     def wakeup_at(self, now_s: float) -> float:
         """When `tick` is wanted."""
-        times = [at for at in (self._report_at,) if at is not None]
-        if self._port_for is not None:
-            times.append(self._port_at)
+        times = [self._outbox.wakeup_at(now_s), self._giving_back.wakeup_at(now_s), self.port.wakeup_at()]
+        if self._report_at is not None:
+            times.append(self._report_at)
         for peer, pair in self.pairs.items():
             if peer not in self._due_ats:
                 self._due_ats[peer] = self._due_at(pair, now_s)
@@ -504,7 +476,7 @@ class Pairs:
             times += self._vigil.due_ats(pair, now_s)
         elif self._wants_start(pair) and pair.retry_at is not None:
             tokens_at = self.node.bucket.available_at(PACKETS_PER_KNOCK, now_s)
-            times.append(max(pair.retry_at, self._hold_until, tokens_at))
+            times.append(max(pair.retry_at, self.port.ready_at, tokens_at))
         return min(times, default=float("inf"))
 
     # -- effects ----------------------------------------------------------------------------
@@ -515,172 +487,12 @@ class Pairs:
         before, was_promoted = pair.phase, pair.promoted
         effects = pair.on(event, now_s)
         if pair.phase is not before:
-            self._entered(pair, now_s)
+            self._moves.entered(pair, now_s)
         for effect in effects:
             self._effects[effect](pair, now_s)
         if pair.phase is not before:
             self._say_phase(pair, before, was_promoted)
             self._report_soon(pair, now_s)
-
-    def _entered(self, pair: Pair, now_s: float) -> None:
-        """What is awaited in the new phase, and until when."""
-        if pair.phase is Phase.OFFERED:
-            pair.expires_at = now_s + self._patience_s(pair, OFFERED_S)
-        elif pair.phase is Phase.WITHDRAWING:
-            pair.expires_at = now_s + WITHDRAWING_S
-        elif pair.phase is Phase.VERIFIED and not pair.controlling:
-            # The session is proven, and how far the other end is from the hub is not known here.
-            pair.expires_at = now_s + self._patience_s(pair, VERIFIED_S)
-        elif pair.phase in TRYING and pair.phase is not Phase.PROMOTING:
-            pair.expires_at = now_s + self._patience_s(pair, KNOCKING_S)
-        if pair.phase is Phase.PROVISIONAL:
-            pair.watch.forget()
-
-    def _patience_s(self, pair: Pair, floor_s: float) -> float:
-        """How long the next step of a rendezvous may take; the other end may be farther from the hub."""
-        return max(floor_s, 3 * self.hub.signal_trips_s, 3 * (pair.trips_s or 0.0))
-
-    def _open(self, pair: Pair, _now_s: float) -> None:
-        if pair.rung is not None:
-            self.node.open(pair.rung.yours)
-
-    def _add(self, pair: Pair, _now_s: float) -> None:
-        if pair.rung is not None:
-            self.node.own(pair.peer, pair.address)
-            self.node.change(pair.peer, fresh=True, endpoint=pair.rung.yours, allowed_ips=())
-
-    def _knock(self, pair: Pair, now_s: float) -> None:
-        if pair.rung is not None:
-            self.node.own(pair.peer, pair.address)
-            self.node.change(
-                pair.peer,
-                fresh=True,
-                endpoint=pair.rung.yours,
-                persistent_keepalive_s=KEEPALIVE_S,
-                allowed_ips=(),
-            )
-            pair.expires_at = now_s + self._patience_s(pair, KNOCKING_S)
-
-    def _knock_later(self, pair: Pair, now_s: float) -> None:
-        # The other end's handshake takes as long as a signal and its answer: a knock would end it.
-        pair.knock_due_at = now_s + STAGGER_S + (pair.trips_s or 0.0)
-
-    def _read(self, _pair: Pair, _now_s: float) -> None:
-        self.node.do(actions.ReadDevice())
-
-    def _promote(self, pair: Pair, now_s: float) -> None:
-        pair.traffic_at = pair.shaken_at = now_s  # until it is known better
-        self.node.change(pair.peer, persistent_keepalive_s=KEEPALIVE_S, allowed_ips=(pair.address,))
-
-    def _promote_later(self, pair: Pair, now_s: float) -> None:
-        pair.promote_due_at = now_s + (pair.trips_s or self.hub.signal_trips_s) / 2
-
-    def _ask(self, _pair: Pair, now_s: float) -> None:
-        self.hub.ask(now_s)
-
-    def _remove(self, pair: Pair, _now_s: float) -> None:
-        self.node.remove(pair.peer)
-        pair.watch.forget()
-
-    def _fail(self, pair: Pair, now_s: float) -> None:
-        """This candidate pair came to nothing."""
-        if pair.rungs or (pair.rung is not None and pair.rung.strategy != REFLEXIVE):
-            pair.retry_at = now_s
-            return
-        if pair.view is not None and pair.rung is not None and pair.view.endpoint != pair.rung.yours:
-            pair.retry_at = now_s  # it has moved meanwhile
-            return
-        direct_before = now_s < pair.direct_until
-        if direct_before:
-            pair.lost_tries += 1
-        else:
-            pair.tries += 1
-        if direct_before and pair.lost_tries <= LOST_TRIES:
-            pair.retry_at = now_s + RETRY_DIRECT_S
-            return
-        counts = pair.online and pair.peer in self.node.refresh.counts
-        if counts and now_s - pair.counted_at >= COUNT_EVERY_S:  # who offers more often is not counted more
-            pair.counted_at = now_s
-            self.node.refresh.failed(pair.peer)
-            self._consider_port(pair, now_s)
-        pair.retry_at = now_s + (RETRY_DIRECT_S if direct_before else _backoff_s(pair.tries))
-
-    def _retry(self, pair: Pair, now_s: float) -> None:
-        pair.rungs, pair.retry_at = [], now_s
-        pair.direct_until = now_s + RETRY_DIRECT_FOR_S
-
-    def _pause(self, pair: Pair, now_s: float) -> None:
-        pair.rungs = []
-        pair.retry_at = now_s + min(PAUSE_MAX_S, PAUSE_S * 2 ** min(pair.refusals, 10))
-        pair.refusals += 1
-
-    def _unproven(self, pair: Pair, now_s: float) -> None:
-        pair.unproven += 1
-        pair.rungs = []
-        interval_s = self.node.settings.interval_s
-        pair.retry_at = now_s + min(BACKOFF_MAX_S, interval_s * (2 ** min(pair.unproven - 1, 16)))
-
-    # -- the restart condition --------------------------------------------------------------
-
-    def _consider_port(self, pair: Pair, now_s: float) -> None:
-        """Take a fresh port if the restart condition holds; first the direct links are given back, so that
-        nobody loses a packet for it."""
-        due = self.node.refresh.due([pair.peer])
-        if due is None or self._port_for is not None or not self.node.may_take_fresh_port(now_s):
-            return
-        if not self.hub.stream_open:
-            return  # no link could be given back first
-        if any(other.promoted and not other.signals for other in self.pairs.values()):
-            return  # nobody would take that link back at its other end
-        self._port_for, self._port_at = due, now_s + PORT_WITHIN_S
-        self.touch()
-        for other in self.pairs.values():
-            if other.promoted or other.phase in TRYING:
-                if other.promoted:
-                    other.direct_until = now_s + RETRY_DIRECT_FOR_S
-                other.why = "a fresh port is about to be taken"
-                self._feed(other, PairEvent.STOP, now_s)
-                other.retry_at = now_s
-
-    def _take_port(self, now_s: float) -> None:
-        peer, self._port_for = self._port_for, None
-        self.touch()
-        pair = self.pairs.get(peer or "")
-        if pair is not None:
-            self.node.take_fresh_port(pair.peer, pair.address, now_s)
-
-    # -- signals ----------------------------------------------------------------------------
-
-    def _send(self, pair: Pair, signal: Signal) -> None:
-        self.node.do(actions.SendSignal(pair.peer, signal.to_json()))
-
-    def _send_offer(self, pair: Pair, _now_s: float) -> None:
-        if pair.rung is not None:
-            self._send(pair, Signal(OFFER, pair.session, pair.rung.strategy, pair.rung.mine))
-
-    def _send_opened(self, pair: Pair, _now_s: float) -> None:
-        self._send(pair, Signal(OPENED, pair.session))
-
-    def _send_verified(self, pair: Pair, _now_s: float) -> None:
-        if not pair.controlling:
-            self._send(pair, Signal(VERIFIED, pair.session))
-
-    def _send_promote(self, pair: Pair, _now_s: float) -> None:
-        self._send(pair, Signal(PROMOTE, pair.session))
-
-    def _send_withdraw(self, pair: Pair, now_s: float) -> None:
-        pair.repeat_at = now_s + max(WITHDRAW_EVERY_S, 2 * self.hub.signal_trips_s)
-        pause_s = max(0.0, (pair.retry_at or now_s) - now_s) if pair.unproven else 0.0
-        self._send(pair, Signal(WITHDRAW, pair.session, why=pair.why, pause_s=pause_s))
-
-    def _send_withdrawn(self, pair: Pair, _now_s: float) -> None:
-        self._send(pair, Signal(WITHDRAWN, pair.session))
-
-    def _refuse_signal(self, peer: str, why: str, level: str = "warning") -> None:
-        self.refused_signals[why] += 1
-        if (peer, why) not in self._logged:
-            self._logged.add((peer, why))
-            self.node.say(level, "a signal is not acted on", peer=peer, why=why)
 
     # -- words ------------------------------------------------------------------------------
 
@@ -712,31 +524,9 @@ def _due(at: float | None, now_s: float) -> bool:
     return at is not None and now_s >= at
 
 
-def _is_late(offered: str | None, session: str | None) -> bool:
-    """Whether an offer is the present one once more, or one of before: each run of an agent counts its
-    sessions."""
-    if offered is None or session is None:
-        return False
-    return (int(session, 16) - int(offered, 16)) % 2**64 < SESSIONS_OF_A_RUN
-
-
-def _smoothed_s(before_s: float | None, trips_s: float) -> float:
-    """The time of a signal and its answer: a shorter one is believed at once, as a longer one had to wait for
-    something, and both ends have to move together."""
-    return trips_s if before_s is None else min(trips_s, before_s + (trips_s - before_s) / 4)
-
-
-def _backoff_s(tries: int) -> float:
-    """Between two tries of a link that never was direct."""
-    if tries < QUICK_TRIES:
-        return RETRY_DIRECT_S
-    return float(min(BACKOFF_MAX_S, BACKOFF_S * 2 ** min(tries - QUICK_TRIES, 16)))
-
-
 def _expired(pair: Pair) -> str:
     """Why a link is where it is when nothing came."""
     where = f" at {pair.rung.yours} ({pair.rung.strategy})" if pair.rung else ""
-    return {
-        Phase.OFFERED: "the other agent did not answer an offer",
-        Phase.WITHDRAWING: f"{pair.why}; the other end has not confirmed",
-    }.get(pair.phase, f"opened and knocked{where}: no handshake")
+    if pair.phase is Phase.OFFERED:
+        return "the other agent did not answer an offer"
+    return f"opened and knocked{where}: no handshake"

@@ -23,13 +23,15 @@ cross. A rendezvous is known by its *session*; a signal of another session chang
     direct       It did.  Heartbeats watch the link, more of them while it carries traffic.
     doubtful     One was not answered.  The hub is asked too: while it is silent as well there is nothing to
                  go back to, and the link is opened again instead.
-    withdrawing  The AllowedIPs are back at the hub; `withdraw` is repeated until the other end has confirmed.
+    withdrawing  The AllowedIPs are back at the hub; `withdraw` is repeated, ever more seldom, until the other
+                 end has confirmed, has no stream any more, or is another run.
 
 Lost, late and doubled signals need no memory: what waits for one expires, and a pair that is not in the table
 changes nothing.  An offer is always taken, whatever the phase of the controlled end: it says that the other
 end has nothing moved.  A withdrawal is always confirmed, also one that is not needed any more.
 
-The table below is the whole machine; what an effect is in terms of device and signals is `pairs`' business.
+The table below is the whole machine.  What an effect does to the device is told in `moves`, what it signals
+in `outbox`, and when a link is tried again in `retries`.
 """
 
 from __future__ import annotations
@@ -119,6 +121,18 @@ PROMOTED = (Phase.PROVISIONAL, Phase.DIRECT, Phase.DOUBTFUL)
 """Phases in which this end has moved the AllowedIPs to the direct peer."""
 
 NOT_TRIED = "not tried yet"
+
+GO_BACK = (Effect.REMOVE, Effect.SEND_WITHDRAW)
+"""To the hub, and tell the other end."""
+GO_BACK_AND_RETRY = (*GO_BACK, Effect.RETRY)
+GO_BACK_UNPROVEN = (Effect.REMOVE, Effect.UNPROVEN, Effect.SEND_WITHDRAW)
+FOLLOW_BACK_AND_RETRY = (Effect.REMOVE, Effect.SEND_WITHDRAWN, Effect.RETRY)
+"""To the hub, since the other end has gone back."""
+FOLLOW_BACK_UNPROVEN = (Effect.REMOVE, Effect.SEND_WITHDRAWN, Effect.UNPROVEN)
+FOLLOW_BACK_FAILED = (Effect.REMOVE, Effect.SEND_WITHDRAWN, Effect.FAIL)
+MOVE_BOTH = (Effect.SEND_PROMOTE, Effect.PROMOTE_LATER)
+MOVE = (Effect.PROMOTE, Effect.BEAT)
+
 Transition = tuple[Phase, tuple[Effect, ...]]
 
 TRANSITIONS: dict[tuple[Phase, PairEvent], Transition] = {
@@ -130,43 +144,22 @@ TRANSITIONS: dict[tuple[Phase, PairEvent], Transition] = {
     (Phase.KNOCKING, PairEvent.KNOCK_DUE): (Phase.KNOCKING, (Effect.KNOCK,)),
     (Phase.KNOCKING, PairEvent.HANDSHAKE): (Phase.VERIFIED, (Effect.SEND_VERIFIED,)),
     (Phase.KNOCKING, PairEvent.OTHER_VERIFIED): (Phase.HEARD, (Effect.READ,)),
-    (Phase.HEARD, PairEvent.HANDSHAKE): (Phase.PROMOTING, (Effect.SEND_PROMOTE, Effect.PROMOTE_LATER)),
-    (Phase.VERIFIED, PairEvent.OTHER_VERIFIED): (
-        Phase.PROMOTING,
-        (Effect.SEND_PROMOTE, Effect.PROMOTE_LATER),
-    ),
-    (Phase.VERIFIED, PairEvent.PROMOTE): (Phase.PROVISIONAL, (Effect.PROMOTE, Effect.BEAT)),
-    (Phase.PROMOTING, PairEvent.PROMOTE_DUE): (Phase.PROVISIONAL, (Effect.PROMOTE, Effect.BEAT)),
+    (Phase.HEARD, PairEvent.HANDSHAKE): (Phase.PROMOTING, MOVE_BOTH),
+    (Phase.VERIFIED, PairEvent.OTHER_VERIFIED): (Phase.PROMOTING, MOVE_BOTH),
+    (Phase.VERIFIED, PairEvent.PROMOTE): (Phase.PROVISIONAL, MOVE),
+    (Phase.PROMOTING, PairEvent.PROMOTE_DUE): (Phase.PROVISIONAL, MOVE),
     (Phase.PROVISIONAL, PairEvent.ANSWERED): (Phase.DIRECT, (Effect.CONFIRM,)),
     # Watched, while direct
     (Phase.DIRECT, PairEvent.MISSED): (Phase.DOUBTFUL, (Effect.ASK, Effect.BEAT)),
     (Phase.DOUBTFUL, PairEvent.ANSWERED): (Phase.DIRECT, ()),
     (Phase.DOUBTFUL, PairEvent.SILENT_BLIND): (Phase.DOUBTFUL, (Effect.OPEN, Effect.ASK)),
     # And back
-    (Phase.PROVISIONAL, PairEvent.SILENT): (
-        Phase.WITHDRAWING,
-        (Effect.REMOVE, Effect.UNPROVEN, Effect.SEND_WITHDRAW),
-    ),
-    (Phase.DIRECT, PairEvent.NARROW): (
-        Phase.WITHDRAWING,
-        (Effect.REMOVE, Effect.UNPROVEN, Effect.SEND_WITHDRAW),
-    ),
-    (Phase.DOUBTFUL, PairEvent.SILENT): (
-        Phase.WITHDRAWING,
-        (Effect.REMOVE, Effect.SEND_WITHDRAW, Effect.RETRY),
-    ),
-    (Phase.PROVISIONAL, PairEvent.WITHDRAW): (
-        Phase.RELAYED,
-        (Effect.REMOVE, Effect.SEND_WITHDRAWN, Effect.UNPROVEN),
-    ),
-    (Phase.DIRECT, PairEvent.WITHDRAW): (
-        Phase.RELAYED,
-        (Effect.REMOVE, Effect.SEND_WITHDRAWN, Effect.RETRY),
-    ),
-    (Phase.DOUBTFUL, PairEvent.WITHDRAW): (
-        Phase.RELAYED,
-        (Effect.REMOVE, Effect.SEND_WITHDRAWN, Effect.RETRY),
-    ),
+    (Phase.PROVISIONAL, PairEvent.SILENT): (Phase.WITHDRAWING, GO_BACK_UNPROVEN),
+    (Phase.DIRECT, PairEvent.NARROW): (Phase.WITHDRAWING, GO_BACK_UNPROVEN),
+    (Phase.DOUBTFUL, PairEvent.SILENT): (Phase.WITHDRAWING, GO_BACK_AND_RETRY),
+    (Phase.PROVISIONAL, PairEvent.WITHDRAW): (Phase.RELAYED, FOLLOW_BACK_UNPROVEN),
+    (Phase.DIRECT, PairEvent.WITHDRAW): (Phase.RELAYED, FOLLOW_BACK_AND_RETRY),
+    (Phase.DOUBTFUL, PairEvent.WITHDRAW): (Phase.RELAYED, FOLLOW_BACK_AND_RETRY),
     (Phase.RELAYED, PairEvent.WITHDRAW): (Phase.RELAYED, (Effect.SEND_WITHDRAWN,)),
     (Phase.RELAYED, PairEvent.PROMOTE): (Phase.WITHDRAWING, (Effect.SEND_WITHDRAW,)),  # too late
     (Phase.RELAYED, PairEvent.CLAIMED): (Phase.WITHDRAWING, (Effect.SEND_WITHDRAW,)),
@@ -175,7 +168,7 @@ TRANSITIONS: dict[tuple[Phase, PairEvent], Transition] = {
     (Phase.WITHDRAWING, PairEvent.WITHDRAW): (Phase.RELAYED, (Effect.SEND_WITHDRAWN,)),
     (Phase.WITHDRAWING, PairEvent.WITHDRAWN): (Phase.RELAYED, ()),
     (Phase.WITHDRAWING, PairEvent.REPEAT): (Phase.WITHDRAWING, (Effect.SEND_WITHDRAW,)),
-    (Phase.WITHDRAWING, PairEvent.EXPIRED): (Phase.RELAYED, ()),
+    (Phase.WITHDRAWING, PairEvent.CLAIMED): (Phase.WITHDRAWING, (Effect.SEND_WITHDRAW,)),
     (Phase.WITHDRAWING, PairEvent.REFUSED): (Phase.RELAYED, ()),
     (Phase.WITHDRAWING, PairEvent.RESTARTED): (Phase.RELAYED, ()),
 }
@@ -187,25 +180,19 @@ for _phase in Phase:
 for _phase in TRYING:
     TRANSITIONS[_phase, PairEvent.EXPIRED] = (Phase.RELAYED, (Effect.REMOVE, Effect.FAIL))
     TRANSITIONS[_phase, PairEvent.REFUSED] = (Phase.RELAYED, (Effect.REMOVE, Effect.PAUSE, Effect.ASK))
-    TRANSITIONS[_phase, PairEvent.WITHDRAW] = (
-        Phase.RELAYED,
-        (Effect.REMOVE, Effect.SEND_WITHDRAWN, Effect.FAIL),
-    )
+    TRANSITIONS[_phase, PairEvent.WITHDRAW] = (Phase.RELAYED, FOLLOW_BACK_FAILED)
     TRANSITIONS[_phase, PairEvent.LOST] = (Phase.RELAYED, (Effect.FAIL,))
     TRANSITIONS[_phase, PairEvent.RESTARTED] = (Phase.RELAYED, (Effect.REMOVE, Effect.PAUSE))
     # The other end may be about to move.
-    TRANSITIONS[_phase, PairEvent.STOP] = (Phase.WITHDRAWING, (Effect.REMOVE, Effect.SEND_WITHDRAW))
+    TRANSITIONS[_phase, PairEvent.STOP] = (Phase.WITHDRAWING, GO_BACK)
 # An offer that nobody answers says nothing of the path.
 TRANSITIONS[Phase.OFFERED, PairEvent.EXPIRED] = TRANSITIONS[Phase.OFFERED, PairEvent.REFUSED]
 for _phase in PROMOTED:
     # It took a late signal of this end for a new one: then both go back.
-    TRANSITIONS[_phase, PairEvent.WITHDRAWN] = (
-        Phase.WITHDRAWING,
-        (Effect.REMOVE, Effect.RETRY, Effect.SEND_WITHDRAW),
-    )
+    TRANSITIONS[_phase, PairEvent.WITHDRAWN] = (Phase.WITHDRAWING, GO_BACK_AND_RETRY)
     TRANSITIONS[_phase, PairEvent.LOST] = (Phase.WITHDRAWING, (Effect.SEND_WITHDRAW, Effect.RETRY))
     TRANSITIONS[_phase, PairEvent.RESTARTED] = (Phase.RELAYED, (Effect.REMOVE, Effect.RETRY))
-    TRANSITIONS[_phase, PairEvent.STOP] = (Phase.WITHDRAWING, (Effect.REMOVE, Effect.SEND_WITHDRAW))
+    TRANSITIONS[_phase, PairEvent.STOP] = (Phase.WITHDRAWING, GO_BACK)
 
 STATES = {
     Phase.RELAYED: State.RELAYED,
@@ -222,7 +209,7 @@ STATES = {
 """What a phase is called in reports: the names are those of all links."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Pair:
     """One other peer that sends signals.
 
@@ -230,8 +217,8 @@ class Pair:
     `instance` the last run of its agent that was heard of.  `rung` is
     the candidate pair of this rendezvous, `rungs` those that remain.  `trips_s` is how long a signal and its
     answer take.  Until `direct_until` a link that was lost is tried as one that is direct by rights;
-    `lost_tries` failed before that, `tries` since.  All `_at` are seconds of the agent's own clock
-    (CLOCK_BOOTTIME), None: not awaited.
+    `lost_tries` failed before that, `tries` since.  `withdrawals` is how often the present one was signalled.
+    All `_at` are seconds of the agent's own clock (CLOCK_BOOTTIME), None: not awaited.
     """
 
     peer: str
@@ -261,6 +248,7 @@ class Pair:
     lost_tries: int = 0
     unproven: int = 0
     refusals: int = 0
+    withdrawals: int = 0
     rx_bytes: int = 0
     tx_bytes: int = 0
     handshake_at: int = 0
@@ -294,4 +282,5 @@ class Pair:
         if phase is not self.phase:
             self.phase, self.since_at = phase, now_s
             self.expires_at = self.knock_due_at = self.promote_due_at = self.repeat_at = None
+            self.withdrawals = 0
         return effects

@@ -88,6 +88,8 @@ def report(link: Link | Pair, endpoint: str | None) -> dict[str, Any]:
 
 def why_pair(pair: Pair, outlook: Outlook) -> str:
     """One sentence: why the link is what it is, and what will be tried when."""
+    if pair.phase is Phase.WITHDRAWING:
+        return f"{pair.why}; the other end has not confirmed yet"
     if pair.phase is not Phase.RELAYED:
         return pair.why
     if not pair.online:

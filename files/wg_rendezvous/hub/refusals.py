@@ -25,6 +25,8 @@ STATUS: Mapping[str, int] = {
     "too_many": 429,
 }
 
+RETRY_AFTER_S = 1
+
 
 class Refusal(Exception):  # noqa: N818 - an answer like any other
     """Why a request is refused, one of STATUS, and a sentence for who asked."""
@@ -51,7 +53,10 @@ class Refusals:
             logger.warning(
                 "refused a request; the next ones like it are only counted", extra={"fields": fields}
             )
-        return web.error_response(STATUS[refusal.reason], refusal.sentence)
+        answer = web.error_response(STATUS[refusal.reason], refusal.sentence)
+        if refusal.reason == "too_many":
+            answer.headers["Retry-After"] = str(RETRY_AFTER_S)  # RFC 9110, section 10.2.3: whole seconds
+        return answer
 
     def forget(self, key: str) -> None:
         """That peer is gone."""

@@ -15,7 +15,7 @@ import logging
 import time
 from typing import Any, Callable
 
-from ..core.pacing import TokenBucket
+from ..core.pacing import SIGNALS_AT_ONCE, SIGNALS_PER_S, TokenBucket
 from .challenges import Challenges
 from .observation import Observation
 from .records import Changes, Records
@@ -26,9 +26,6 @@ logger = logging.getLogger("wg_rendezvous.hub")
 
 CONFIRM_S = 0.3
 """How long a registration waits for the agent's answer at its new endpoint."""
-CALLS_PER_S = 20.0
-CALLS_AT_ONCE = 60.0
-"""Signals of one peer, and its registrations: each of them is told to others."""
 
 
 def first_revision() -> int:
@@ -84,6 +81,7 @@ class Rendezvous:
             self.streams.close(key)
             self._signals.pop(key, None)
             self._claims.pop(key, None)
+            self.streams.forget(key)
         # A signal to somebody whose address now belongs to another peer would reach that one.
         for key, stream in self.streams.items():
             if self._registry.peer_at(stream.address) != key:
@@ -181,12 +179,16 @@ class Rendezvous:
         return self._may(self._signals, key)
 
     def may_register(self, key: str) -> bool:
-        """The same for registrations."""
+        """The same for registrations: each of them is told to others too."""
         return self._may(self._claims, key)
+
+    def may_open(self, key: str) -> bool:
+        """The same for streams."""
+        return self.streams.may_open(key, self._observation.clock())
 
     def _may(self, buckets: dict[str, TokenBucket], key: str) -> bool:
         now_s = self._observation.clock()
-        bucket = buckets.setdefault(key, TokenBucket(CALLS_PER_S, CALLS_AT_ONCE, now_s))
+        bucket = buckets.setdefault(key, TokenBucket(SIGNALS_PER_S, SIGNALS_AT_ONCE, now_s))
         return bucket.take(1, now_s)
 
     def signal(self, to: str, data: bytes) -> bool:

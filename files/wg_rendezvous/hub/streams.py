@@ -16,12 +16,17 @@ import socket
 
 from aiohttp import web as aiohttp_web
 
+from ..core.pacing import TokenBucket
+
 MAX_QUEUED = 256
 COMMENT_S = 10.0
 USER_TIMEOUT_S = 10.0
 # aiohttp does not wake a handler whose connection has ended (some versions cancel it).
 LOOK_S = 0.25
 CLOSE_S = 1.0
+OPENED_PER_S, OPENED_AT_ONCE = 1.0, 10.0
+"""Streams of one peer: each begins with a snapshot of all peers, and all of them are told when it opens and
+ends. An agent opens one a second at most."""
 
 # socket.TCP_USER_TIMEOUT is Linux's; the number is in tcp(7)'s header.
 TCP_USER_TIMEOUT: int = getattr(socket, "TCP_USER_TIMEOUT", 18)
@@ -115,6 +120,7 @@ class Streams:
 
     def __init__(self) -> None:
         self._open: dict[str, Stream] = {}
+        self._opened: dict[str, TokenBucket] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -123,6 +129,15 @@ class Streams:
         """From now on this is the stream of that peer; a former one ends."""
         self.close(key)
         self._open[key] = stream
+
+    def may_open(self, key: str, now_s: float) -> bool:
+        """Whether that peer has not opened streams too often; counts this time."""
+        bucket = self._opened.setdefault(key, TokenBucket(OPENED_PER_S, OPENED_AT_ONCE, now_s))
+        return bucket.take(1, now_s)
+
+    def forget(self, key: str) -> None:
+        """That peer is gone."""
+        self._opened.pop(key, None)
 
     def get(self, key: str) -> Stream | None:
         """The stream of that peer, if it has one."""

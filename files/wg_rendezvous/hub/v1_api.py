@@ -113,6 +113,8 @@ class V1Api:
         key = _peer()
         if self._rendezvous.registrations.get(key) is None:
             raise Refusal("not_registered", "register first: PUT /v1/self")
+        if not self._rendezvous.may_open(key):
+            raise Refusal("too_many", "more than 10 streams at once, or one in a second: keep one open")
         stream = Stream(request)
         self._rendezvous.open_stream(key, stream)
         try:

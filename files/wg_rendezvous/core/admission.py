@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""Which signals of a peer are acted on: what it may say at all, how often it may offer, and which of its
+offers are taken.
+
+What is not acted on is counted, and said once.
+"""
+
+from __future__ import annotations
+
+import collections
+
+from . import ladder
+from .fresh_port import FreshPort
+from .hub import Hub
+from .node import PACKETS_PER_KNOCK, Node
+from .pacing import TokenBucket
+from .rendezvous import Pair, Phase
+from .signals import OFFER, OPENED, PROMOTE, VERIFIED, Signal, SignalError
+
+OFFER_EVERY_S = 0.25
+OFFERS_PER_S, OFFERS_AT_ONCE = 1.0, 4.0
+"""Of one peer: whoever offers in vain all the time must not use up what there is for all."""
+STOPPING_PAUSE_S = 30.0
+TOO_OFTEN = "it offers too often"
+
+SESSIONS_OF_A_RUN = 2**32
+"""Fewer than these; two runs begin to count at random numbers."""
+
+OF_CONTROLLING = frozenset({OFFER, PROMOTE})
+OF_CONTROLLED = frozenset({OPENED, VERIFIED})
+
+
+class Admission:
+    """Judges what peers signal to `node`.  `refused` counts what was not acted on, by reason."""
+
+    def __init__(self, node: Node, hub: Hub, port: FreshPort) -> None:
+        self.node = node
+        self.hub = hub
+        self.refused: collections.Counter[str] = collections.Counter()
+        self._port = port
+        self._logged: set[tuple[str, str]] = set()
+
+    def refuse(self, peer: str, why: str, level: str = "warning") -> None:
+        """A signal is not acted on."""
+        self.refused[why] += 1
+        if (peer, why) not in self._logged:
+            self._logged.add((peer, why))
+            self.node.say(level, "a signal is not acted on", peer=peer, why=why)
+
+    def objection(self, pair: Pair, offer: Signal, stopping: bool, now_s: float) -> tuple[str, float]:
+        """Why an offer is not taken now, and how long the other end is to wait; "" if it is taken.
+
+        Raises SignalError for one that is not worth an answer.
+        """
+        if pair.view is None or offer.endpoint not in ladder.endpoints_of(
+            self.node.place, self.hub.own, pair.view
+        ):
+            self.refuse(pair.peer, "it offers an endpoint that the hub does not name")
+            return "the hub does not name that endpoint of yours", 0.0
+        if now_s - pair.offer_taken_at < OFFER_EVERY_S or not pair.offers.take(1, now_s):
+            if pair.phase is Phase.RELAYED:
+                pair.why = f"{TOO_OFTEN}: more than {OFFERS_PER_S:g} in a second is not answered"
+            raise SignalError(TOO_OFTEN)
+        if stopping:
+            return "the agent stops", STOPPING_PAUSE_S
+        if now_s < self._port.ready_at or self._port.under_way:
+            return "it is about to take a fresh port", 0.0
+        if pair.unproven and pair.retry_at is not None and pair.retry_at > now_s:
+            return pair.why, pair.retry_at - now_s
+        if not self.node.bucket.take(PACKETS_PER_KNOCK, now_s):
+            return "busy with others", 0.0
+        return "", 0.0
+
+
+def offers_of_a_peer(now_s: float) -> TokenBucket:
+    """How many offers of one peer are taken."""
+    return TokenBucket(OFFERS_PER_S, OFFERS_AT_ONCE, now_s)
+
+
+def check_side(pair: Pair, signal: Signal) -> None:
+    """Raises SignalError for a signal that only the other end of a rendezvous may send."""
+    if signal.type in (OF_CONTROLLED if not pair.controlling else OF_CONTROLLING):
+        raise SignalError(f"{signal.type} is for the other one to say")
+
+
+def is_late(offered: str | None, session: str | None) -> bool:
+    """Whether an offer is the present one once more, or one of before: each run of an agent counts its
+    sessions."""
+    if offered is None or session is None:
+        return False
+    return (int(session, 16) - int(offered, 16)) % 2**64 < SESSIONS_OF_A_RUN
