@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable
 
 Callback = Callable[[], None]
+NEVER = float("inf")
 
 
 class Timer:
@@ -37,6 +38,48 @@ class Timer:
             callback()
 
 
+class Alarm:
+    """A timer that is put off or cancelled far more often than it goes off: the engine's queue has one entry for
+    it at most, as long as it is never set to an earlier time."""
+
+    __slots__ = ("_at", "_callback", "_engine", "_queued_at")
+
+    def __init__(self, engine: Engine, callback: Callback) -> None:
+        self._engine = engine
+        self._callback = callback
+        self._at = NEVER
+        self._queued_at = NEVER
+
+    def set(self, delay_s: float) -> None:
+        """Call back in `delay_s`, and not at the time that was set before."""
+        self._at = self._engine.now + delay_s
+        if self._at < self._queued_at:
+            self._queue()
+
+    def cancel(self) -> None:
+        """Do not call back."""
+        self._at = NEVER
+
+    @property
+    def pending(self) -> bool:
+        """It is set."""
+        return self._at != NEVER
+
+    def _queue(self) -> None:
+        self._queued_at = at = self._at
+        self._engine.call_in(at - self._engine.now, lambda: self._due(at))
+
+    def _due(self, queued_at: float) -> None:
+        if queued_at != self._queued_at:
+            return  # an earlier one was queued since
+        self._queued_at = NEVER
+        if self._at <= self._engine.now:
+            self._at = NEVER
+            self._callback()
+        elif self._at != NEVER:
+            self._queue()
+
+
 class Engine:
     """Simulated time in seconds from 0 on. Two runs of one seed are equal event by event.
 
@@ -58,8 +101,9 @@ class Engine:
 
     def call_in(self, delay_s: float, callback: Callback) -> Timer:
         """Call back in `delay_s`. What is due at one time happens in the order it was asked for."""
-        timer = Timer(self.now + max(0.0, delay_s), callback)
-        heapq.heappush(self._queue, (timer.at, self.number(), timer))
+        at = self.now + delay_s if delay_s > 0.0 else self.now
+        timer = Timer(at, callback)
+        heapq.heappush(self._queue, (at, next(self._numbers), timer))
         return timer
 
     def changed(self) -> None:
@@ -73,8 +117,12 @@ class Engine:
         """
         if stop is not None and stop():
             return True
-        while self._queue and self._queue[0][0] <= at:
-            self.now, _, timer = heapq.heappop(self._queue)
+        queue = self._queue
+        while queue and queue[0][0] <= at:
+            now, _, timer = heapq.heappop(queue)
+            if not timer.pending:
+                continue  # cancelled
+            self.now = now
             timer.fire()
             if self._dirty:
                 self._dirty = False

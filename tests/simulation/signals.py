@@ -10,8 +10,8 @@ anew answers for a connection it does not know with a reset.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from tests.simulation.engine import Timer
 from tests.simulation.nat import Endpoint
@@ -117,6 +117,24 @@ class Connection:
             self._ended()
 
 
+class Record(NamedTuple):
+    """A `PeerView`, as cheap to make and to compare as it has to be four times a second."""
+
+    address: str | None
+    endpoint: Endpoint | None
+    online: bool
+    signals: bool
+    instance: str | None
+    candidates: tuple[str, ...]
+    linked: bool
+    polls: bool
+
+    def view(self) -> PeerView:
+        """What the core gets."""
+        endpoint = str(self.endpoint) if self.endpoint else None
+        return PeerView(**{**self._asdict(), "endpoint": endpoint})
+
+
 @dataclass
 class Run:
     """What one run of an agent has registered."""
@@ -139,7 +157,7 @@ class SignalHub:
         self.running = True
         self._proven = proven
         self._runs: dict[str, Run] = {}
-        self._told: dict[str, PeerView] = {}
+        self._told: dict[str, Record] = {}
         self.supported = True
         self.disturb: Callable[[Callable[[], None]], None] = lambda deliver: deliver()
         """What happens to a signal on its way; one that is delivered is delivered by `deliver`."""
@@ -241,20 +259,24 @@ class SignalHub:
 
     def view(self, key: str, to: str) -> PeerView:
         """What `to` is told of `key`."""
-        peer, run = self.device.peers[key], self._runs.get(key)
-        streams = run is not None and run.connection is not None
-        endpoint = self._proven().get(key)
+        run = self._runs.get(key)
         reported = run.links.get(to, {}).get("state") if run else None
+        return self._record(key, self._proven())._replace(linked=reported in PROMOTED).view()
+
+    def _record(self, key: str, proven: Mapping[str, Endpoint]) -> Record:
+        """What everybody is told of `key`."""
+        peer, run, now = self.device.peers[key], self._runs.get(key), self.device.engine.now
+        streams = run is not None and run.connection is not None
         allowed = self.device.allowed_ips(peer)
-        return PeerView(
-            address=allowed[0] if allowed else None,
-            endpoint=str(endpoint) if endpoint else None,
-            online=streams or self.device.engine.now - peer.received_at <= ONLINE_S,
-            signals=streams,
-            instance=run.registration.instance if run and run.announced else None,
-            candidates=run.registration.candidates if run else (),
-            linked=reported in PROMOTED,
-            polls=self.device.engine.now - self.polled_at.get(key, float("-inf")) <= POLLS_S,
+        return Record(
+            allowed[0] if allowed else None,
+            proven.get(key),
+            streams or now - peer.received_at <= ONLINE_S,
+            streams,
+            run.registration.instance if run and run.announced else None,
+            run.registration.candidates if run else (),
+            False,
+            now - self.polled_at.get(key, float("-inf")) <= POLLS_S,
         )
 
     def tell(self) -> None:
@@ -267,15 +289,15 @@ class SignalHub:
             for run in self._runs.values():
                 if run.connection is not None:
                     run.connection.send(("gone", key))
+        proven = self._proven()
         for key in self.device.peers:
-            view = replace(self.view(key, key), linked=False)
-            if self._told.get(key) == view:
+            record = self._record(key, proven)
+            if self._told.get(key) == record:
                 continue
-            self._told[key] = view
+            self._told[key] = record
             for to, run in self._runs.items():
                 if run.connection is not None:
-                    kind = "peer" if to != key else "registered"
-                    told = (kind, key, self.view(key, to)) if to != key else (kind, view)
+                    told = ("peer", key, self.view(key, to)) if to != key else ("registered", record.view())
                     run.connection.send(told)
 
 

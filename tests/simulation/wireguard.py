@@ -21,9 +21,9 @@ import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from tests.simulation.engine import Engine, Timer
+from tests.simulation.engine import Alarm, Engine
 from tests.simulation.nat import Endpoint
 from tests.simulation.network import Host, Network
 
@@ -40,8 +40,7 @@ MAX_STAGED = 128
 INITIATION_BYTES, RESPONSE_BYTES, KEEPALIVE_BYTES, DATA_BYTES = 148, 92, 32, 128
 
 
-@dataclass(frozen=True)
-class Initiation:
+class Initiation(NamedTuple):
     """Handshake initiation: who sends it, to whom, when, and the index to answer to."""
 
     sender: str
@@ -50,16 +49,14 @@ class Initiation:
     sent_at: float
 
 
-@dataclass(frozen=True)
-class Response:
+class Response(NamedTuple):
     """Handshake response: answers the initiation of `receiver_index`."""
 
     index: int
     receiver_index: int
 
 
-@dataclass(frozen=True)
-class Inner:
+class Inner(NamedTuple):
     """A packet inside the VPN, by VPN addresses."""
 
     source: str
@@ -68,8 +65,7 @@ class Inner:
     size: int = DATA_BYTES
 
 
-@dataclass(frozen=True)
-class Transport:
+class Transport(NamedTuple):
     """A data packet of the session that the receiver knows by `receiver_index`; empty: a keepalive."""
 
     receiver_index: int
@@ -120,21 +116,11 @@ class Peer:
     next: Keypair | None = None
     staged: list[Inner | None] = field(default_factory=list)
 
-    retransmit: Timer | None = None
-    passive_keepalive: Timer | None = None
     another_keepalive: bool = False
-    new_handshake: Timer | None = None
-    persistent: Timer | None = None
-    persistent_at: float = float("inf")
-
-
-def _pending(timer: Timer | None) -> bool:
-    return timer is not None and timer.pending
-
-
-def _cancel(timer: Timer | None) -> None:
-    if timer is not None:
-        timer.cancel()
+    retransmit: Alarm = field(init=False)
+    passive_keepalive: Alarm = field(init=False)
+    new_handshake: Alarm = field(init=False)
+    persistent: Alarm = field(init=False)
 
 
 @lru_cache(maxsize=4096)
@@ -181,6 +167,7 @@ class Device:
         self.clock_ahead_s = 0.0
         self.version = 0
         self._owners: dict[str, Peer] = {}
+        self._allowed: dict[str, tuple[str, ...]] = {}
         self._routes: dict[str, Peer | None] = {}
         self._initiations: dict[int, Peer] = {}
         self._keypairs: dict[int, Keypair] = {}
@@ -201,7 +188,7 @@ class Device:
         if peer is None:
             return
         for timer in (peer.retransmit, peer.passive_keepalive, peer.new_handshake, peer.persistent):
-            _cancel(timer)
+            timer.cancel()
         self._forget_initiation(peer)
         for keypair in (peer.current, peer.previous, peer.next):
             self._delete(keypair)
@@ -218,7 +205,7 @@ class Device:
         """Add or change a peer; None leaves a setting as it is."""
         peer = self.peers.get(key)
         if peer is None:
-            peer = self.peers[key] = Peer(key)
+            peer = self.peers[key] = self._new_peer(key)
         if endpoint is not None and endpoint != peer.endpoint:
             peer.endpoint, peer.endpoint_since = endpoint, self.engine.now
         if allowed_ips is not None:
@@ -233,9 +220,21 @@ class Device:
             self._send_keepalive(peer)
         self._send_staged(peer)
 
+    def _new_peer(self, key: str) -> Peer:
+        peer = Peer(key)
+        peer.retransmit = Alarm(self.engine, lambda: self._retransmit(peer))
+        peer.passive_keepalive = Alarm(self.engine, lambda: self._passive_expired(peer))
+        peer.new_handshake = Alarm(self.engine, lambda: self._initiate(peer))
+        peer.persistent = Alarm(self.engine, lambda: self._persistent_expired(peer))
+        return peer
+
     def allowed_ips(self, peer: Peer) -> tuple[str, ...]:
         """The prefixes that are `peer`'s now."""
-        return tuple(prefix for prefix, owner in self._owners.items() if owner is peer)
+        allowed = self._allowed.get(peer.key)
+        if allowed is None:
+            allowed = tuple(prefix for prefix, owner in self._owners.items() if owner is peer)
+            self._allowed[peer.key] = allowed
+        return allowed
 
     # Data
 
@@ -291,10 +290,8 @@ class Device:
         for inner in staged:
             size = KEEPALIVE_BYTES if inner is None else inner.size
             self._transmit(peer, Transport(keypair.remote_index, inner), size)
-            if inner is not None and not _pending(peer.new_handshake):
-                peer.new_handshake = self._timer(
-                    KEEPALIVE_TIMEOUT_S + REKEY_TIMEOUT_S + self._jitter_s(), lambda: self._initiate(peer)
-                )
+            if inner is not None and not peer.new_handshake.pending:
+                peer.new_handshake.set(KEEPALIVE_TIMEOUT_S + REKEY_TIMEOUT_S + self._jitter_s())
         if keypair.initiator and self.engine.now - keypair.created_at > REKEY_AFTER_TIME_S:
             self._initiate(peer)
 
@@ -305,7 +302,7 @@ class Device:
 
     def _transmit(self, peer: Peer, message: Initiation | Response | Transport, size: int) -> None:
         self._arm_persistent(peer)
-        _cancel(peer.passive_keepalive)
+        peer.passive_keepalive.cancel()
         if peer.endpoint is None:
             return
         peer.tx_bytes += size
@@ -324,12 +321,12 @@ class Device:
         sent_at = self.engine.now + self.clock_ahead_s
         message = Initiation(self.public_key, peer.key, peer.initiation_index, sent_at)
         self._transmit(peer, message, INITIATION_BYTES)
-        _cancel(peer.retransmit)
-        peer.retransmit = self._timer(REKEY_TIMEOUT_S + self._jitter_s(), lambda: self._retransmit(peer))
+        peer.retransmit.cancel()
+        peer.retransmit.set(REKEY_TIMEOUT_S + self._jitter_s())
 
     def _retransmit(self, peer: Peer) -> None:
         if peer.retransmissions > MAX_RETRANSMISSIONS:
-            _cancel(peer.passive_keepalive)
+            peer.passive_keepalive.cancel()
             peer.staged.clear()
             return
         peer.retransmissions += 1
@@ -411,7 +408,7 @@ class Device:
             self.send(inner)
 
     def _received(self, peer: Peer, source: Endpoint, size: int) -> None:
-        _cancel(peer.new_handshake)
+        peer.new_handshake.cancel()
         self._arm_persistent(peer)
         peer.rx_bytes += size
         peer.received_at = self.engine.now
@@ -421,7 +418,7 @@ class Device:
             self.engine.changed()
 
     def _handshake_complete(self, peer: Peer) -> None:
-        _cancel(peer.retransmit)
+        peer.retransmit.cancel()
         peer.retransmissions = 0
         peer.last_minute_handshake_sent = False
         peer.latest_handshake_at = self.engine.now
@@ -440,31 +437,23 @@ class Device:
 
     def _arm_persistent(self, peer: Peer) -> None:
         if peer.keepalive_s > 0:
-            peer.persistent_at = self.engine.now + peer.keepalive_s
-            if not _pending(peer.persistent):
-                peer.persistent = self._timer(peer.keepalive_s, lambda: self._persistent_expired(peer))
+            peer.persistent.set(peer.keepalive_s)
 
     def _persistent_expired(self, peer: Peer) -> None:
-        left_s = peer.persistent_at - self.engine.now
-        if left_s > 0:  # put off meanwhile
-            peer.persistent = self._timer(left_s, lambda: self._persistent_expired(peer))
-        elif peer.keepalive_s > 0:
+        if peer.keepalive_s > 0:
             self._send_keepalive(peer)
 
     def _arm_passive(self, peer: Peer) -> None:
-        if _pending(peer.passive_keepalive):
+        if peer.passive_keepalive.pending:
             peer.another_keepalive = True
         else:
-            peer.passive_keepalive = self._timer(KEEPALIVE_TIMEOUT_S, lambda: self._passive_expired(peer))
+            peer.passive_keepalive.set(KEEPALIVE_TIMEOUT_S)
 
     def _passive_expired(self, peer: Peer) -> None:
         self._send_keepalive(peer)
         if peer.another_keepalive:
             peer.another_keepalive = False
             self._arm_passive(peer)
-
-    def _timer(self, delay_s: float, callback: Callable[[], None]) -> Timer:
-        return self.engine.call_in(delay_s, callback)
 
     def _jitter_s(self) -> float:
         return self.engine.random.uniform(0, REKEY_TIMEOUT_JITTER_S)
@@ -477,7 +466,7 @@ class Device:
     def _add(self, keypair: Keypair) -> None:
         self._keypairs[keypair.index] = keypair
         # A session ends by age: whoever watches paths has to look again then.
-        self._timer(REJECT_AFTER_TIME_S, self.engine.changed)
+        self.engine.call_in(REJECT_AFTER_TIME_S, self.engine.changed)
         self._changed()
 
     def _delete(self, keypair: Keypair | None) -> None:
@@ -487,5 +476,6 @@ class Device:
 
     def _changed(self) -> None:
         self._routes.clear()
+        self._allowed.clear()
         self.version += 1
         self.engine.changed()

@@ -93,10 +93,12 @@ class FreshPort:
         self._giving_back.begin(moving, ABOUT_TO, now_s)
 
     def tick(self, quiet: bool, now_s: float) -> None:
-        """Take the port when all is given back: when it is `quiet`, or nobody is waited for any more."""
+        """Take the port when all is given back: when it is `quiet`, or nobody is waited for any more; and not
+        if the peer was removed meanwhile, or is somewhere else."""
         if self._for is not None and (quiet or now_s >= self._giving_back.give_up_at):
             (peer, address), self._for = self._for, None
-            self.node.take_fresh_port(peer, address, now_s)
+            if self.node.refresh.due([peer]):
+                self.node.take_fresh_port(peer, address, now_s)
 
     def wakeup_at(self) -> float:
         """When `tick` is wanted."""

@@ -71,11 +71,15 @@ class Watch:
     def waiting_since(self, after: float = float("-inf")) -> float | None:
         """When the oldest small heartbeat was sent that nothing has answered since; None if there is none.
         Only those `after` a time count: something else was heard then."""
+        if not self._waiting:
+            return None
         sent_ats = (beat.at for beat in self._waiting.values() if not beat.padded and beat.at > after)
         return min(sent_ats, default=None)
 
     def padded_since(self) -> float | None:
         """The same for a padded one."""
+        if not self._waiting:
+            return None
         return min((beat.at for beat in self._waiting.values() if beat.padded), default=None)
 
     def padded_missed(self) -> int:

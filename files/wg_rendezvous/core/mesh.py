@@ -99,13 +99,17 @@ class Mesh:
         if self._started:
             self.hub.tick(self.pairs.watching(now_s), now_s)
             self.pairs.tick(now_s)
-        self._schedule_watch(now_s)
-        self._expected_at = self.wakeup_at(now_s)
+        watching = self.pairs.watching(now_s)
+        self._schedule_watch(watching, now_s)
+        self._expected_at = self._wakeup_at(watching, now_s)
         return self.node.flush()
 
     def wakeup_at(self, now_s: float) -> float:
         """The time at which the next `Tick` is wanted."""
-        hub_at = self.hub.wakeup_at(self.pairs.watching(now_s), now_s)
+        return self._wakeup_at(self.pairs.watching(now_s), now_s)
+
+    def _wakeup_at(self, watching: bool, now_s: float) -> float:
+        hub_at = self.hub.wakeup_at(watching, now_s)
         times = [self.loop.wakeup_at(now_s), self.pairs.wakeup_at(now_s), hub_at]
         if self._watch_at is not None:
             times.append(self._watch_at)
@@ -423,9 +427,9 @@ class Mesh:
 
     # -- when to look -----------------------------------------------------------------------
 
-    def _schedule_watch(self, now_s: float) -> None:
+    def _schedule_watch(self, watching: bool, now_s: float) -> None:
         """Read the device as often as one of the links needs it."""
-        wanted = (self.loop.watch_every_s(now_s), self.pairs.watch_every_s(now_s))
+        wanted = (self.loop.watch_every_s(now_s), self.pairs.watch_every_s(watching))
         every_s = min((span_s for span_s in wanted if span_s is not None), default=None)
         if every_s is None:
             self._watch_at = None

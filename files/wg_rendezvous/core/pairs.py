@@ -447,15 +447,22 @@ class Pairs:
 
     def watching(self, now_s: float) -> bool:
         """Whether links carry traffic, so that the hub is to be watched too."""
-        return any(pair.promoted and self._vigil.has_traffic(pair, now_s) for pair in self.pairs.values())
+        for pair in self.pairs.values():
+            if pair.promoted and self._vigil.has_traffic(pair, now_s):
+                return True
+        return False
 
-    def watch_every_s(self, now_s: float) -> float | None:
-        """How often the device has to be read."""
-        if any(pair.phase in TRYING for pair in self.pairs.values()):
-            return WATCH_EVERY_S
-        if any(pair.phase is Phase.DOUBTFUL for pair in self.pairs.values()) or self.watching(now_s):
-            return TRAFFIC_WATCH_S
-        return IDLE_WATCH_S if any(pair.promoted for pair in self.pairs.values()) else None
+    def watch_every_s(self, watching: bool) -> float | None:
+        """How often the device has to be read; `watching` while links carry traffic."""
+        every_s = TRAFFIC_WATCH_S if watching else None
+        for pair in self.pairs.values():
+            if pair.phase in TRYING:
+                return WATCH_EVERY_S
+            if pair.phase is Phase.DOUBTFUL:
+                every_s = TRAFFIC_WATCH_S
+            elif every_s is None and pair.promoted:
+                every_s = IDLE_WATCH_S
+        return every_s
 
     def wakeup_at(self, now_s: float) -> float:
         """When `tick` is wanted."""

@@ -92,6 +92,7 @@ class Core:
         self.given: list[events.Event] = []
         self.answers: dict[type, list[actions.Action]] = {}
         self.quiet = False
+        self.give_up_at = float("inf")
         self.wakeup_s = 0.0
         self.own_key = KEY
 
@@ -237,6 +238,12 @@ async def test_an_agent_that_is_ended_does_not_wait_for_ever(
     monkeypatch.setattr(runner, "WITHDRAW_S", 0.2)
     await asyncio.wait_for(agent._withdraw(), 5)
     assert core(agent).given[0] == events.Stopping(hub_answers=False)
+    assert core(agent).given[-1] == events.Stopped()
+
+
+async def test_an_agent_that_is_ended_waits_no_longer_than_the_core_wants_it_to(agent: runner.Agent) -> None:
+    core(agent).give_up_at = runner.now_s() + 0.2
+    await asyncio.wait_for(agent._withdraw(), 1)
     assert core(agent).given[-1] == events.Stopped()
 
 

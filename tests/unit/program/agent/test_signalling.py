@@ -75,7 +75,15 @@ class Client:
 
     def __init__(self, base: str) -> None:
         self.events: asyncio.Queue[events.Event] = asyncio.Queue()
-        self.signalling = Signalling(base, self.events.put_nowait)
+        self.heard = 0
+        """How often the stream said something that is no event."""
+        self.signalling = Signalling(base, self._deliver)
+
+    def _deliver(self, event: events.Event) -> None:
+        if isinstance(event, events.StreamHeard):
+            self.heard += 1
+        else:
+            self.events.put_nowait(event)
 
     async def next(self) -> events.Event:
         return await asyncio.wait_for(self.events.get(), 5)
@@ -175,6 +183,7 @@ async def test_a_silent_stream_is_dead_and_comments_keep_it_alive(
         await asyncio.sleep(0.1)
         hub.streams[0].put_nowait(b": still here\n\n")
     assert client.events.empty()
+    assert client.heard >= 4, "comments are not said"
     assert await client.closed() == events.StreamClosed("the stream was silent for 0.4 s")
 
 
@@ -364,7 +373,7 @@ async def test_a_signal_is_on_its_way_before_the_loop_goes_on(
     assert written[0].startswith(b"POST /v1/signal/%2F%2F")
 
 
-@pytest.mark.parametrize(("status", "undeliverable"), [(404, True), (410, True), (429, False), (500, False)])
+@pytest.mark.parametrize(("status", "undeliverable"), [(404, True), (410, True), (500, False)])
 async def test_a_signal_that_did_not_get_there_is_said(
     hub: Hub, client: Client, status: int, undeliverable: bool
 ) -> None:
@@ -375,6 +384,23 @@ async def test_a_signal_that_did_not_get_there_is_said(
     client.signal(BOB)
     reason = f"the signal was answered {status}: no"
     assert await client.next() == events.SignalFailed(BOB, OFFER, undeliverable, reason)
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "retry_in_s"),
+    [("2", 2.0), ("3600", 5.0), (None, 1.0), ("Wed, 21 Oct 2026 07:28:00 GMT", 1.0), ("-1", 1.0)],
+)
+async def test_a_hub_that_has_taken_too_many_signals_says_when_to_ask_again(
+    hub: Hub, client: Client, retry_after: str | None, retry_in_s: float
+) -> None:
+    async def refuse(_key: str) -> web.Response:
+        headers = {} if retry_after is None else {"Retry-After": retry_after}
+        return web.json_response({"error": "no"}, status=429, headers=headers)
+
+    hub.signal_answer = refuse
+    client.signal(BOB)
+    reason = "the signal was answered 429: no"
+    assert await client.next() == events.SignalFailed(BOB, OFFER, False, reason, retry_in_s)
 
 
 async def test_a_hub_that_does_not_answer_fails_every_signal_after_its_own_time(

@@ -95,6 +95,7 @@ EXAMPLES = [
 ELSEWHERE = {
     ("get", "/healthz", 503),
     ("get", "/v1/stream", 200),
+    ("get", "/v1/stream", 429),
     ("post", SIGNAL_PATH, 429),
     ("put", "/v1/self", 429),
 }

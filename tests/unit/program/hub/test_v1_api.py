@@ -275,6 +275,8 @@ async def test_sixty_signals_at_once_and_then_twenty_in_a_second(hub: Hub, alice
     statuses = [(await alice.signal(bob)).status for _ in range(75)]
     assert statuses[:60] == [204] * 60
     assert 429 in statuses
+    refused = await alice.signal(bob)
+    assert (refused.status, refused.headers["Retry-After"]) == (429, "1")
     await asyncio.sleep(0.2)
     assert (await alice.signal(bob)).status == 204
     async with Peer(hub, 7) as carol:
@@ -295,6 +297,23 @@ async def test_a_peer_that_registers_all_the_time_does_not_fill_the_streams_of_o
     assert 429 in statuses
     assert (await alice.signal(bob)).status == 204
     assert (await events.until("signal"))["from"] == key(5)
+
+
+async def test_a_peer_that_opens_streams_all_the_time_is_told_to_keep_one(
+    hub: Hub, alice: Peer, bob: Peer
+) -> None:
+    """Each begins with a snapshot, and everybody else is told when it opens and ends."""
+    events = await bob.join()
+    await alice.register()
+    streams = [(await alice.stream()).response for _ in range(15)]
+    statuses = [response.status for response in streams]
+    assert statuses[:10] == [200] * 10
+    refused = streams[-1]
+    assert (refused.status, refused.headers["Retry-After"]) == (429, "1")
+    assert "keep one open" in (await refused.json())["error"]
+    assert hub.api._v1.refusals.counts["too_many"] == statuses.count(429) > 0
+    assert (await alice.signal(bob)).status == 204
+    await events.until("signal")
 
 
 # --- GET /v1/peers and /v1/links ---
