@@ -39,8 +39,8 @@ class Timer:
 
 
 class Alarm:
-    """A timer that is put off or cancelled far more often than it goes off: the engine's queue has one entry for
-    it at most, as long as it is never set to an earlier time."""
+    """A timer that is put off or cancelled far more often than it goes off: the engine's queue has one entry
+    for it at most, as long as it is never set to an earlier time."""
 
     __slots__ = ("_at", "_callback", "_engine", "_queued_at")
 

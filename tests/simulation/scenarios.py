@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 
@@ -327,11 +328,15 @@ def scenario_of(case: Case) -> Scenario:
 
 def simulate(case: Case) -> Run:
     """Run `case` to its end. Raises AssertionError that tells how to replay it."""
-    run = Run(case, scenario_of(case))
+    gc.collect(1)  # the run before this one
+    gc.disable()  # a run is garbage as a whole, and nothing of it sooner
     try:
+        run = Run(case, scenario_of(case))
         run.go()
     except AssertionError as error:
         raise AssertionError(f"{error}\nreplay: {case.command}") from error
+    finally:
+        gc.enable()
     return run
 
 

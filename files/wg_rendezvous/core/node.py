@@ -120,6 +120,8 @@ class Node:
     def remove(self, peer: str) -> None:
         """Take a peer out of the device, if it is ours."""
         if self.owned.pop(peer, None) is not None:
+            # What was decided a moment ago must not add it first, without an owner.
+            self._changes = [change for change in self._changes if change.peer != peer]
             self.change(peer, remove=True)
             # Until the next reading what was ours must not be taken for a peer of somebody else.
             peers = {key: entry for key, entry in self.device.peers.items() if key != peer}

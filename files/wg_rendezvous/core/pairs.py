@@ -447,10 +447,7 @@ class Pairs:
 
     def watching(self, now_s: float) -> bool:
         """Whether links carry traffic, so that the hub is to be watched too."""
-        for pair in self.pairs.values():
-            if pair.promoted and self._vigil.has_traffic(pair, now_s):
-                return True
-        return False
+        return any(pair.promoted and self._vigil.has_traffic(pair, now_s) for pair in self.pairs.values())
 
     def watch_every_s(self, watching: bool) -> float | None:
         """How often the device has to be read; `watching` while links carry traffic."""

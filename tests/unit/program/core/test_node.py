@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 
 from wg_rendezvous._wireguard.dump import Device, Peer
+from wg_rendezvous.core import actions
 from wg_rendezvous.core.candidates import UnacceptableError
 from wg_rendezvous.core.node import Node, Settings
 
@@ -31,3 +32,16 @@ def test_a_peer_of_the_device_that_is_not_its_own_is_the_admins() -> None:
     node.remove(PEER)
     with pytest.raises(UnacceptableError):
         node.check(PEER, ADDRESS)
+
+
+def test_a_peer_that_is_added_and_removed_in_one_breath_is_not_added_at_all() -> None:
+    """It would stand in the device for a moment without being recorded as the agent's.  (Found by the
+    simulation's chaos, seed 901211.)"""
+    node = node_that_saw()
+    node.own(PEER, ADDRESS)
+    node.change(PEER, fresh=True, endpoint=ENDPOINT, allowed_ips=())
+    node.remove(PEER)
+    changes = [
+        change for action in node.flush() if isinstance(action, actions.SetPeers) for change in action.changes
+    ]
+    assert [change.remove for change in changes] == [True]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
-"""Links to peers that signal, one plain scenario for each rule.  Most of the rules were found by the simulation,
-whose schedules are too long to read."""
+"""Links to peers that signal, one plain scenario for each rule.  Most of the rules were found by the
+simulation, whose schedules are too long to read."""
 
 from __future__ import annotations
 
@@ -108,8 +108,8 @@ def test_an_offer_of_before_does_not_end_the_link_that_came_after_it() -> None:
 
 
 def test_a_withdrawal_is_repeated_ever_more_seldom_until_it_is_confirmed() -> None:
-    """Nothing else takes the traffic back at the other end of an idle link whose NAT lost its state.  (It used to
-    be given up after 10 s; found by the simulation's chaos, seed 701408.)"""
+    """Nothing else takes the traffic back at the other end of an idle link whose NAT lost its state.
+    (It used to be given up after 10 s; found by the simulation's chaos, seed 701408.)"""
     mesh = told()
     mesh.make_direct()
     mesh.hear("withdrawn")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
-"""A mesh whose hub takes signals: `driven`, and what the hub says and the other ends answer is set by a test."""
+"""A mesh whose hub takes signals: `driven`, and a test sets what the hub says and the others answer."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def view(address: str = ADDRESS, endpoint: str | None = ENDPOINT, **fields: Any)
 
 
 class Told(Driven):
-    """`views` is what the hub says of the peers, `answering` are those that answer heartbeats through a direct
-    link, `wide` those that answer large ones too; `hub_answers`: whether the hub answers anything.  The node's
-    key is larger than PEER's and smaller than OTHER's: that one's links it controls."""
+    """`views` is what the hub says of the peers, `answering` are those that answer heartbeats through a
+    direct link, `wide` those that answer large ones too; `hub_answers`: whether the hub answers anything.
+    The node's key is larger than PEER's and smaller than OTHER's: that one's links it controls."""
 
     def __init__(self, settings: Settings | None = None, views: dict[str, PeerView] | None = None) -> None:
         super().__init__(settings, OWN)
