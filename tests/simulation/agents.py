@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from tests.simulation.engine import Timer
+from tests.simulation.engine import Alarm
 from tests.simulation.nat import Endpoint, Nat, parse_endpoint
 from tests.simulation.signals import SignalClient, SignalHub, answer_pings
 from tests.simulation.stack import Stack
@@ -159,7 +159,7 @@ class Agent:
         self._boot_s = world.engine.random.uniform(0, 1e6)
         self._saved: tuple[Mapping[str, Any], float] | None = None
         self._owned: Mapping[str, str] = {}
-        self._tick: Timer | None = None
+        self._tick = Alarm(self.engine, lambda: self._later(events.Tick(), self._life))
         self._seen: tuple[int, dump.Device] | None = None
         self._life = 0
         self._at_once = 0
@@ -294,13 +294,11 @@ class Agent:
                 outcome = self._doers[type(action)](action)
                 if outcome is not None:
                     pending.append(outcome)
-        if self._tick is not None:
-            self._tick.cancel()
         wait_s = self.mesh._expected_at - self.now_s  # what `wakeup_at` said a moment ago
         self._at_once = self._at_once + 1 if wait_s <= 0 else 0
         assert self._at_once < SPINS, f"{self.name} spins: it is woken up at once, again and again"
         # A timer of an event loop is never early.
-        self._tick = self.engine.call_in(wait_s + 1e-6, lambda: self._later(events.Tick(), self._life))
+        self._tick.set(wait_s + 1e-6)
 
     def _later(self, event: events.Event, life: int) -> None:
         """An event for the run of the agent that asked for it."""

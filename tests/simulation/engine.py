@@ -52,7 +52,7 @@ class Alarm:
 
     def set(self, delay_s: float) -> None:
         """Call back in `delay_s`, and not at the time that was set before."""
-        self._at = self._engine.now + delay_s
+        self._at = self._engine.now + max(0.0, delay_s)
         if self._at < self._queued_at:
             self._queue()
 
@@ -67,7 +67,7 @@ class Alarm:
 
     def _queue(self) -> None:
         self._queued_at = at = self._at
-        self._engine.call_in(at - self._engine.now, lambda: self._due(at))
+        self._engine.post(at - self._engine.now, lambda: self._due(at))
 
     def _due(self, queued_at: float) -> None:
         if queued_at != self._queued_at:
@@ -93,7 +93,7 @@ class Engine:
         self.watchers: list[Callback] = []
         self._dirty = False
         self._numbers = itertools.count(1)
-        self._queue: list[tuple[float, int, Timer]] = []
+        self._queue: list[tuple[float, int, Timer | Callback]] = []
 
     def number(self) -> int:
         """A number that was not given out before."""
@@ -105,6 +105,10 @@ class Engine:
         timer = Timer(at, callback)
         heapq.heappush(self._queue, (at, next(self._numbers), timer))
         return timer
+
+    def post(self, delay_s: float, callback: Callback) -> None:
+        """As `call_in`, for what is never cancelled."""
+        heapq.heappush(self._queue, (self.now + delay_s, next(self._numbers), callback))
 
     def changed(self) -> None:
         """Say that the state which paths depend on is another one now."""
@@ -119,11 +123,13 @@ class Engine:
             return True
         queue = self._queue
         while queue and queue[0][0] <= at:
-            now, _, timer = heapq.heappop(queue)
-            if not timer.pending:
-                continue  # cancelled
+            now, _, due = heapq.heappop(queue)
+            if isinstance(due, Timer):
+                if not due.pending:
+                    continue  # cancelled
+                due = due.fire
             self.now = now
-            timer.fire()
+            due()
             if self._dirty:
                 self._dirty = False
                 for watcher in self.watchers:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 CUT_S, HEALED_S, MOVED_S = 2.5, 1.5, 2.5
 """The issue's figures: a cut path, a NAT that lost its state (drop, reject), mappings or addresses that
 moved."""
-REHANDSHAKE_S = 50.0
-"""An idle agent misses its stream after 25 s; then WireGuard notices after 15 s that its hub does not know
+REHANDSHAKE_S = 38.0
+"""An idle agent misses its stream after 12 s; then WireGuard notices after 15 s that its hub does not know
 the session any more, and may have to retry after 5 s."""
 
 

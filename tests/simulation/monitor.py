@@ -84,12 +84,11 @@ class PathMonitor:
 
     def _look(self) -> None:
         now = self.world.engine.now
-        direct = self.world.is_direct(self.one.device, self.other.device)
+        passes, direct = self.world.paths(self.one.device, self.other.device)
         was_direct = self.direct
         if direct != self.direct:
             self.direct_since = now if direct else None
             self.journal.write(now, self.name, "direct" if direct else "not direct any more")
-        passes = direct or self.world.has_path(self.one.device, self.other.device)
         self._connected = self._connected or passes
         if not passes and self.lost_at is None and self._connected:
             self.lost_at, self._was_direct = now, was_direct

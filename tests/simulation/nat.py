@@ -131,7 +131,7 @@ class Nat:
         if window is None or now - window.used_at > self.profile.mapping_timeout_s:
             window = self._windows[inside] = Window(now, now)
         window.used_at = now
-        if now - window.opened_at <= self.profile.learning_window_s:
+        if now - window.opened_at <= self.profile.learning_window_s and remote not in window.learned:
             window.learned.add(remote)
             self.engine.changed()
 
@@ -158,7 +158,7 @@ class Nat:
         flow.expires_at = self.engine.now + timeout_s
 
     def _expire_later(self, flow: Flow, delay_s: float) -> None:
-        self.engine.call_in(delay_s, lambda: self._expire(flow))
+        self.engine.post(delay_s, lambda: self._expire(flow))
 
     def _expire(self, flow: Flow) -> None:
         if self._inbound.get((flow.remote, flow.outside_port)) is not flow:

@@ -101,7 +101,7 @@ class Network:
         source = Endpoint(host.address, port)
         neighbour = self._neighbour(host, remote.address)
         if neighbour is not None:
-            self.engine.call_in(LAN_DELAY_S, lambda: _hand_over(neighbour, remote.port, source, payload))
+            self.engine.post(LAN_DELAY_S, lambda: _hand_over(neighbour, remote.port, source, payload))
             return
         if host.nat:
             ttl -= 1
@@ -114,7 +114,7 @@ class Network:
         if not self._passes(host.name, site[0].name, size):
             return
         delay_s = self._delay_s(host.link) + self._delay_s(site[0].link)
-        self.engine.call_in(delay_s, lambda: self._arrive(source, remote, payload))
+        self.engine.post(delay_s, lambda: self._arrive(source, remote, payload))
 
     def trace(self, host: Host, port: int, remote: Endpoint) -> tuple[Host, int, Endpoint] | None:
         """Where a datagram would arrive by the state of both NATs as it is, ignoring loss and delay:

@@ -27,7 +27,8 @@ AGENTS_START_AT = 10.0
 """All nodes talk to the hub from 0 on: every learning window has passed by then."""
 
 PROBE_TIMEOUT_S = 1.0
-PACKET_EVERY_S = 0.2
+PACKET_EVERY_S = 0.4
+"""As heartbeats: traffic itself repairs nothing sooner than the agents do."""
 IDLE, ONE_WAY, BOTH_WAYS = "idle", "one way", "both ways"
 
 
@@ -125,7 +126,7 @@ class Run:
         def send() -> None:
             if one.host.up:
                 one.send(Inner(one.address, other.address, "traffic"))
-            self.engine.call_in(PACKET_EVERY_S, send)
+            self.engine.post(PACKET_EVERY_S, send)
 
         self.engine.call_in(self.engine.random.uniform(0, PACKET_EVERY_S), send)
 

@@ -163,6 +163,8 @@ class SignalHub:
         """What happens to a signal on its way; one that is delivered is delivered by `deliver`."""
         self.polled_at: dict[str, float] = {}
         """When a peer asked as an agent of the origin does."""
+        self._looked_at = -1
+        self._ages_at = 0.0
         stack.accept = self._accept
         self._tick()
 
@@ -191,8 +193,9 @@ class SignalHub:
                 run.connection.send(("comment",))
             elif run.connection is None and now - run.closed_at > FORGET_S:
                 del self._runs[key]
-        self.tell()
-        self.device.engine.call_in(OBSERVE_EVERY_S, self._tick)
+        if self.device.version != self._looked_at or now >= self._ages_at:
+            self.tell()
+        self.device.engine.post(OBSERVE_EVERY_S, self._tick)
 
     def _accept(self, data: Data, caller: str) -> Connection | None:
         peer = self.device.owner(caller)
@@ -279,6 +282,12 @@ class SignalHub:
             now - self.polled_at.get(key, float("-inf")) <= POLLS_S,
         )
 
+    def _ages_at_of(self, key: str) -> float:
+        """When what is told of `key` changes by time alone."""
+        now = self.device.engine.now
+        ends = (self.device.peers[key].received_at + ONLINE_S, self.polled_at.get(key, -POLLS_S) + POLLS_S)
+        return min((at for at in ends if at >= now), default=float("inf"))
+
     def tell(self) -> None:
         """Tell everybody of what has changed."""
         for key in [key for key in self._told if key not in self.device.peers]:
@@ -290,6 +299,8 @@ class SignalHub:
                 if run.connection is not None:
                     run.connection.send(("gone", key))
         proven = self._proven()
+        self._looked_at = self.device.version
+        self._ages_at = min((self._ages_at_of(key) for key in self.device.peers), default=0.0)
         for key in self.device.peers:
             record = self._record(key, proven)
             if self._told.get(key) == record:

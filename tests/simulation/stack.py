@@ -40,6 +40,12 @@ class Stack:
         self.accept: Callable[[Any, str], Any] = lambda _data, _caller: None
         self.on_ping: Callable[[str, Any], None] = lambda _address, _ping: None
         self.on_pong: Callable[[str, Any], None] = lambda _address, _pong: None
+        self._receivers: dict[type, Callable[[str, Any], None]] = {
+            Ping: self._receive_ping,
+            Pong: self._receive_pong,
+            Segment: self._receive_segment,
+            **dict.fromkeys((Data, Ack, Reset), self._receive_of_connection),
+        }
         device.on_packet = self._receive
 
     def ask(
@@ -75,15 +81,15 @@ class Stack:
         self.device.send(Inner(self.device.address, address, packet, size))
 
     def _receive(self, inner: Inner) -> None:
-        segment = inner.payload
-        if isinstance(segment, Ping):
-            self.on_ping(inner.source, segment)
-        elif isinstance(segment, Pong):
-            self.on_pong(inner.source, segment)
-        elif isinstance(segment, (Data, Ack, Reset)):
-            self._receive_of_connection(inner.source, segment)
-        elif isinstance(segment, Segment):
-            self._receive_segment(inner, segment)
+        receiver = self._receivers.get(type(inner.payload))
+        if receiver is not None:
+            receiver(inner.source, inner.payload)
+
+    def _receive_ping(self, source: str, ping: Ping) -> None:
+        self.on_ping(source, ping)
+
+    def _receive_pong(self, source: str, pong: Pong) -> None:
+        self.on_pong(source, pong)
 
     def _receive_of_connection(self, caller: str, packet: Any) -> None:
         connection = self.connections.get(packet.connection)
@@ -94,11 +100,11 @@ class Stack:
         if connection is not None:
             connection.receive(packet)
 
-    def _receive_segment(self, inner: Inner, segment: Segment) -> None:
+    def _receive_segment(self, source: str, segment: Segment) -> None:
         if not segment.answer:
             last = segment.round_trips + 1 == ROUND_TRIPS
-            body = self.serve(inner.source) if last else None
-            self._send(inner.source, Segment(segment.exchange, segment.round_trips + 1, True, body))
+            body = self.serve(source) if last else None
+            self._send(source, Segment(segment.exchange, segment.round_trips + 1, True, body))
         elif segment.exchange in self._exchanges:
             self._answered(segment)
 

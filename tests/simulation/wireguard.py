@@ -258,7 +258,8 @@ class Device:
         if peer is None or not self.host.up:
             return
         peer.staged.append(inner)
-        del peer.staged[:-MAX_STAGED]
+        if len(peer.staged) > MAX_STAGED:
+            del peer.staged[:-MAX_STAGED]
         self._send_staged(peer)
 
     def send_opener(self, endpoint: Endpoint, ttl: int) -> None:
@@ -288,8 +289,11 @@ class Device:
             return
         staged, peer.staged = peer.staged, []
         for inner in staged:
-            size = KEEPALIVE_BYTES if inner is None else inner.size
-            self._transmit(peer, Transport(keypair.remote_index, inner), size)
+            self._transmit(
+                peer,
+                Transport(keypair.remote_index, inner),
+                KEEPALIVE_BYTES if inner is None else inner.size,
+            )
             if inner is not None and not peer.new_handshake.pending:
                 peer.new_handshake.set(KEEPALIVE_TIMEOUT_S + REKEY_TIMEOUT_S + self._jitter_s())
         if keypair.initiator and self.engine.now - keypair.created_at > REKEY_AFTER_TIME_S:

@@ -88,6 +88,12 @@ class World:
         devices = self.devices
         return paths.session_passes(devices, one, other) and paths.session_passes(devices, other, one)
 
+    def paths(self, one: Device, other: Device) -> tuple[bool, bool]:
+        """Whether packets would pass both ways, on whatever path; and whether not through the hub."""
+        there = paths.path(self.devices, one, other.address)
+        back = paths.path(self.devices, other, one.address) if there else None
+        return bool(there and back), there == [one, other] and back == [other, one]
+
     def has_path(self, one: Device, other: Device) -> bool:
         """Packets would pass both ways, on whatever path."""
         return bool(

@@ -154,7 +154,7 @@ class Hub:
             return
         if now_s >= self._beat_at(watching):
             self._beat(now_s)
-        if now_s >= self._silent_at and self.stream_open:
+        if self.stream_open and now_s >= self._silent_at:
             self.stream_open = False
             self.node.say("info", "the hub is silent; opening a new stream")
             self._open(now_s)

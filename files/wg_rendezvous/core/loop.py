@@ -110,10 +110,9 @@ class Loop:
 
     def wakeup_at(self, now_s: float) -> float:
         """The time at which the next `Tick` is wanted."""
-        due_ats = [at for link in self.links.values() for at in (link.probe_due_at, link.knock_due_at)]
-        times = [at for at in due_ats if at is not None]
-        if not self._asking:
-            times.append(self._pass_at)
+        times = [] if self._asking else [self._pass_at]
+        for link in self.links.values():
+            times += [at for at in (link.probe_due_at, link.knock_due_at) if at is not None]
         if self._queue:
             times.append(self.node.bucket.available_at(PACKETS_PER_KNOCK, now_s))
         return min(times, default=now_s + self.node.settings.interval_s)

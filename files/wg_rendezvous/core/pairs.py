@@ -463,14 +463,18 @@ class Pairs:
 
     def wakeup_at(self, now_s: float) -> float:
         """When `tick` is wanted."""
-        times = [self._outbox.wakeup_at(now_s), self._giving_back.wakeup_at(now_s), self.port.wakeup_at()]
+        earliest = min(
+            self._outbox.wakeup_at(now_s), self._giving_back.wakeup_at(now_s), self.port.wakeup_at()
+        )
         if self._report_at is not None:
-            times.append(self._report_at)
+            earliest = min(earliest, self._report_at)
         for peer, pair in self.pairs.items():
-            if peer not in self._due_ats:
-                self._due_ats[peer] = self._due_at(pair, now_s)
-            times.append(self._due_ats[peer])
-        return max(now_s, min(times, default=float("inf")))
+            due_at = self._due_ats.get(peer)
+            if due_at is None:
+                due_at = self._due_ats[peer] = self._due_at(pair, now_s)
+            if due_at < earliest:
+                earliest = due_at
+        return max(now_s, earliest)
 
     def _due_at(self, pair: Pair, now_s: float) -> float:
         """When this pair has to be looked at; sooner than needed does no harm."""
