@@ -98,7 +98,7 @@ unit: collections ## unit tests; with CORE=2.18 those that ansible-core takes pa
 	python -m pytest -n 2 $(if $(filter 2.18,$(CORE)),tests/unit/plugins,tests/unit) $(ARGS)
 
 simulation: ## many agents, models of WireGuard and NATs, a simulated clock
-	python -m pytest tests/simulation $(ARGS)
+	python -m pytest -n 2 --dist worksteal tests/simulation $(ARGS)
 
 lab: program collections ## the built program under real WireGuard and NATs in network namespaces
 	$(AS_ROOT) python -m pytest -n 4 --dist worksteal tests/lab $(ARGS)

@@ -17,12 +17,15 @@ from tests.simulation.scenarios import simulate
 
 pytestmark = pytest.mark.sim
 
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "400"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "2000"))
 FIRST = int(os.environ.get("SIMULATION_FIRST", "0"))
 PARTS = 20
 FAILED_ONCE = {
     500301: "one end far from the hub: the near one had no patience, and the far one knocked too soon",
     501889: "the same, among three",
+    701390: "a fresh port was taken while the loop had a direct link, whose other end was not told",
+    701408: "a NAT lost its state under idle links: withdrawals ended before the agent missed its stream",
+    901211: "a peer was added and removed in one breath, without being recorded",
 }
 
 

@@ -45,14 +45,14 @@ class Initiation(NamedTuple):
 
     sender: str
     receiver: str
-    index: int
+    sender_index: int
     sent_at: float
 
 
 class Response(NamedTuple):
     """Handshake response: answers the initiation of `receiver_index`."""
 
-    index: int
+    sender_index: int
     receiver_index: int
 
 
@@ -360,12 +360,12 @@ class Device:
         peer.last_handshake_sent_at = now
         # One handshake a peer: our own initiation, should one be under way, is given up.
         self._forget_initiation(peer)
-        keypair = Keypair(peer, self.engine.number(), message.index, False, now)
+        keypair = Keypair(peer, self.engine.number(), message.sender_index, False, now)
         self._delete(peer.next)
         self._delete(peer.previous)
         peer.next, peer.previous = keypair, None
         self._add(keypair)
-        self._transmit(peer, Response(keypair.index, message.index), RESPONSE_BYTES)
+        self._transmit(peer, Response(keypair.index, message.sender_index), RESPONSE_BYTES)
 
     def _receive_response(self, message: Response, source: Endpoint) -> None:
         peer = self._initiations.get(message.receiver_index)
@@ -373,7 +373,7 @@ class Device:
             return
         self._forget_initiation(peer)
         self._received(peer, source, RESPONSE_BYTES)
-        keypair = Keypair(peer, message.receiver_index, message.index, True, self.engine.now)
+        keypair = Keypair(peer, message.receiver_index, message.sender_index, True, self.engine.now)
         self._delete(peer.previous)
         if peer.next is not None:
             self._delete(peer.current)
