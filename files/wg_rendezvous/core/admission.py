@@ -16,11 +16,13 @@ from .hub import Hub
 from .node import PACKETS_PER_KNOCK, Node
 from .pacing import TokenBucket
 from .rendezvous import Pair, Phase
-from .signals import OFFER, OPENED, PROMOTE, VERIFIED, Signal, SignalError
+from .signals import OFFER, OPENED, PROMOTE, VERIFIED, WITHDRAW, Signal, SignalError
 
 OFFER_EVERY_S = 0.25
 OFFERS_PER_S, OFFERS_AT_ONCE = 1.0, 4.0
-"""Of one peer: whoever offers in vain all the time must not use up what there is for all."""
+ANSWERED_PER_S, ANSWERED_AT_ONCE = 4.0, 4.0
+"""Of one peer, offers and what else is answered: whoever signals in vain all the time must not use up what
+there is for all, of packets to unproven addresses and of signals to answer with."""
 STOPPING_PAUSE_S = 30.0
 TOO_OFTEN = "it offers too often"
 
@@ -53,15 +55,15 @@ class Admission:
 
         Raises SignalError for one that is not worth an answer.
         """
+        if now_s - pair.offer_taken_at < OFFER_EVERY_S or not pair.offers.take(1, now_s):
+            if pair.phase is Phase.RELAYED:
+                pair.why = f"{TOO_OFTEN}: more than {OFFERS_PER_S:g} in a second is not answered"
+            raise SignalError(TOO_OFTEN)
         if pair.view is None or offer.endpoint not in ladder.endpoints_of(
             self.node.place, self.hub.own, pair.view
         ):
             self.refuse(pair.peer, "it offers an endpoint that the hub does not name")
             return "the hub does not name that endpoint of yours", 0.0
-        if now_s - pair.offer_taken_at < OFFER_EVERY_S or not pair.offers.take(1, now_s):
-            if pair.phase is Phase.RELAYED:
-                pair.why = f"{TOO_OFTEN}: more than {OFFERS_PER_S:g} in a second is not answered"
-            raise SignalError(TOO_OFTEN)
         if stopping:
             return "the agent stops", STOPPING_PAUSE_S
         if now_s < self._port.ready_at or self._port.under_way:
@@ -73,9 +75,17 @@ class Admission:
         return "", 0.0
 
 
-def offers_of_a_peer(now_s: float) -> TokenBucket:
-    """How many offers of one peer are taken."""
-    return TokenBucket(OFFERS_PER_S, OFFERS_AT_ONCE, now_s)
+def give_budget(pair: Pair, now_s: float) -> None:
+    """How many signals of this peer are answered."""
+    pair.offers = TokenBucket(OFFERS_PER_S, OFFERS_AT_ONCE, now_s)
+    pair.answers = TokenBucket(ANSWERED_PER_S, ANSWERED_AT_ONCE, now_s)
+
+
+def check_rate(pair: Pair, signal: Signal, now_s: float) -> None:
+    """Raises SignalError for a signal that wants an answer although nothing is moved here, if there were too
+    many of them."""
+    if signal.type in (WITHDRAW, PROMOTE) and not pair.promoted and not pair.answers.take(1, now_s):
+        raise SignalError(f"its {signal.type} comes too often")
 
 
 def check_side(pair: Pair, signal: Signal) -> None:

@@ -38,9 +38,13 @@ class Outbox:
     # -- the way to the hub -----------------------------------------------------------------
 
     def send(self, pair: Pair, signal: Signal, now_s: float) -> None:
-        """Send a signal, as soon as the hub takes it; one that waits already does not wait twice."""
+        """Send a signal, as soon as the hub takes it; of those that wait it takes the place of its like."""
         action = actions.SendSignal(pair.peer, signal.to_json())
-        if not any(_is_repeated(action, other) for other in self._waiting):
+        for nth, other in enumerate(self._waiting):
+            if _is_alike(action, other):
+                self._waiting[nth] = action
+                break
+        else:
             self._waiting.append(action)
         self.tick(now_s)
 
@@ -48,7 +52,7 @@ class Outbox:
         """The hub has taken too many of late: this one goes out first when it takes signals again."""
         self._hold_until = max(self._hold_until, now_s + (event.retry_in_s or 0.0))
         action = actions.SendSignal(event.peer, event.signal)
-        if not any(_is_repeated(action, other) for other in self._waiting):
+        if not any(_is_alike(action, other) for other in self._waiting):
             self._waiting.appendleft(action)
 
     def tick(self, now_s: float) -> None:
@@ -116,8 +120,6 @@ class Outbox:
         self.send(pair, Signal(WITHDRAWN, asked.session), now_s)
 
 
-def _is_repeated(one: SendSignal, other: SendSignal) -> bool:
-    """Whether two signals say the same to the same peer."""
-    return one.peer == other.peer and all(
-        one.signal.get(name) == other.signal.get(name) for name in ("type", "session")
-    )
+def _is_alike(one: SendSignal, other: SendSignal) -> bool:
+    """Whether two signals are of one type and to one peer: then the later one is the one that counts."""
+    return one.peer == other.peer and one.signal["type"] == other.signal["type"]

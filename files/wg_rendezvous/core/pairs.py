@@ -112,7 +112,7 @@ class Pairs:
     def adopt(self, peer: str, address: str, why: str, now_s: float) -> Pair:
         """Have a link to `peer`; it is promoted if the device says so."""
         pair = Pair(peer, address, controlling=not self.node.refresh.is_larger(peer), since_at=now_s, why=why)
-        pair.offers = admission.offers_of_a_peer(now_s)
+        admission.give_budget(pair, now_s)
         pair.retry_at = now_s
         self.pairs[peer] = pair
         self.node.claims.setdefault(address, peer)
@@ -226,6 +226,7 @@ class Pairs:
 
     def _take(self, pair: Pair, signal: Signal, now_s: float) -> None:
         """Any signal but an offer."""
+        admission.check_rate(pair, signal, now_s)
         if None not in (signal.session, pair.session) and signal.session != pair.session:
             if signal.type == WITHDRAW:  # an old one, repeated: confirmed all the same
                 self._outbox.confirm(pair, signal, now_s)

@@ -237,6 +237,7 @@ class Pair:
     offered_at: float = 0.0
     offer_taken_at: float = float("-inf")
     offers: TokenBucket = field(default_factory=TokenBucket)
+    answers: TokenBucket = field(default_factory=TokenBucket)
     expires_at: float | None = None
     knock_due_at: float | None = None
     promote_due_at: float | None = None

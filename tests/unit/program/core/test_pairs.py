@@ -405,6 +405,22 @@ def test_failures_of_a_peer_that_offers_all_the_time_count_once_in_two_seconds()
     assert mesh.mesh.node.refresh.counts[PEER].failures < FAILURES_LARGER_KEY
 
 
+def test_a_peer_that_withdraws_all_the_time_leaves_the_others_their_share_of_signals() -> None:
+    """The hub takes 20 in a second of this node, and each of its answers is one."""
+    mesh = told(PEER, OTHER)
+    mesh.make_direct(OTHER)
+    began_at = mesh.now_s
+    for number in range(200):
+        mesh.hear("withdraw", PEER, session=f"{number + 1000:016x}")
+        mesh.run(0.05)
+    answered = mesh.said_to(PEER).count("withdrawn")
+    assert 10 <= answered <= 4 * (mesh.now_s - began_at) + 5
+    assert mesh.mesh.pairs.refused_signals["its withdraw comes too often"] >= 100
+    mesh.hear("withdrawn", OTHER)
+    at, peer, signal = mesh.signals[-1]
+    assert (at, peer, signal["type"]) == (mesh.now_s, OTHER, "withdraw")
+
+
 def test_signals_out_of_turn_are_counted_and_change_nothing() -> None:
     mesh = told()
     mesh.make_direct()
