@@ -316,7 +316,8 @@ class Mesh:
         if self.hub.silent_since is None or now_s - self.hub.silent_since < GO_ON_WITHOUT_HUB_S:
             return
         for pair in list(self.pairs.pairs.values()):
-            if pair.phase is Phase.RELAYED and pair.peer in self.node.known:
+            # Nobody will confirm a withdrawal either.
+            if pair.phase in (Phase.RELAYED, Phase.WITHDRAWING) and pair.peer in self.node.known:
                 self._to_loop(pair, now_s)
 
     def _all_to_loop(self, now_s: float) -> None:

@@ -137,6 +137,17 @@ def test_a_withdrawal_ends_when_the_peer_has_no_stream_or_is_another_run() -> No
         assert mesh.phase() is Phase.RELAYED, end
 
 
+def test_a_link_whose_withdrawal_nobody_can_confirm_is_the_loops_when_the_hub_stays_away() -> None:
+    mesh = told()
+    mesh.make_direct()
+    mesh.hear("withdrawn")
+    mesh.hub_answers = False
+    mesh.give(events.StreamClosed("gone"))
+    mesh.run(60.0)
+    assert PEER in mesh.mesh.loop.links
+    assert PEER not in mesh.mesh.pairs.pairs
+
+
 def test_a_peer_that_comes_back_and_believes_in_the_link_is_told_at_once() -> None:
     mesh = told()
     mesh.make_direct()

@@ -83,6 +83,8 @@ class Told(Driven):
 
     def _carry_out(self, action: actions.Action) -> None:
         if isinstance(action, actions.OpenStream):
+            if not self.hub_answers:
+                self.later.append((self.now_s + 1.0, events.StreamClosed("no answer")))
             self._answer(events.Snapshot(self.own_view, dict(self.views)))
         elif isinstance(action, actions.Register):
             self._answer(events.Registered(self.own_view))
