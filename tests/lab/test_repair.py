@@ -244,7 +244,9 @@ def test_a_clock_that_was_ahead_and_went_back(make_pair: MakePair, number: int) 
     assert seen.direct_again_s() <= 4 + MARGIN_S
 
 
-def test_a_node_that_rebooted_with_its_clock_corrected_is_let_in_by_the_hub_again(make_pair: MakePair) -> None:
+def test_a_node_that_rebooted_with_its_clock_corrected_is_let_in_by_the_hub_again(
+    make_pair: MakePair,
+) -> None:
     """The hub adds it anew 180 s after its last handshake, with all that it had, and touches nobody else."""
     pair = make_pair("cone drop", "cone reject", agents=False)
     hub, (node, other) = pair.network.hub, pair.nodes

@@ -460,8 +460,14 @@ async def _end(task: asyncio.Task[None]) -> None:
 def asks_for_statusz(event: events.Event) -> bool:
     """Whether it shows that others probe links as the origin does, by `GET /statusz` and no heartbeats."""
     if isinstance(event, events.Snapshot):
-        return any(view.polls and view.instance is None for view in event.peers.values())
+        return any(_probes(view) for view in event.peers.values())
+    if isinstance(event, events.PeerChanged):
+        return _probes(event.view)
     return isinstance(event, events.StreamClosed) and event.unsupported
+
+
+def _probes(view: events.PeerView) -> bool:
+    return view.polls and view.instance is None
 
 
 def commands(change: actions.PeerChange) -> list[PeerCommand]:

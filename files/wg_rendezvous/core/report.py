@@ -108,7 +108,7 @@ def why_pair(pair: Pair, outlook: Outlook) -> str:
 
 
 def say_agent_away(entry: dict[str, Any], heard_at: float | None, now_s: float) -> None:
-    """Put into what `describe` says that nothing is heard of the peer's agent, since `heard_at` if that is known,
+    """Put into what `describe` says that nothing is heard of the agent, since `heard_at` (None: not known),
     though the peer is online."""
     away = AGENT_AWAY if heard_at is None else f"{AGENT_AWAY} (last heard {now_s - heard_at:.0f} s ago)"
     relayed = entry["strategy"] == "relay"

@@ -78,7 +78,10 @@ class Observation:
         self.on_read()
 
     async def run(self) -> None:
-        """Read for ever, and let in again whom only that can help (`readmission`). Raises DeviceGone; other failures are logged, and tried again."""
+        """Read for ever, and add anew who has no session any more (`readmission`).
+
+        Raises DeviceGone; other failures are logged, and tried again.
+        """
         while True:
             await self._turn()
             try:

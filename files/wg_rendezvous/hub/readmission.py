@@ -8,7 +8,8 @@ even the counters move. So every peer that can have no session any more is added
 that it could lose by that. A session ends 180 s after its handshake, whatever came meanwhile
 (REJECT_AFTER_TIME); a handshake that is not completed within seconds is not going to be.
 
-Once, since the new entry has received nothing: until something was taken of that peer, there is nothing to forget.
+Once, since the new entry has received nothing: until something was taken of that peer, there is nothing to
+forget.
 """
 
 from __future__ import annotations
@@ -82,8 +83,10 @@ class Readmission:
             del self._lost[key]
 
     async def act(self) -> None:
-        """Add anew who is due, as the latest look showed it. Raises DeviceGone; other failures are logged, and
-        tried again after the next look."""
+        """Add anew who is due, as the latest look showed it.
+
+        Raises DeviceGone; other failures are logged, and tried again after the next look.
+        """
         for entry in list(self._lost.values()):
             await self._add_anew(entry)
         for peer in islice(self._due, AT_ONCE):

@@ -100,13 +100,13 @@ class Device:
         await self._run("wg", "set", self.interface, "listen-port", str(port))
 
     async def preshared_key(self, public_key: str) -> str | None:
-        """The preshared key of that peer: for `add_anew`, and for nothing else. Raises DeviceGone, DeviceError."""
+        """The preshared key of that peer, for nothing but `add_anew`. Raises DeviceGone, DeviceError."""
         text = await self._run("wg", "show", self.interface, "preshared-keys")
         keys = dict(line.split("\t", 1) for line in text.splitlines())
         return None if keys.get(public_key) in (None, "(none)") else keys[public_key]
 
     async def add_anew(self, entry: Entry) -> None:
-        """Remove that peer and add it again as it was, by one `wg set`: WireGuard forgets its session, and the
+        """Remove that peer and add it again as it was, by one `wg set`: WireGuard forgets its session and the
         newest timestamp that it has seen of it (DESIGN fact 5). Raises DeviceGone, DeviceError.
         """
         peer = entry.peer
@@ -149,7 +149,7 @@ class Device:
 
 
 async def run(*argv: str, secret: str | None = None) -> str:
-    """Standard output of `argv` (`wg`, `ip`), which reads `secret` from its standard input. Raises DeviceError."""
+    """Standard output of `argv` (`wg`, `ip`), whose standard input is `secret`. Raises DeviceError."""
     # Without retries: wg would otherwise sit for a minute on an endpoint that is a name.
     environment = {**os.environ, "LC_ALL": "C", "WG_ENDPOINT_RESOLUTION_RETRIES": "0"}
     given = None if secret is None else f"{secret}\n".encode()

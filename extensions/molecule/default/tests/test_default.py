@@ -201,13 +201,17 @@ def test_an_agent_that_is_killed_keeps_its_links(mesh: Mesh, alice: Machine, bob
         before = alice.run(f"systemctl show -P InvocationID {AGENT}")
         alice.run(f"systemctl kill -s KILL {AGENT}")
         wait_until(
-            lambda: alice.run(f"systemctl show -P InvocationID {AGENT}") != before
-            and alice.host.service(AGENT).is_running,
+            lambda: (
+                alice.run(f"systemctl show -P InvocationID {AGENT}") != before
+                and alice.host.service(AGENT).is_running
+            ),
             10,
             lambda: "the agent runs again",
         )
         wait_until(
-            lambda: not alice.host.service(GIVE_BACK).is_running, 5, lambda: "nothing waits to give its links back"
+            lambda: not alice.host.service(GIVE_BACK).is_running,
+            5,
+            lambda: "nobody gives its links back",
         )
     assert pinger.lost == 0
     assert mesh.path(alice, bob) == "direct"

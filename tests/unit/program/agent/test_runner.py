@@ -76,6 +76,8 @@ def test_a_node_where_the_agent_cannot_work_is_told_why(
         (events.StreamClosed("silent"), False),
         (events.Snapshot(events.PeerView(None), {KEY: events.PeerView(None, polls=True)}), True),
         (events.Snapshot(events.PeerView(None), {KEY: events.PeerView(None, instance="0" * 16)}), False),
+        (events.PeerChanged(KEY, events.PeerView(None, polls=True)), True),
+        (events.PeerChanged(KEY, events.PeerView(None, instance="0" * 16)), False),
         (events.Tick(), False),
     ],
 )

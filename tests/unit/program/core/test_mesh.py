@@ -493,14 +493,16 @@ def test_a_peer_that_is_online_without_its_agent_is_not_called_offline() -> None
     driven.run(1)
     gone = dataclasses.replace(there, signals=False)
     driven.give(events.PeerChanged(PEER, gone))
-    died_at_s = driven.now_s
+    died_at = driven.now_s
     driven.run(40)
     assert why(driven) == "its agent does not answer (last heard 40 s ago), relayed"
 
     driven.give(events.PeerChanged(PEER, dataclasses.replace(gone, instance=None)))  # the hub forgets its run
     driven.run(30)
     assert PEER in driven.mesh.loop.links
-    assert why(driven) == f"its agent does not answer (last heard {driven.now_s - died_at_s:.0f} s ago), relayed"
+    assert (
+        why(driven) == f"its agent does not answer (last heard {driven.now_s - died_at:.0f} s ago), relayed"
+    )
     assert driven.said("the peer's agent does not answer")
 
     driven.give(events.PeerChanged(PEER, dataclasses.replace(gone, instance=None, online=False)))
