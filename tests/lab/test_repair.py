@@ -166,6 +166,17 @@ def test_a_path_that_loses_large_packets_is_found_at_the_promotion_and_given_bac
     assert seen.outage_s <= 0.1, seen.pings
 
 
+def test_a_path_that_begins_to_lose_large_packets_is_given_back_within_a_minute(make_pair: MakePair) -> None:
+    """Small pings go on all the time; the TCP stream, which is large packets, does not."""
+    pair = direct_pair(make_pair)
+    with users(pair, 0.2) as seen:
+        pair.network.narrow(*pair.sites)
+        wait_until(lambda: "path MTU below" in pair.agents[0].log(), 65, "it is noticed", every_s=0.5)
+        pair.wait_until_relayed(4)
+        seen.tcp_flows()
+    assert seen.outage_s <= 0.4, seen.pings
+
+
 # --- nodes ---
 
 
@@ -423,6 +434,22 @@ def test_the_hub_is_gone_and_a_nat_that_loses_its_state_is_repaired_all_the_same
         time.sleep(4)
         pair.wait_until_direct(1)
     assert seen.pings.lost == 0, seen.pings
+
+
+def test_an_agent_that_is_started_while_the_hub_is_gone_repairs_its_links_from_what_it_has_written_down(
+    make_pair: MakePair,
+) -> None:
+    pair = direct_pair(make_pair, "cone drop", "cone drop")
+    with users(pair) as seen:
+        pair.network.cut_off_hub()
+        pair.agents[1].end(signal.SIGKILL)
+        pair.restart(1)
+        pair.agents[1].wait_until_said("agent started", 5)
+        pair.network.lose_nat_state(pair.sites[1])
+        time.sleep(5)
+        pair.wait_until_direct(1)
+        pair.network.cut_off_hub(False)
+    assert seen.outage_s <= 1.5 + MARGIN_S, seen.pings
 
 
 def test_the_name_of_the_hub_gets_another_address(make_pair: MakePair) -> None:
