@@ -225,7 +225,8 @@ def test_an_agent_that_cannot_run_any_more_gives_its_links_back_and_takes_up_its
     alice.run(f"systemctl kill -s KILL {AGENT}")
     mesh.wait_for_path(alice, bob, "relay", GIVE_BACK_S + TO_RELAY_S)
     assert bob.public_key not in alice.run("wg show wg0 peers")
-    assert alice.run(f"systemctl show -P ActiveState {AGENT}").strip() == "activating"  # it goes on trying
+    state = alice.run(f"systemctl show -P ActiveState {AGENT}").strip()
+    assert state in ("activating", "deactivating")  # it goes on trying
     alice.run(f"mv {program}.away {program}")
     mesh.wait_for_path(alice, bob, "direct", TO_DIRECT_S)
     assert alice.host.service(AGENT).is_running
