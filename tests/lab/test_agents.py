@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import signal
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,6 +69,33 @@ def test_join_in_the_first_pass_loses_at_most_two_pings(
     assert pinger.result.lost <= 2, pinger.result
     record_property("seconds to direct", round(took_s, 2))
     record_property("pings lost", f"{pinger.result.lost} of {pinger.result.sent}")
+
+
+def test_a_join_is_not_taken_back_because_the_agents_take_long_to_answer(
+    make_network: MakeNetwork, slow_program: Path
+) -> None:
+    network = make_network("cone drop", "cone reject")
+    start_origin_hub(network)
+    a, b = network.nodes
+    with Pinger(a, b.address) as pinger:
+        agents = [Agent(slow_program, a, ORIGIN_INTERVAL_S), Agent(slow_program, b, ORIGIN_INTERVAL_S)]
+        for agent in agents:
+            agent.wait_until_said(DIRECT, JOIN_WITHIN_S)
+        a_second_of_pings()
+    assert pinger.result.lost <= 2, pinger.result
+
+
+@pytest.fixture
+def slow_program(program: Path, tmp_path: Path) -> Path:
+    """The program as on a small and busy node: seconds pass until it answers to HTTP."""
+    path = tmp_path / "wg-rendezvous.pyz"
+    with zipfile.ZipFile(program) as quick, zipfile.ZipFile(path, "w") as slow:
+        for name in quick.namelist():
+            content = quick.read(name)
+            if name.endswith("agent/local_api.py"):
+                content += b"time.sleep(3)\n"
+            slow.writestr(name, content)
+    return path
 
 
 def test_where_no_direct_path_is_possible_traffic_stays_relayed_and_no_ping_is_lost(

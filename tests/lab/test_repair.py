@@ -8,15 +8,17 @@ medians. Outages are counted in pings, paths at the core.
 
 from __future__ import annotations
 
+import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from tests.lab.conftest import MakePair
 from tests.lab.pairs import Pair, users
 from tests.lab.programs import DIRECT, start_hub
 from tests.lab.traffic import Pinger
-from tests.lab.wireguard import ordered_keys, wait_until
+from tests.lab.wireguard import VPN, Node, ordered_keys, wait_until
 from tests.nat_profiles import POLICIES
 
 pytestmark = pytest.mark.lab
@@ -164,6 +166,17 @@ def test_a_path_that_loses_large_packets_is_found_at_the_promotion_and_given_bac
     assert seen.outage_s <= 0.1, seen.pings
 
 
+def test_a_path_that_begins_to_lose_large_packets_is_given_back_within_a_minute(make_pair: MakePair) -> None:
+    """Small pings go on all the time; the TCP stream, which is large packets, does not."""
+    pair = direct_pair(make_pair)
+    with users(pair, 0.2) as seen:
+        pair.network.narrow(*pair.sites)
+        wait_until(lambda: "path MTU below" in pair.agents[0].log(), 65, "it is noticed", every_s=0.5)
+        pair.wait_until_relayed(4)
+        seen.tcp_flows()
+    assert seen.outage_s <= 0.4, seen.pings
+
+
 # --- nodes ---
 
 
@@ -242,6 +255,39 @@ def test_a_clock_that_was_ahead_and_went_back(make_pair: MakePair, number: int) 
     assert seen.direct_again_s() <= 4 + MARGIN_S
 
 
+def test_a_node_that_rebooted_with_its_clock_corrected_is_let_in_by_the_hub_again(
+    make_pair: MakePair,
+) -> None:
+    """The hub adds it anew 180 s after its last handshake, with all that it had, and touches nobody else."""
+    pair = make_pair("cone drop", "cone reject", agents=False)
+    hub, (node, other) = pair.network.hub, pair.nodes
+    secret = node.run("wg", "genpsk")
+    hub.run("wg", "set", "wg0", "peer", node.public_key, "preshared-key", "/dev/stdin", stdin=secret)
+    node.run("sh", "-c", "cat >> /etc/wireguard/wg0.conf", stdin=f"PresharedKey = {secret}")
+    node.set_clock(3600)
+    node.make_hub_peer_anew()
+    node.wait_for_handshake(hub.public_key)
+    before = configured_peers(hub)
+    with Pinger(other, hub.address, 0.5) as pinger:
+        node.make_interface_anew()
+        time.sleep(6)
+        assert not node.ping(hub.address, 1)
+        wait_until(lambda: node.ping(hub.address, 1), 200, "the hub hears it again", every_s=1)
+    assert configured_peers(hub) == before
+    assert "peer added anew" in pair.hub.log()
+    assert secret.strip() not in pair.hub.log()
+    assert pinger.result.lost == 0, pinger.result
+
+
+def configured_peers(node: Node) -> set[frozenset[str]]:
+    """The sections of `wg showconf`, without what WireGuard finds out by itself."""
+    sections = node.run("wg", "showconf", "wg0").split("[Peer]")[1:]
+    return {
+        frozenset(line for line in section.splitlines() if line and not line.startswith("Endpoint"))
+        for section in sections
+    }
+
+
 def test_an_agent_is_killed_and_started_again_and_nothing_is_lost(make_pair: MakePair) -> None:
     pair = direct_pair(make_pair)
     with users(pair) as seen:
@@ -252,6 +298,69 @@ def test_an_agent_is_killed_and_started_again_and_nothing_is_lost(make_pair: Mak
         pair.wait_until_direct(1)
     assert seen.pings.lost == 0, seen.pings
     assert all(direct for _, direct in seen.pings.answers), "it was relayed for a while"
+
+
+GIVE_BACK = Path(__file__).parents[2] / "roles/wg_peer/files/wg-rendezvous-give-back"
+GIVE_BACK_S = 4.0
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_an_agent_that_does_not_come_back_gives_its_links_back_and_the_other_end_says_so(
+    make_pair: MakePair, number: int
+) -> None:
+    """Nothing is left of it but what its unit starts then."""
+    pair = direct_pair(make_pair)
+    dead, other = pair.nodes[number], pair.nodes[1 - number]
+    with users(pair) as seen:
+        pair.agents[number].end(signal.SIGKILL)
+        dead.start("sh", str(GIVE_BACK), "wg0", str(GIVE_BACK_S))
+        time.sleep(GIVE_BACK_S - 1)
+        assert "its agent does not answer" in pair.agents[1 - number].link()["why"]
+        pair.wait_until_direct(1)
+        pair.wait_until_relayed(1 + 3 + MARGIN_S)
+        assert dead.peers().keys() == {pair.network.hub.public_key}
+        pair.network.block(*pair.sites)
+        seen.tcp_flows()
+        link = pair.agents[1 - number].link()
+        pair.network.block(*pair.sites, blocked=False)
+        seen.it_happens()
+        pair.restart(number)
+        pair.wait_until_direct(4)
+    assert re.fullmatch(r"its agent does not answer \(last heard \d+ s ago\), relayed", link["why"]), link
+    assert link["online"], link
+    assert other.public_key in dead.peers()
+    assert seen.outage_s <= 2.5 + MARGIN_S, seen.pings
+    assert seen.direct_again_s() <= 3
+
+
+def test_a_path_that_breaks_while_an_agent_is_dead_is_missed_no_longer_than_until_it_gives_its_links_back(
+    make_pair: MakePair,
+) -> None:
+    pair = direct_pair(make_pair)
+    with users(pair) as seen:
+        pair.agents[1].end(signal.SIGKILL)
+        pair.nodes[1].start("sh", str(GIVE_BACK), "wg0", str(GIVE_BACK_S))
+        pair.network.block(*pair.sites)
+        pair.wait_until_relayed(GIVE_BACK_S + 3)
+    assert seen.outage_s <= GIVE_BACK_S + 2.5 + MARGIN_S, seen.pings
+
+
+def test_links_of_a_dead_agent_stay_while_the_hub_is_away(make_pair: MakePair) -> None:
+    """There is nothing to give them back to."""
+    pair = direct_pair(make_pair)
+    with users(pair) as seen:
+        pair.agents[1].end(signal.SIGKILL)
+        time.sleep(0.5)  # the hub tells the other end
+        pair.network.cut_off_hub()
+        hub_key = pair.network.hub.public_key
+        pair.nodes[1].knock(hub_key, pair.nodes[1].endpoints()[hub_key], VPN)  # no handshake for a long time
+        pair.nodes[1].start("sh", str(GIVE_BACK), "wg0", "0")
+        time.sleep(3)
+        pair.wait_until_direct(1)
+        assert pair.nodes[0].public_key in pair.nodes[1].peers()
+        pair.network.cut_off_hub(False)
+        pair.wait_until_relayed(20)
+    assert seen.outage_s <= 2.5 + MARGIN_S, seen.pings
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -325,6 +434,22 @@ def test_the_hub_is_gone_and_a_nat_that_loses_its_state_is_repaired_all_the_same
         time.sleep(4)
         pair.wait_until_direct(1)
     assert seen.pings.lost == 0, seen.pings
+
+
+def test_an_agent_that_is_started_while_the_hub_is_gone_repairs_its_links_from_what_it_has_written_down(
+    make_pair: MakePair,
+) -> None:
+    pair = direct_pair(make_pair, "cone drop", "cone drop")
+    with users(pair) as seen:
+        pair.network.cut_off_hub()
+        pair.agents[1].end(signal.SIGKILL)
+        pair.restart(1)
+        pair.agents[1].wait_until_said("agent started", 5)
+        pair.network.lose_nat_state(pair.sites[1])
+        time.sleep(5)
+        pair.wait_until_direct(1)
+        pair.network.cut_off_hub(False)
+    assert seen.outage_s <= 1.5 + MARGIN_S, seen.pings
 
 
 def test_the_name_of_the_hub_gets_another_address(make_pair: MakePair) -> None:

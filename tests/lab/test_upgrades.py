@@ -50,9 +50,12 @@ def test_agents_of_different_ages_get_direct_with_one_another(
     network = make_network("cone drop", "cone reject")
     start_hub(program, network)
     programs = (older_program, program) if first == "older" else (program, older_program)
-    agents = [Agent(each, node, INTERVAL_S) for each, node in zip(programs, network.nodes, strict=True)]
-    for agent in agents:  # until then the move is provisional at one of the ends
-        agent.wait_until_said(DIRECT, 20)
+    a, b = network.nodes
+    with Pinger(a, b.address) as pinger:
+        agents = [Agent(each, node, INTERVAL_S) for each, node in zip(programs, network.nodes, strict=True)]
+        for agent in agents:  # until then the move is provisional at one of the ends
+            agent.wait_until_said(DIRECT, 20)
+    assert pinger.result.lost <= 2, pinger.result
     stays_direct(network)
 
 

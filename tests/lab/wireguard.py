@@ -112,6 +112,12 @@ class Node(Namespace):
         )
         self.sync_file()
 
+    def make_hub_peer_anew(self) -> None:
+        """Take the hub out and in again by the file: the next handshake is a new one."""
+        for key in self.peers():
+            self.run("wg", "set", INTERFACE, "peer", key, "remove")
+        self.sync_file()
+
     def make_interface_anew(self, down_s: float = 0.0) -> None:
         """End wireguard-go, which takes wg0 with it, and start over from the file, as a reboot does."""
         private_key = self.run("cat", f"/etc/wireguard/{INTERFACE}.key").strip()

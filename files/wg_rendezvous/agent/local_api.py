@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web as aiohttp_web
 
 from .. import __version__, web
+from ..clock import boottime_s
 from ..core.link import State
 
 if TYPE_CHECKING:
@@ -67,10 +68,8 @@ class LocalApi:
         return aiohttp_web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _status(self, _request: aiohttp_web.Request) -> aiohttp_web.Response:
-        from .runner import now_s
-
         agent = self._agent
-        links: list[dict[str, Any]] = agent.mesh.status(now_s())
+        links: list[dict[str, Any]] = agent.mesh.status(boottime_s())
         for link in links:
             age_s = link.pop("since_s")
             link["since_at"] = None if age_s is None else round(time.time() - age_s, 3)

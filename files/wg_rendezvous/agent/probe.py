@@ -2,8 +2,9 @@
 # Copyright the rendezvous.wireguard authors
 """A probe: is there an answer from the peer through the link?
 
-Any answer of its TCP will do.  A refused connection is one as well: the refusal has the peer's
-address, so it came through the link (cryptokey routing), only nobody listens there now.
+Any answer of its TCP will do: it has the peer's address, so it came through the link (cryptokey routing).
+A refused connection is one as well, only nobody listens there now; and so is one that was accepted and then
+not answered: an agent that has just started, on a small node, needs longer for that than a probe waits.
 """
 
 from __future__ import annotations
@@ -27,17 +28,18 @@ async def probe(interface: str, address: str, port: int, timeout_s: float) -> fl
     it sends again.  Raises UnansweredError after `timeout_s`.
     """
     deadline = time.monotonic() + timeout_s
-    attempts: set[asyncio.Task[float | None]] = set()
+    attempts: set[asyncio.Task[float]] = set()
+    accepted: list[float] = []
     reason = "no answer"
     try:
         while time.monotonic() < deadline:
-            attempts.add(asyncio.ensure_future(_ask(interface, address, port)))
+            attempts.add(asyncio.ensure_future(_ask(interface, address, port, accepted)))
             wait_s = min(ATTEMPT_EVERY_S, max(0.0, deadline - time.monotonic()))
             done, attempts = await asyncio.wait(attempts, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
             for attempt in done:
                 error = attempt.exception()
                 if error is None:
-                    return attempt.result() or 0.0
+                    return attempt.result()
                 reason = str(error) or type(error).__name__
             if done and time.monotonic() < deadline:
                 await asyncio.sleep(min(ATTEMPT_EVERY_S, deadline - time.monotonic()))
@@ -45,11 +47,13 @@ async def probe(interface: str, address: str, port: int, timeout_s: float) -> fl
         for attempt in attempts:
             attempt.cancel()
         await asyncio.gather(*attempts, return_exceptions=True)
+    if accepted:
+        return accepted[0]
     raise UnansweredError(f"GET /statusz on {address}: {reason} within {timeout_s:g} s")
 
 
-async def _ask(interface: str, address: str, port: int) -> float:
-    """One attempt; its round trip is that of TCP's handshake.  Raises OSError."""
+async def _ask(interface: str, address: str, port: int, accepted: list[float]) -> float:
+    """One attempt; its round trip is that of TCP's handshake, noted when that is done.  Raises OSError."""
     version6 = ipaddress.ip_address(address).version == 6
     with socket.socket(socket.AF_INET6 if version6 else socket.AF_INET, socket.SOCK_STREAM) as connection:
         connection.setblocking(False)
@@ -61,6 +65,7 @@ async def _ask(interface: str, address: str, port: int) -> float:
         except ConnectionRefusedError:
             return time.monotonic() - started
         rtt_s = time.monotonic() - started
+        accepted.append(rtt_s)
         host = f"[{address}]" if version6 else address
         request = f"GET /statusz HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"
         await loop.sock_sendall(connection, request.encode())

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 from .. import heartbeat, notify
 from .._wireguard import dump
+from ..clock import boottime_s
 from ..config import RUN_DIRECTORY, AgentOptions
 from ..core import actions, events
 from ..core.candidates import Address, Place
@@ -58,11 +59,6 @@ class StartError(Exception):
     """The agent cannot work here; the text says what is missing and what to do."""
 
 
-def now_s() -> float:
-    """Seconds on a clock that goes on during suspend and that nobody sets."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
 class Agent:
     """One agent, for one interface.  `run` returns when it was asked to end."""
 
@@ -86,7 +82,7 @@ class Agent:
         self._asked_for: asyncio.Event
         self._stop: asyncio.Event
         self._tasks: set[asyncio.Task[None]] = set()
-        self._alive_s = now_s()
+        self._alive_s = boottime_s()
         self._doers: dict[type, Callable[[Any], Awaitable[events.Event | None]]] = {
             actions.ReadDevice: self._read_device,
             actions.SetPeers: self._set_peers,
@@ -204,7 +200,7 @@ class Agent:
             saved = self.storage.read_state()
             if saved is not None:
                 state, age_s = saved
-                mesh.restore(state, now_s() - age_s)
+                mesh.restore(state, boottime_s() - age_s)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             logger.warning(
                 "the saved state is of no use; starting without it", extra={"fields": {"error": str(error)}}
@@ -224,7 +220,7 @@ class Agent:
         self._hub_endpoint = None if hub is None else hub.endpoint
 
     def _healthy(self) -> bool:
-        return now_s() - self._alive_s < STALL_S
+        return boottime_s() - self._alive_s < STALL_S
 
     # -- the loop ---------------------------------------------------------------------------
 
@@ -240,8 +236,8 @@ class Agent:
     async def _withdraw(self) -> None:
         """Take the links back together with the other ends, as far as they answer in time."""
         await self._handle(events.Stopping(await self._hub_answers()))
-        latest_at = now_s() + WITHDRAW_S
-        while not self.mesh.quiet and now_s() < (ends_at := min(latest_at, self.mesh.give_up_at)):
+        latest_at = boottime_s() + WITHDRAW_S
+        while not self.mesh.quiet and boottime_s() < (ends_at := min(latest_at, self.mesh.give_up_at)):
             await self._step(ends_at)
         await self._handle(events.Stopped())
         await self.signalling.finish(LAST_WORDS_S)
@@ -250,13 +246,13 @@ class Agent:
         """Handle the next event, or the core's next time; return without any at `until_s`, or when one of
         `stopping` is done.
         """
-        wakeup_at = self.mesh.wakeup_at(now_s())
+        wakeup_at = self.mesh.wakeup_at(boottime_s())
         ends_at = wakeup_at if until_s is None else min(wakeup_at, until_s)
-        event = await self._next_event(max(0.0, ends_at - now_s()), *stopping)
+        event = await self._next_event(max(0.0, ends_at - boottime_s()), *stopping)
         if event is not None:
             await self._handle(event)
         # Also after an event: any number of them must not keep the time from passing.
-        if now_s() >= wakeup_at and not any(future.done() for future in stopping):
+        if boottime_s() >= wakeup_at and not any(future.done() for future in stopping):
             await self._handle(events.Tick())
 
     async def _next_event(self, wait_s: float, *stopping: asyncio.Future[Any]) -> events.Event | None:
@@ -273,8 +269,8 @@ class Agent:
         """Give the event to the core and carry out what it answers, and what follows from that."""
         pending = [event]
         while pending:
-            self._alive_s = now_s()
-            for action in self.mesh.handle(pending.pop(0), now_s()):
+            self._alive_s = boottime_s()
+            for action in self.mesh.handle(pending.pop(0), boottime_s()):
                 outcome = await self._doers[type(action)](action)
                 if outcome is not None:
                     pending.append(outcome)
@@ -465,8 +461,14 @@ async def _end(task: asyncio.Task[None]) -> None:
 def asks_for_statusz(event: events.Event) -> bool:
     """Whether it shows that others probe links as the origin does, by `GET /statusz` and no heartbeats."""
     if isinstance(event, events.Snapshot):
-        return any(view.polls and view.instance is None for view in event.peers.values())
+        return any(_probes(view) for view in event.peers.values())
+    if isinstance(event, events.PeerChanged):
+        return _probes(event.view)
     return isinstance(event, events.StreamClosed) and event.unsupported
+
+
+def _probes(view: events.PeerView) -> bool:
+    return view.polls and view.instance is None
 
 
 def commands(change: actions.PeerChange) -> list[PeerCommand]:

@@ -35,9 +35,11 @@ class Tick:
 
 @dataclass(frozen=True)
 class HubAnswered:
-    """The hub's view, complete: every online peer by its public key."""
+    """The hub's view, complete: every online peer by its public key, but for those `without_agent`."""
 
     records: Mapping[str, PeerRecord]
+    without_agent: frozenset[str] = frozenset()
+    """Peers that are online, though no agent of theirs asks anything."""
 
 
 @dataclass(frozen=True)

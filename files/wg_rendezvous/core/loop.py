@@ -23,7 +23,7 @@ from . import actions, events
 from .candidates import UnacceptableError
 from .link import PROMOTED, Effect, Link, LinkEvent, State
 from .node import CONFIGURED, KEEPALIVE_S, PACKETS_PER_KNOCK, Node
-from .report import Outlook, describe, describe_refused
+from .report import AGENT_AWAY, OFFLINE, Outlook, describe, describe_refused
 
 PROBE_TIMEOUT_S = 1.0
 PROBE_AGAIN_S = 1.0
@@ -198,7 +198,7 @@ class Loop:
             self._say("info", "the hub answers", peers=len(event.records))
         for link in list(self.links.values()):
             if link.peer not in event.records:
-                self._went_offline(link, now_s)
+                self._went_offline(link, link.peer in event.without_agent, now_s)
         self.refused = {}
         for peer, record in event.records.items():
             if peer != self.node.own_key:
@@ -363,10 +363,11 @@ class Loop:
     def _counts_after_s(self) -> float:
         return self.node.settings.interval_s / 2
 
-    def _went_offline(self, link: Link, now_s: float) -> None:
-        """The hub does not name it: a link that answers stays, any other is given up."""
+    def _went_offline(self, link: Link, away: bool, now_s: float) -> None:
+        """The hub does not name it, or no agent of it: a link that answers stays, any other is given up."""
         if link.online:
-            self._say("info", "the peer went offline", peer=link.peer, address=link.address)
+            message = "the peer's agent does not answer" if away else "the peer went offline"
+            self._say("info", message, peer=link.peer, address=link.address)
         link.online = False
         self.node.refresh.interrupted(link.peer)
         if not link.promoted:
@@ -376,7 +377,7 @@ class Loop:
             self.node.known.pop(link.peer, None)
             self.node.refresh.counts.pop(link.peer, None)
         if not link.promoted:
-            link.why = "the hub says it is offline"
+            link.why = AGENT_AWAY if away else OFFLINE
             if link.peer in self.node.owned:
                 self._feed(link, LinkEvent.WITHDRAW, now_s)
 

@@ -23,7 +23,7 @@ from .loop import Loop
 from .node import Node, Settings
 from .pairs import Pairs
 from .rendezvous import Pair, Phase
-from .report import Outlook, describe_pair, describe_refused, report
+from .report import Outlook, describe_pair, describe_refused, report, say_agent_away
 
 __all__ = ["Mesh", "Settings"]
 
@@ -56,6 +56,7 @@ class Mesh:
         self.loop = Loop(self.node, self._ask, self.pairs.port.take_for)
         self._views: dict[str, PeerView] = {}
         self._signalled_at: dict[str, float] = {}
+        self._agents_heard_at: dict[str, float] = {}
         self._addresses: tuple[str, ...] = ()
         self._listen_port = 0
         self._pass_waits = False
@@ -156,6 +157,10 @@ class Mesh:
         outlook = self._outlook(now_s)
         entries = self.loop.status(now_s)
         entries += [describe_pair(pair, outlook, self._endpoint(pair)) for pair in self.pairs.pairs.values()]
+        for entry in entries:
+            peer = entry["peer"]
+            if entry["address"] is not None and self._is_without_agent(peer):
+                say_agent_away(entry, self._agents_heard_at.get(peer), now_s)
         entries += [describe_refused(peer, why) for peer, why in self.pairs.refused.items()]
         return sorted(entries, key=lambda entry: str(entry["peer"]))
 
@@ -280,7 +285,7 @@ class Mesh:
             self.node.do(actions.AskHub())
         elif self.hub.stream_open:
             self._hand_over_the_silent(now_s)
-            self.loop.handle(events.HubAnswered(self._records()), now_s)
+            self.loop.handle(events.HubAnswered(self._records(), self._without_agent()), now_s)
         elif self.hub.silent_since is None:
             self._pass_waits = True  # the first stream is being opened
         else:
@@ -299,6 +304,14 @@ class Mesh:
             if view.online and view.endpoint and view.address and view.polls and not _is_signalling(view)
             if peer not in self.pairs.pairs
         }
+
+    def _without_agent(self) -> frozenset[str]:
+        return frozenset(peer for peer in self._views if self._is_without_agent(peer))
+
+    def _is_without_agent(self, peer: str) -> bool:
+        """Whether the hub says that the peer is online, and that nothing is heard of its agent."""
+        view = self._views.get(peer)
+        return self.hub.stream_open and view is not None and view.online and not (view.signals or view.polls)
 
     def _resume_pass(self, now_s: float) -> None:
         if self._pass_waits:
@@ -336,7 +349,7 @@ class Mesh:
 
     def _on_hub_answered(self, event: events.HubAnswered, now_s: float) -> None:
         if self.hub.kind is Kind.SIGNALS:  # since it was asked
-            event = events.HubAnswered(self._records())
+            event = events.HubAnswered(self._records(), self._without_agent())
         elif self.hub.kind is Kind.UNKNOWN:
             self.hub.kind = Kind.ORIGIN
             self._all_to_loop(now_s)
@@ -369,6 +382,8 @@ class Mesh:
     def _take_in(self, peer: str, view: PeerView, now_s: float) -> None:
         before = self._views.get(peer)
         self._views[peer] = view
+        if view.signals or (before is not None and before.signals):
+            self._agents_heard_at[peer] = now_s
         if peer == self.node.own_key:
             return
         if _is_signalling(view):
@@ -399,6 +414,7 @@ class Mesh:
         self.node.known.pop(peer, None)
         self.node.refresh.counts.pop(peer, None)
         self._signalled_at.pop(peer, None)
+        self._agents_heard_at.pop(peer, None)
         self.loop.pass_now(now_s)
 
     def _on_signal(self, event: events.SignalReceived, now_s: float) -> None:

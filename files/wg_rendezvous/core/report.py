@@ -11,6 +11,8 @@ from .link import Link, State
 from .refresh import Policy, Refresh
 from .rendezvous import Pair, Phase
 
+AGENT_AWAY = "its agent does not answer"
+OFFLINE = "the hub says that it is offline"
 HOPELESS_TRIES = 6
 """Whatever a fresh port can cure was cured by then."""
 
@@ -93,9 +95,9 @@ def why_pair(pair: Pair, outlook: Outlook) -> str:
     if pair.phase is not Phase.RELAYED:
         return pair.why
     if not pair.online:
-        return "the hub says that it is offline"
+        return OFFLINE
     if not pair.signals:
-        return "its agent has no stream to the hub"
+        return AGENT_AWAY
     what = pair.why
     if pair.tries and pair.rung is not None and outlook.now_s >= pair.direct_until:
         what = f"{what}; {outlook.of(pair.peer)}"
@@ -105,6 +107,14 @@ def why_pair(pair: Pair, outlook: Outlook) -> str:
         return f"{what}; the other end offers the next try"
     wait_s = (pair.retry_at or outlook.now_s) - outlook.now_s
     return f"{what}; tried again in {wait_s:.0f} s" if wait_s > 0 else what
+
+
+def say_agent_away(entry: dict[str, Any], heard_at: float | None, now_s: float) -> None:
+    """Put into what `describe` says that nothing is heard of the agent, since `heard_at` (None: not known),
+    though the peer is online."""
+    away = AGENT_AWAY if heard_at is None else f"{AGENT_AWAY} (last heard {now_s - heard_at:.0f} s ago)"
+    relayed = entry["strategy"] == "relay"
+    entry["why"] = f"{away}, relayed" if relayed else f"{entry['why']}; {away}"
 
 
 def describe_refused(peer: str, reason: str) -> dict[str, Any]:

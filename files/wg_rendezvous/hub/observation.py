@@ -16,8 +16,10 @@ import time
 from collections.abc import Callable
 
 from .._wireguard import dump
+from ..clock import boottime_s
 from ..core.pacing import TokenBucket
 from ..wg import Device, DeviceError, DeviceGone
+from .readmission import Readmission
 from .registry import Registry
 
 logger = logging.getLogger("wg_rendezvous.hub")
@@ -29,11 +31,6 @@ IDLE_INTERVAL_S = 1.0
 # The interface's own addresses change when an admin changes them.
 ADDRESSES_INTERVAL_S = 30.0
 HEALTHY_S = 5.0
-
-
-def boottime_s() -> float:
-    """Seconds since boot, suspended time included."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Observation:
@@ -48,6 +45,7 @@ class Observation:
         self.on_read: Callable[[], None] = lambda: None
         """Called after every read that succeeded, with the registry up to date."""
         self._device = device
+        self._readmission = Readmission(device)
         self._reads_left = TokenBucket(READS_PER_S, BURST, self.clock())
         self._started_at_s = float("-inf")
         self._succeeded_at_s = float("-inf")
@@ -76,14 +74,19 @@ class Observation:
         self._succeeded_at_s = started_at_s
         for event in self.registry.observe(device, started_at_s, time.time()):
             logger.info(event.message, extra={"fields": dict(event.fields)})
+        self._readmission.observe(device, started_at_s)
         self.on_read()
 
     async def run(self) -> None:
-        """Read for ever. Raises DeviceGone; other failures are logged, and tried again."""
+        """Read for ever, and add anew who has no session any more (`readmission`).
+
+        Raises DeviceGone; other failures are logged, and tried again.
+        """
         while True:
             await self._turn()
             try:
                 await self.read()
+                await self._readmission.act()
             except DeviceGone:
                 raise
             except DeviceError as error:

@@ -98,10 +98,10 @@ class Records:
 
     def tell(self, key: str, to: str | None = None) -> dict[str, Any] | None:
         """The record of `key` as JSON, with `linked` if it is told `to` somebody; None if there is none."""
-        record, latest = self._records.get(key), self._registry.latest(key)
-        if record is None or latest is None:
+        record = self._records.get(key)
+        if record is None:
             return None
-        told = record.as_json(latest.latest_handshake_at)
+        told = record.as_json(self._registry.hands_shaken_at(key))
         if to is not None:
             told["linked"] = self.is_linked(key, to)
         return told

@@ -71,6 +71,8 @@ class _Peer:
     """The latest handshake (Unix time) in that observation."""
     believed: str | None = None
     online: bool = False
+    hands_shaken_at: int = 0
+    """The latest handshake (Unix time) that was seen, also if the entry is a new one (`readmission`)."""
 
 
 @dataclass
@@ -114,6 +116,7 @@ class Registry:
                 peer = self._peers[key] = _Peer(latest, _received_before(latest, at_s, unix_at))
             else:
                 self._compare(peer, latest, at_s)
+            peer.hands_shaken_at = latest.latest_handshake_at or peer.hands_shaken_at
             events += _believe(peer, at_s, self.is_challenged(key))
         self._observed_at_s = at_s
         allowed = {key: peer.allowed_ips for key, peer in device.peers.items()}
@@ -163,10 +166,10 @@ class Registry:
         """All peers of the device, in its order."""
         return list(self._peers)
 
-    def latest(self, key: str) -> dump.Peer | None:
-        """The peer as the device had it last."""
+    def hands_shaken_at(self, key: str) -> int:
+        """The peer's latest handshake (Unix time), 0 if none was seen."""
         peer = self._peers.get(key)
-        return None if peer is None else peer.latest
+        return 0 if peer is None else peer.hands_shaken_at
 
     def route(self, key: str) -> str | None:
         """The peer's one host route, if it has one and nobody else still holds that address."""
@@ -191,7 +194,7 @@ class Registry:
         peer, route = self._peers.get(key), self._routes.get(key)
         if peer is None or peer.believed is None or route is None:
             return None
-        return Answer(peer.believed, route, peer.latest.latest_handshake_at)
+        return Answer(peer.believed, route, peer.hands_shaken_at)
 
     def why_not(self, key: str) -> str:
         """Why `answer` has none: a sentence."""

@@ -103,14 +103,14 @@ class SeedApi:
         now_s, registry = self._observation.clock(), self._registry
         peers = []
         for key in registry.known_keys():
-            latest, answer = registry.latest(key), registry.answer(key)
+            answer = registry.answer(key)
             peers.append(
                 {
                     "peer": key,
                     "address": answer and answer.allowed_ips,
                     "endpoint": answer and answer.endpoint,
                     "online": self._records.is_online(key, now_s),
-                    "hands_shaken_at": latest and latest.latest_handshake_at,
+                    "hands_shaken_at": registry.hands_shaken_at(key),
                     "why": None if answer else registry.why_not(key),
                 }
             )

@@ -2,6 +2,6 @@
 # Copyright the rendezvous.wireguard authors
 """Running `wg` and `ip` without blocking the event loop."""
 
-from .device import Device, DeviceError, DeviceGone, IPInterface, PeerCommand
+from .device import Device, DeviceError, DeviceGone, Entry, IPInterface, PeerCommand
 
-__all__ = ["Device", "DeviceError", "DeviceGone", "IPInterface", "PeerCommand"]
+__all__ = ["Device", "DeviceError", "DeviceGone", "Entry", "IPInterface", "PeerCommand"]

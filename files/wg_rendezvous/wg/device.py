@@ -14,7 +14,7 @@ import ipaddress
 import json
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Union
 
 from .._wireguard import dump
@@ -61,6 +61,14 @@ class PeerCommand:
         return words
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A peer of the device with all that it is made of."""
+
+    peer: dump.Peer
+    preshared_key: str | None = field(repr=False)
+
+
 class Device:
     """The WireGuard interface `interface` of this network namespace."""
 
@@ -91,6 +99,28 @@ class Device:
         """Move the socket to `port` without taking the interface down (DESIGN fact 5)."""
         await self._run("wg", "set", self.interface, "listen-port", str(port))
 
+    async def preshared_key(self, public_key: str) -> str | None:
+        """The preshared key of that peer, for nothing but `add_anew`. Raises DeviceGone, DeviceError."""
+        text = await self._run("wg", "show", self.interface, "preshared-keys")
+        keys = dict(line.split("\t", 1) for line in text.splitlines())
+        return None if keys.get(public_key) in (None, "(none)") else keys[public_key]
+
+    async def add_anew(self, entry: Entry) -> None:
+        """Remove that peer and add it again as it was, by one `wg set`: WireGuard forgets its session and the
+        newest timestamp that it has seen of it (DESIGN fact 5). Raises DeviceGone, DeviceError.
+        """
+        peer = entry.peer
+        addition = PeerCommand(
+            peer.public_key,
+            endpoint=peer.endpoint,
+            persistent_keepalive_s=peer.persistent_keepalive_s,
+            allowed_ips=peer.allowed_ips,
+        )
+        words = [*PeerCommand(peer.public_key, remove=True).arguments(), *addition.arguments()]
+        if entry.preshared_key is not None:
+            words += ["preshared-key", "/dev/stdin"]
+        await self._run("wg", "set", self.interface, *words, secret=entry.preshared_key)
+
     async def addresses(self) -> list[IPInterface]:
         """The addresses of the interface with their networks, in the kernel's order."""
         return parse_addresses(await self._run("ip", "-j", "addr", "show", "dev", self.interface))
@@ -109,23 +139,24 @@ class Device:
                 f"interface {self.interface} was replaced by a new one of that name: start again"
             )
 
-    async def _run(self, *argv: str) -> str:
+    async def _run(self, *argv: str, secret: str | None = None) -> str:
         """Standard output of `argv`. Raises DeviceGone, DeviceError."""
         try:
-            return await run(*argv)
+            return await run(*argv, secret=secret)
         except DeviceError:
             self._check_index()
             raise
 
 
-async def run(*argv: str) -> str:
-    """Standard output of `argv` (`wg`, `ip`). Raises DeviceError."""
+async def run(*argv: str, secret: str | None = None) -> str:
+    """Standard output of `argv` (`wg`, `ip`), whose standard input is `secret`. Raises DeviceError."""
     # Without retries: wg would otherwise sit for a minute on an endpoint that is a name.
     environment = {**os.environ, "LC_ALL": "C", "WG_ENDPOINT_RESOLUTION_RETRIES": "0"}
+    given = None if secret is None else f"{secret}\n".encode()
     try:
         process = await asyncio.create_subprocess_exec(
             *argv,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.DEVNULL if secret is None else asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             env=environment,
@@ -135,7 +166,7 @@ async def run(*argv: str) -> str:
         package = {"wg": "wireguard-tools", "ip": "iproute2"}[argv[0]]
         raise DeviceError(f"the program '{argv[0]}' is not installed: install {package}") from None
     try:
-        out, err = await asyncio.wait_for(process.communicate(), TIMEOUT_S)
+        out, err = await asyncio.wait_for(process.communicate(given), TIMEOUT_S)
     except asyncio.TimeoutError:
         raise DeviceError(f"'{' '.join(argv[:3])}' did not end within {TIMEOUT_S:g} s") from None
     finally:
@@ -146,6 +177,7 @@ async def run(*argv: str) -> str:
             await process.wait()
     if process.returncode != 0:
         reason = " ".join(err.decode(errors="replace").split()) or f"exit code {process.returncode}"
+        reason = reason if secret is None else reason.replace(secret, "(hidden)")
         raise DeviceError(f"'{' '.join(argv[:3])}' failed: {reason}")
     return out.decode()
 

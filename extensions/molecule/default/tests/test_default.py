@@ -17,6 +17,9 @@ from tests.containers.fixtures import Report, RunSite
 from tests.containers.mesh import Machine, Mesh, Pinger, PlaybookRun, Transfer, ansible_playbook, wait_until
 
 AGENT = "wg-rendezvous-agent@wg0"
+GIVE_BACK = "wg-rendezvous-give-back@wg0"
+GIVE_BACK_S = 15.0
+"""As its unit has it."""
 PASS_S = 3.0
 """wg_peer_interval_s of the inventory."""
 TO_RELAY_S = 2 * PASS_S + 5
@@ -191,6 +194,42 @@ def test_reload_of_the_tunnel_keeps_the_key_and_the_link_comes_back(
     assert alice.run("wg show wg0 public-key") == key
     wait_until(lambda: alice.pings(bob, 4) == 4, TO_RELAY_S, lambda: "pings over any path after the reload")
     mesh.wait_for_path(alice, bob, "direct", TO_DIRECT_S)
+
+
+def test_an_agent_that_is_killed_keeps_its_links(mesh: Mesh, alice: Machine, bob: Machine) -> None:
+    with Pinger(bob, alice) as pinger:
+        before = alice.run(f"systemctl show -P InvocationID {AGENT}")
+        alice.run(f"systemctl kill -s KILL {AGENT}")
+        wait_until(
+            lambda: (
+                alice.run(f"systemctl show -P InvocationID {AGENT}") != before
+                and alice.host.service(AGENT).is_running
+            ),
+            10,
+            lambda: "the agent runs again",
+        )
+        wait_until(
+            lambda: not alice.host.service(GIVE_BACK).is_running,
+            5,
+            lambda: "nobody gives its links back",
+        )
+    assert pinger.lost == 0
+    assert mesh.path(alice, bob) == "direct"
+
+
+def test_an_agent_that_cannot_run_any_more_gives_its_links_back_and_takes_up_its_work_when_it_can(
+    mesh: Mesh, alice: Machine, bob: Machine
+) -> None:
+    program = "/usr/local/lib/wg-rendezvous/wg-rendezvous.pyz"
+    alice.run(f"mv {program} {program}.away; echo damaged > {program}; chmod +x {program}")
+    alice.run(f"systemctl kill -s KILL {AGENT}")
+    mesh.wait_for_path(alice, bob, "relay", GIVE_BACK_S + TO_RELAY_S)
+    assert bob.public_key not in alice.run("wg show wg0 peers")
+    state = alice.run(f"systemctl show -P ActiveState {AGENT}").strip()
+    assert state in ("activating", "deactivating")  # it goes on trying
+    alice.run(f"mv {program}.away {program}")
+    mesh.wait_for_path(alice, bob, "direct", TO_DIRECT_S)
+    assert alice.host.service(AGENT).is_running
 
 
 def test_check_mode_on_a_fresh_host_runs_to_its_end_and_changes_nothing(

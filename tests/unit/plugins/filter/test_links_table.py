@@ -56,8 +56,8 @@ hub    bob    online   -          -       -      192.0.2.6:40122
 hub    carol  offline  -          -       -      no handshake for 3 h, 192.0.2.7:51820
 hub    phone  online   -          -       -      it has no endpoint yet
 alice  bob    direct   reflexive  9.8 ms  5 min  192.0.2.5:51820 <-> 192.0.2.6:40122
-alice  phone  relayed  relay      -       -      its agent has no stream to the hub
-bob    phone  relayed  relay      -       7 s    its agent has no stream to the hub
+alice  phone  relayed  relay      -       -      its agent does not answer, relayed
+bob    phone  relayed  relay      -       7 s    its agent does not answer, relayed
 carol  -      unknown  -          -       -      Failed to connect to the host via ssh: no
                                                  route to host
 3 pairs: 1 direct, 2 relayed; 1 offline; 1 did not answer"""
@@ -77,12 +77,12 @@ def test_a_mesh_is_one_table() -> None:
             ALICE,
             direct(BOB, "192.0.2.6:40122", since_at=NOW_AT - 600),
             link(CAROL, "relayed", online=False, why="the hub says that it is offline"),
-            link(PHONE, "relayed", why="its agent has no stream to the hub", since_at=None),
+            link(PHONE, "relayed", why="its agent does not answer, relayed", since_at=None),
         ),
         "bob": agent(
             BOB,
             direct(ALICE, "192.0.2.5:51820", since_at=NOW_AT - 300, rtt_s=0.0101),
-            link(PHONE, "relayed", why="its agent has no stream to the hub", since_at=NOW_AT - 7),
+            link(PHONE, "relayed", why="its agent does not answer, relayed", since_at=NOW_AT - 7),
         ),
         "carol": {"unreachable": True, "msg": "Failed to connect to the host via ssh: no route to host"},
     }

@@ -57,12 +57,17 @@ async def test_a_refused_connection_is_an_answer() -> None:
 
 
 async def test_silence_is_a_miss_after_its_time_and_not_later() -> None:
-    listening, _ = await server(b"", ignore=100)
     started = time.monotonic()
-    async with listening:
-        with pytest.raises(UnansweredError, match=r"within 0\.5 s"):
-            await probe("lo", "127.0.0.1", listening.sockets[0].getsockname()[1], 0.5)
+    with pytest.raises(UnansweredError, match=r"within 0\.5 s"):
+        await probe("lo", "192.0.2.1", 8080, 0.5)  # nobody has this address
     assert 0.45 < time.monotonic() - started < 0.8
+
+
+async def test_a_connection_that_is_accepted_and_not_answered_in_time_came_through_the_link() -> None:
+    listening, requests = await server(b"", ignore=100)
+    async with listening:
+        assert await probe("lo", "127.0.0.1", listening.sockets[0].getsockname()[1], 0.5) < 0.1
+    assert len(requests) >= 2
 
 
 async def test_an_interface_that_is_not_there_is_a_miss_with_its_reason() -> None:

@@ -19,6 +19,7 @@ from wg_rendezvous.agent import runner
 from wg_rendezvous.agent.configuration import Configuration
 from wg_rendezvous.agent.signalling import Signalling as RealSignalling
 from wg_rendezvous.agent.storage import Storage
+from wg_rendezvous.clock import boottime_s
 from wg_rendezvous.config import AgentOptions
 from wg_rendezvous.core import actions, events
 from wg_rendezvous.core.actions import PeerChange
@@ -75,6 +76,8 @@ def test_a_node_where_the_agent_cannot_work_is_told_why(
         (events.StreamClosed("silent"), False),
         (events.Snapshot(events.PeerView(None), {KEY: events.PeerView(None, polls=True)}), True),
         (events.Snapshot(events.PeerView(None), {KEY: events.PeerView(None, instance="0" * 16)}), False),
+        (events.PeerChanged(KEY, events.PeerView(None, polls=True)), True),
+        (events.PeerChanged(KEY, events.PeerView(None, instance="0" * 16)), False),
         (events.Tick(), False),
     ],
 )
@@ -221,7 +224,7 @@ async def test_an_agent_that_is_ended_waits_until_its_links_are_withdrawn(agent:
         await asyncio.sleep(0)
         core(agent).quiet = True
 
-    core(agent).wakeup_s = runner.now_s() + 100
+    core(agent).wakeup_s = boottime_s() + 100
     confirming = asyncio.ensure_future(other_end())
     await asyncio.wait_for(agent._withdraw(), 0.9)
     await confirming

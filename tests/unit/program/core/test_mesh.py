@@ -483,3 +483,35 @@ def test_a_link_that_the_loop_made_direct_says_so_when_its_agent_begins_to_signa
     driven.mesh.pairs.update(PEER, events.PeerView(ADDRESS, ENDPOINT, online=True, signals=True), 1000.0)
     [entry] = [entry for entry in driven.mesh.status(1000.0) if entry["peer"] == PEER]
     assert (entry["state"], entry["why"]) == ("direct", "it was direct when the agent began to signal")
+
+
+def test_a_peer_that_is_online_without_its_agent_is_not_called_offline() -> None:
+    driven = Driven().start()
+    driven.later.clear()  # the stream is open
+    there = events.PeerView(ADDRESS, ENDPOINT, online=True, signals=True, instance="fedcba9876543210")
+    driven.give(events.Snapshot(events.PeerView("192.168.7.5/32", ENDPOINT), {PEER: there}))
+    driven.run(1)
+    gone = dataclasses.replace(there, signals=False)
+    driven.give(events.PeerChanged(PEER, gone))
+    died_at = driven.now_s
+    driven.run(40)
+    assert why(driven) == "its agent does not answer (last heard 40 s ago), relayed"
+
+    driven.give(events.PeerChanged(PEER, dataclasses.replace(gone, instance=None)))  # the hub forgets its run
+    driven.run(30)
+    assert PEER in driven.mesh.loop.links
+    assert (
+        why(driven) == f"its agent does not answer (last heard {driven.now_s - died_at:.0f} s ago), relayed"
+    )
+    assert driven.said("the peer's agent does not answer")
+
+    driven.give(events.PeerChanged(PEER, dataclasses.replace(gone, instance=None, online=False)))
+    driven.run(30)
+    assert why(driven) == "the hub says that it is offline"
+
+
+def why(driven: Driven) -> str:
+    """What is said of the link to PEER."""
+    [entry] = [entry for entry in driven.mesh.status(driven.now_s) if entry["peer"] == PEER]
+    text: str = entry["why"]
+    return text

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from wg_rendezvous.hub.observation import BURST, READS_PER_S, YOUNG_S, Observation, boottime_s
+from wg_rendezvous.clock import boottime_s
+from wg_rendezvous.hub.observation import BURST, READS_PER_S, YOUNG_S, Observation
 from wg_rendezvous.hub.registry import Registry
 from wg_rendezvous.wg import DeviceError, DeviceGone
 

@@ -180,6 +180,8 @@ def test_a_peer_that_was_removed_and_added_again_has_its_last_endpoint_until_it_
     again = peer(5, endpoint=FRESH, latest_handshake_at=0, rx_bytes=0)
     registry = observed((0, peer(5)), (1, again))
     assert endpoint(registry) == peer(5).endpoint
+    assert registry.hands_shaken_at(key(5)) == 1000
+    assert not registry.is_online(key(5), 1)
 
     registry.observe(device(replace(again, latest_handshake_at=1002)), 2, 1002)
     assert endpoint(registry) == FRESH

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from wg_rendezvous.wg import Device, DeviceError, DeviceGone, PeerCommand
+from wg_rendezvous._wireguard.dump import Peer
+from wg_rendezvous.wg import Device, DeviceError, DeviceGone, Entry, PeerCommand
 from wg_rendezvous.wg import device as device_module
 from wg_rendezvous.wg.device import parse_addresses
 
@@ -85,6 +86,39 @@ async def test_nothing_to_set_runs_nothing(tools: Tools) -> None:
 async def test_the_listen_port_is_set(tools: Tools) -> None:
     await Device("lo").set_listen_port(40000)
     assert tools.asked == ["wg", "set", "lo", "listen-port", "40000"]
+
+
+PEER = Peer(OTHER, "[2001:db8::7]:5", ("192.168.7.5/32", "fd07::5/128"), 1000, 1, 2, 25)
+
+
+async def test_a_peer_is_added_anew_as_it_was_and_its_preshared_key_is_no_argument(tools: Tools) -> None:
+    tools.put("wg", f"printf '{KEY}\\t(none)\\n{OTHER}\\tPRESHARED\\n'")
+    device = Device("lo")
+    entry = Entry(PEER, await device.preshared_key(OTHER))
+    tools.put("wg", f"cat > {tools.directory}/given")
+    await device.add_anew(entry)
+
+    assert tools.asked == [
+        *("wg", "show", "lo", "preshared-keys", "wg", "set", "lo", "peer", OTHER, "remove"),
+        *("peer", OTHER, "endpoint", "[2001:db8::7]:5", "persistent-keepalive", "25"),
+        *("allowed-ips", "192.168.7.5/32,fd07::5/128", "preshared-key", "/dev/stdin"),
+    ]
+    assert (tools.directory / "given").read_text() == "PRESHARED\n"
+    assert "PRESHARED" not in repr(entry)
+
+
+async def test_a_peer_without_a_preshared_key_gets_none(tools: Tools) -> None:
+    tools.put("wg", f"printf '{OTHER}\\t(none)\\n'")
+    device = Device("lo")
+    await device.add_anew(Entry(PEER, await device.preshared_key(OTHER)))
+    assert "preshared-key" not in tools.asked
+
+
+async def test_a_refusal_does_not_say_the_preshared_key(tools: Tools) -> None:
+    tools.put("wg", "read key; echo \"Key is not the correct length or format: '$key'\" >&2; exit 1")
+    with pytest.raises(DeviceError, match="hidden") as refusal:
+        await Device("lo").add_anew(Entry(PEER, "PRESHARED"))
+    assert "PRESHARED" not in str(refusal.value)
 
 
 async def test_an_interface_that_does_not_exist_is_gone() -> None:
