@@ -17,6 +17,7 @@ import os
 import stat
 import sys
 import zipimport
+from collections.abc import Iterator
 
 PREFIX = "wg-rendezvous-"
 PYTHON = str(sys.implementation.cache_tag)
@@ -43,31 +44,37 @@ def unpacked(archive: str, digest: str) -> str | None:
 def unpack(archive: str, cache: str, directory: str) -> None:
     """Make `directory` from `archive`; only complete ones ever have that name. Raises OSError."""
     import compileall
-    import shutil
     import zipfile
 
     umask = os.umask(0o022)
     try:
         os.makedirs(cache, exist_ok=True)
-        remove_idle(cache)
-        coming = f"{directory}.{os.getpid()}"
-        os.mkdir(coming)
-        hold(coming)
-        try:
+        with alone_in(cache):
+            if os.path.isdir(directory):  # another process was faster
+                return
+            remove_idle(cache)
+            coming = f"{directory}.coming"
             with zipfile.ZipFile(archive) as members:
                 members.extractall(coming)
             compileall.compile_dir(coming, quiet=2, stripdir=coming, prependdir=directory)
             os.rename(coming, directory)
-        except OSError:
-            shutil.rmtree(coming, ignore_errors=True)
-            if not os.path.isdir(directory):  # else another process was faster
-                raise
     finally:
         os.umask(umask)
 
 
+@contextlib.contextmanager
+def alone_in(cache: str) -> Iterator[None]:
+    """Keep other processes from unpacking there. Raises OSError if one does: nobody waits for it."""
+    descriptor = os.open(cache, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def remove_idle(cache: str) -> None:
-    """Remove the versions that nothing runs from."""
+    """Remove the versions that nothing runs from, and what was left half unpacked."""
     import shutil
 
     for name in os.listdir(cache):
@@ -97,7 +104,7 @@ def only_owner_writes(about: os.stat_result) -> bool:
 
 def main() -> int:
     """Run the program; its exit code."""
-    loader = None if __spec__ is None else __spec__.loader
+    loader: object = None if __spec__ is None else __spec__.loader
     if isinstance(loader, zipimport.zipimporter):
         archive = loader.archive
         digest = loader.get_data(os.path.join(archive, DIGEST)).decode()
