@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ship the node program: packed on the controller, copied as one file; documented as a module."""
+"""Ship the node program: packed on the controller, copied as one file, compiled there; see the module."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import tempfile
 from typing import Any
 
@@ -59,6 +60,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
                 )
             if not result.get("failed"):
                 self._merge(result, self._copy(program, dest, mode, task_vars))
+            if not result.get("failed") and not self._task.check_mode:
+                self._merge(result, self._compile(dest))
         if self._task.diff and result["changed"] and before.get("checksum") != checksum:
             result["diff"] = {
                 "before_header": dest,
@@ -87,6 +90,20 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             )
             copied: dict[str, Any] = action.run(task_vars=task_vars)
             return copied
+
+    def _compile(self, dest: str) -> dict[str, Any]:
+        """Let the program compile itself, unless it has: the services may not write there.
+
+        It is asked each time, since the node may have got another Python.
+        """
+        said = self._low_level_execute_command(f"python3 {shlex.quote(dest)} --version")
+        if said["rc"] == 0:
+            return {}
+        text = (said["stderr"] or said["stdout"]).strip()
+        return {
+            "failed": True,
+            "msg": f"{dest} does not run with python3, which has to be 3.9 or newer: {text}",
+        }
 
     @staticmethod
     def _merge(result: dict[str, Any], step: dict[str, Any]) -> None:

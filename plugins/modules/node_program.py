@@ -13,6 +13,9 @@ version_added: 0.1.0
 description:
   - Packs the program that this collection carries into one file (a Python zipapp) on the controller, and
     copies it to the node if the node has another one or none.
+  - Lets the program compile itself there, in a directory C(__pycache__) beside it, so that services start in
+    half the time. A version that runs goes on from its own directory when the file is replaced, and that
+    directory is removed when nothing runs from it any more.
   - The same sources always give the same bytes, so nothing changes until the collection does.
 author:
   - The rendezvous.wireguard authors (!UNKNOWN)

@@ -9,13 +9,16 @@ Ansible ships. As a script: `python3 plugins/plugin_utils/_program.py build/wg-r
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import sys
 import zipfile
 
 SHEBANG = b"#!/usr/bin/env python3\n"
-MAIN = b"import sys\n\nfrom wg_rendezvous.cli import main\n\nsys.exit(main())\n"
+MAIN = "__main__.py"
+# Names the content; the program unpacks itself to a directory that is called so.
+DIGEST = "DIGEST"
 PACKAGE = "wg_rendezvous"
 # The program's copy of plugins/module_utils/_wireguard: a link in the checkout, a directory in the zipapp.
 SHARED = "_wireguard"
@@ -26,11 +29,12 @@ def pack(program_dir: str, wireguard_dir: str) -> bytes:
     """The zipapp (PEP 441) of `program_dir` with `wireguard_dir` as its package `_wireguard`.
 
     Same sources, same bytes, wherever and whenever: stored, sorted, one date, one mode. Raises OSError if a
-    directory is missing.
+    directory is missing, KeyError if the program has no `__main__.py`.
     """
-    members = {"__main__.py": MAIN}
-    members.update(_sources(program_dir, PACKAGE, skip=SHARED))
+    members = _sources(program_dir, PACKAGE, skip=SHARED)
     members.update(_sources(wireguard_dir, f"{PACKAGE}/{SHARED}"))
+    members[MAIN] = members[f"{PACKAGE}/{MAIN}"]
+    members[DIGEST] = _digest(members)
     archive = io.BytesIO(SHEBANG)
     archive.seek(0, io.SEEK_END)
     with zipfile.ZipFile(archive, "a", zipfile.ZIP_STORED) as writer:
@@ -72,6 +76,14 @@ def _sources(directory: str, prefix: str, skip: str | None = None) -> dict[str, 
                 with open(entry.path, "rb") as source:
                     found[f"{prefix}/{entry.name}"] = source.read()
     return found
+
+
+def _digest(members: dict[str, bytes]) -> bytes:
+    """A short name for exactly these members."""
+    digest = hashlib.sha256()
+    for name in sorted(members):
+        digest.update(f"{name}\0{len(members[name])}\0".encode() + members[name])
+    return digest.hexdigest()[:16].encode()
 
 
 def main(argv: list[str]) -> int:

@@ -23,12 +23,14 @@ from tests.lab.network import Network
 from tests.lab.pairs import Pair
 from tests.lab.programs import DIRECT, start_hub
 from tests.lab.traffic import Pinger, PingResult, path_of_pings
-from tests.lab.wireguard import wait_until
+from tests.lab.wireguard import ordered_keys, wait_until
 from tests.nat_profiles import PROFILES
 
 PING_S = 0.01
 SETTLE_S = 0.5
 JOIN_S = 10.0
+LONG_S = 240.0
+"""What one scenario may take, if it can."""
 
 TO_DIRECT = Goal(1.0, 1.5, "NetBird 3.1, Tailscale 8.3, wgsd 5 to 14, the origin's loop 5 to 11")
 AFTER_READY = Goal(None, 0.4)
@@ -39,6 +41,15 @@ STATE_LOST = Goal(0.6, 1.5, "Tailscale 0.6 (0.1 to 2.8), NetBird 0.6, the origin
 STATE_LOST_ACCEPT = Goal(None, 2.5)
 MOVED = Goal(None, 2.5)
 MOVED_DIRECT = Goal(None, 4.0, "Tailscale 8 to 9, the origin's loop 10 to 11, NetBird 15 to 20, nebula 27")
+ONE_WAY_S = 0.075
+TRIPS_OF_A_JOIN = 8
+"""One after the other: TCP to the hub, registration, stream, offer, handshake, `verified`, promotion, a ping.
+A signal takes as long to the other end as an answer of the hub does."""
+LONGER_S = TRIPS_OF_A_JOIN * 2 * ONE_WAY_S
+LONG_WAY_TO_DIRECT = Goal(1.0 + LONGER_S, 1.5 + LONGER_S)
+LONG_WAY_AFTER_READY = Goal(None, 0.4 + LONGER_S)
+LONG_WAY_LOST = Goal(None, ONE_WAY_S / PING_S + 2)
+"""The relay's way is twice the direct one. It is missed: docs/figures.md says why."""
 CUT = Goal(None, 2.5, "Tailscale 5.2, NetBird 5.8, nebula 28")
 HEALED = Goal(None, 5.0, "Tailscale 4, NetBird 12")
 POWER_FIRST = Goal(None, 0.2, "tinc 0.05, NetBird 2.5, the origin's loop 5.5, Tailscale 6.1, nebula 22")
@@ -54,6 +65,7 @@ class Bench:
     runs: int
     slow_runs: int
     hub_stopped_s: float
+    cuts_s: list[float]
     results: Results
     networks: int = 0
 
@@ -65,6 +77,10 @@ class Bench:
         with Network(nats, self.directory / f"network-{self.networks}", **options) as network:
             hub = start_hub(self.program, network)
             yield Pair(network, self.program, hub, [], 13.0)
+
+    def runs_of(self, seconds: float) -> int:
+        """How many runs of something that takes so long: as many as of others, if there is time."""
+        return max(1, min(self.slow_runs, int(LONG_S / seconds)))
 
     def add(self, name: str, value: float, goal: Goal) -> None:
         """One more value."""
@@ -130,49 +146,41 @@ def make_direct(pair: Pair) -> None:
 # --- joining ---
 
 
-def join(bench: Bench, name: str, *profiles: str, **options: Any) -> None:
-    """From the start of the agents' processes to traffic direct both ways."""
-    with bench.pair(*profiles, **options) as pair:
-        for _ in range(bench.runs):
-            with pings(pair) as seen:
-                started_at = time.time()
-                pair.start_agents()
-                for agent in pair.agents:
-                    agent.wait_until_said(DIRECT, JOIN_S)
-            ready_at = max(agent.said_at("agent started")[0] for agent in pair.agents)
-            assert path_of_pings(pair.network, *pair.sites) == "direct"
-            bench.add(f"join {name}: s to direct", seen[0].direct_since - started_at, TO_DIRECT)
-            bench.add(f"join {name}: s after ready", seen[0].direct_since - ready_at, AFTER_READY)
-            bench.add(f"join {name}: packets lost", seen[0].lost, LOST)
-            start_over(pair)
+def join(
+    bench: Bench,
+    name: str,
+    *profiles: str,
+    goals: tuple[Goal, ...] = (TO_DIRECT, AFTER_READY, LOST),
+    **options: Any,
+) -> None:
+    """From the start of the agents' processes to traffic direct both ways, either of them controlling."""
+    for keys in (ordered_keys(), ordered_keys()[::-1]):
+        with bench.pair(*profiles, keys=keys, **options) as pair:
+            for _ in range(bench.runs // 2):
+                one_join(bench, name, pair, *goals)
+                start_over(pair)
 
 
-def hopeless(bench: Bench) -> None:
-    """Where no direct path is possible."""
-    with bench.pair("symmetric drop", "symmetric drop") as pair:
-        for _ in range(bench.slow_runs):
-            with pings(pair) as seen:
-                pair.start_agents()
-                time.sleep(6)
-            bench.add("no direct path possible: packets lost in 6 s", seen[0].lost, NOTHING)
-            start_over(pair)
+def one_join(bench: Bench, name: str, pair: Pair, to_direct: Goal, after_ready: Goal, lost: Goal) -> None:
+    with pings(pair) as seen:
+        started_at = time.time()
+        pair.start_agents()
+        for agent in pair.agents:
+            agent.wait_until_said(DIRECT, JOIN_S)
+    ready_at = max(agent.said_at("agent started")[0] for agent in pair.agents)
+    assert path_of_pings(pair.network, *pair.sites) == "direct"
+    bench.add("any join: s from the start of the process to ready", ready_at - started_at, Goal())
+    bench.add(f"join {name}: s to direct", seen[0].direct_since - started_at, to_direct)
+    bench.add(f"join {name}: s after ready", seen[0].direct_since - ready_at, after_ready)
+    bench.add(f"join {name}: packets lost", seen[0].lost, lost)
 
 
 def long_way(bench: Bench) -> None:
-    """150 ms to the hub and between the peers."""
-    one_way_s = 0.075
-    lost = Goal(None, one_way_s / PING_S + 2)
-    with bench.pair("cone drop", "cone drop", delay_s=one_way_s) as pair:
-        for _ in range(bench.slow_runs):
-            with pings(pair) as seen:
-                started_at = time.time()
-                pair.start_agents()
-                for agent in pair.agents:
-                    agent.wait_until_said(DIRECT, 2 * JOIN_S)
-                time.sleep(1)
-            bench.add("join with 150 ms: s to direct", seen[0].direct_since - started_at, Goal())
-            bench.add("join with 150 ms: packets lost", seen[0].lost, lost)
-            start_over(pair)
+    """150 ms to the hub and back, and between the peers."""
+    join(
+        bench, "with 150 ms", "cone drop", "cone drop", delay_s=ONE_WAY_S,
+        goals=(LONG_WAY_TO_DIRECT, LONG_WAY_AFTER_READY, LONG_WAY_LOST),
+    )  # fmt: skip
 
 
 # --- repair ---
@@ -239,22 +247,25 @@ def another_address(bench: Bench) -> None:
 
 
 def path_cut(bench: Bench) -> None:
-    """The direct path is cut in the middle for 8 to 11 s."""
+    """The direct path is cut in the middle, for a short and for a long time."""
     with bench.pair("cone drop", "cone reject") as pair:
         a, b = pair.sites
-        for _ in range(bench.slow_runs):
-            make_direct(pair)
-            with pings(pair) as cut:
-                pair.network.block(a, b)
-                time.sleep(8 + 3 * random.random())  # so that it heals at any moment between two tries
-            bench.add("path cut: outage in s", cut[0].outage_s, CUT)
-            with pings(pair) as healed:
-                at = time.time()
-                pair.network.block(a, b, blocked=False)
-                time.sleep(6)
-            bench.add("path healed: s to direct again", healed[0].direct_since - at, HEALED)
-            bench.add("path healed: packets lost", healed[0].lost, LOST)
-            start_over(pair)
+        for cut_s in bench.cuts_s:
+            for _ in range(bench.runs_of(cut_s)):
+                make_direct(pair)
+                with pings(pair) as cut:
+                    pair.network.block(a, b)
+                    time.sleep(cut_s + 3 * random.random())  # so that it ends at any moment between two tries
+                bench.add("path cut: outage in s", cut[0].outage_s, CUT)
+                with pings(pair) as over:
+                    at = time.time()
+                    pair.network.block(a, b, blocked=False)
+                    time.sleep(6)
+                bench.add(
+                    f"path cut for {cut_s:g} s is over: s to direct again", over[0].direct_since - at, HEALED
+                )
+                bench.add(f"path cut for {cut_s:g} s is over: packets lost", over[0].lost, NOTHING)
+                start_over(pair)
 
 
 def power_lost(bench: Bench) -> None:
@@ -326,7 +337,6 @@ SCENARIOS: dict[str, Callable[[Bench], None]] = {
     },
     "join-one-nat": lambda bench: join(bench, "behind one NAT", "cone drop", behind=[2]),
     "join-ipv6": lambda bench: join(bench, "IPv6", "symmetric drop", "symmetric drop", ipv6="drop"),
-    "hopeless": hopeless,
     "long-way": long_way,
     "first-reply": first_reply,
     **{

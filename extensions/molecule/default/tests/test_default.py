@@ -95,6 +95,13 @@ def test_roles_installed_packages_and_units(mesh: Mesh) -> None:
             assert host.file(file).mode == 0o600
 
 
+def test_services_start_from_what_was_compiled_at_the_installation(mesh: Mesh) -> None:
+    for name, unit in (("hub", "wg-rendezvous-hub@wg0"), ("alice", AGENT), ("bob", AGENT)):
+        pid = mesh[name].run(f"systemctl show -P MainPID {unit}").strip()
+        held = mesh[name].run(f"ls -l /proc/{pid}/fd")
+        assert "/usr/local/lib/wg-rendezvous/__pycache__/wg-rendezvous-" in held
+
+
 def test_both_debian_releases_run(hub: Machine, alice: Machine) -> None:
     assert alice.host.system_info.release.startswith("12")
     assert hub.host.system_info.release.startswith("13")

@@ -34,6 +34,7 @@ def sources(tmp_path: Path) -> tuple[Path, Path]:
     program, shared = tmp_path / "program", tmp_path / "shared"
     (program / "hub").mkdir(parents=True)
     (program / "cli.py").write_text("def main():\n    print('hello')\n    return 3\n")
+    shutil.copy(CHECKOUT / "files/wg_rendezvous/__main__.py", program)
     (program / "hub" / "__init__.py").write_text("")
     (program / "__init__.py").write_text("")
     shared.mkdir()
@@ -56,8 +57,10 @@ def test_only_sources_are_packed_and_in_order(sources: tuple[Path, Path]) -> Non
     (program / ".cli.py.swp").write_bytes(b"x")
     (program / "_wireguard").symlink_to(shared)
     assert names(pack(str(program), str(shared))) == [
+        "DIGEST",
         "__main__.py",
         "wg_rendezvous/__init__.py",
+        "wg_rendezvous/__main__.py",
         "wg_rendezvous/_wireguard/__init__.py",
         "wg_rendezvous/cli.py",
         "wg_rendezvous/hub/__init__.py",
