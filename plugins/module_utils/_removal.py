@@ -44,14 +44,13 @@ def remove_peers(node: Node, wanted: Sequence[str], kept: Mapping[str, str]) -> 
         return {"removed": listed, **changed([]), **result}
 
 
-def check_admission(node: Node, public_key: str | None) -> dict[str, Any]:
-    """Whether the hub has been deployed; NodeError if this key was removed from it for good."""
+def check_admission(node: Node, public_keys: Iterable[str]) -> dict[str, Any]:
+    """Whether the hub has been deployed, and which of these keys were removed from it for good."""
     check.interface_name(node.name)
     removed = _removed.read(node)
-    if public_key in removed:
-        raise NodeError(_removed.explain(node, removed[public_key]))
+    refused = {key: _removed.explain(node, removed[key]) for key in public_keys if key in removed}
     deployed = os.path.exists(os.path.join(node.directory, f"{node.name}.key"))
-    return {"deployed": deployed, **changed([])}
+    return {"deployed": deployed, "refused": refused, **changed([])}
 
 
 def _find(

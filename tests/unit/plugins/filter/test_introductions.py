@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""What each hub is told of the peers of a play."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.rendezvous.wireguard.plugins.filter.introductions import introductions
+
+
+def host(hub: str = "hub", interface: str = "wg0", **more: Any) -> dict[str, Any]:
+    about = {"hub": hub, "interface": "wg0", "peer": {"allowed_ips": ["192.168.7.5/32"]}}
+    return {"wg_interface__node": {"interface": interface, "introduction": about}, **more}
+
+
+def key(text: str, interface: str = "wg0") -> dict[str, Any]:
+    return {"wg_interface__key": {"interface": interface, "public_key": text}}
+
+
+def test_each_hub_has_one_entry_with_its_peers_in_order() -> None:
+    hostvars = {
+        "alice": host(**key("A")),
+        "bob": host("other", **key("B")),
+        "carol": host(**key("C")),
+    }
+    first, second = introductions(["carol", "bob", "alice"], hostvars)
+
+    assert (first["hub"], first["interface"]) == ("hub", "wg0")
+    assert first["peers"] == [
+        {"name": "carol", "public_key": "C", "allowed_ips": ["192.168.7.5/32"]},
+        {"name": "alice", "public_key": "A", "allowed_ips": ["192.168.7.5/32"]},
+    ]
+    assert second["hub"] == "other"
+    assert [peer["name"] for peer in second["peers"]] == ["bob"]
+
+
+def test_before_keys_are_made_the_preflight_has_seen_those_that_are_there() -> None:
+    hostvars = {"alice": host(), "bob": host()}
+    hostvars["alice"]["wg_interface__node"]["public_key"] = "A"
+
+    (entry,) = introductions(hostvars, hostvars)
+    assert [peer["public_key"] for peer in entry["peers"]] == ["A"]
+
+
+def test_the_key_of_another_interface_of_the_host_is_none_of_this_one() -> None:
+    hostvars = {"alice": host(interface="wg1", **key("A", "wg0"))}
+
+    (entry,) = introductions(hostvars, hostvars)
+    assert entry["peers"] == []
+
+
+def test_who_was_refused_or_was_not_looked_at_is_left_out() -> None:
+    hostvars: dict[str, Any] = {
+        "alice": {"wg_interface__node": {"msg": "alice: wg_interface_mtu 1: write a number"}},
+        "bob": {},
+        "carol": host(hub=""),
+    }
+    assert introductions(hostvars, hostvars) == []
