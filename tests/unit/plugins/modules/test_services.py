@@ -42,7 +42,7 @@ class Systemd:
         blocks = [{"Id": name, **state} for name, state in self.states.items()]
         return "\n\n".join("\n".join(map("=".join, block.items())) for block in blocks) + "\n"
 
-    def run(self, _module: AnsibleModule, argv: Sequence[str], **_: Any) -> tuple[int, str, str]:
+    def run(self, argv: Sequence[str]) -> tuple[int, str, str]:
         self.calls.append(" ".join(argv[1:]))
         return 0, "", ""
 
@@ -52,7 +52,7 @@ def systemd(monkeypatch: pytest.MonkeyPatch, host: Host) -> Systemd:
     assert host
     fake = Systemd()
     monkeypatch.setattr(_system, "run", fake.show)
-    monkeypatch.setattr(AnsibleModule, "run_command", fake.run)
+    monkeypatch.setattr(AnsibleModule, "run_command", lambda _module, argv: fake.run(argv))
     return fake
 
 
