@@ -41,8 +41,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
 
     def _send(self, program: bytes) -> str:
         """Where on the node the program is now."""
-        directory: str = self._connection._shell.tmpdir or self._make_tmp_path()
-        remote: str = self._connection._shell.join_path(directory, "wg-rendezvous.pyz")
+        shell = self._connection._shell  # noqa: SLF001 - Ansible's own actions do so
+        directory: str = shell.tmpdir or self._make_tmp_path()
+        remote: str = shell.join_path(directory, "wg-rendezvous.pyz")
         with tempfile.NamedTemporaryFile(prefix="wg-rendezvous-", suffix=".pyz") as local:
             local.write(program)
             local.flush()

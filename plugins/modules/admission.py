@@ -46,6 +46,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+reachable:
+  description: Whether the hub could be reached. If not, the task has failed, so that C(run_once) can be used.
+  type: bool
+  returned: always
+  sample: true
 deployed:
   description: Whether the interface of the hub has a key already.
   type: bool

@@ -43,55 +43,53 @@ def names(hosts: int) -> list[str]:
     return [f"peer{number}" for number in range(1, hosts)] + ["newhost"]
 
 
-def bench_network(hosts: int) -> network.Network:
-    """Containers without NATs, which this is not about; each has a cable to the router in the middle."""
-    return network.Network("bench-ansible", RELEASE, {name: None for name in names(hosts)})  # type: ignore[misc]
+NETWORK = network.Network("bench-ansible", RELEASE, {})
+"""Containers without NATs, which this is not about; each has a cable to the router in the middle."""
 
 
 @contextmanager
 def prepared_image() -> Iterator[str]:
     """A machine with the packages installed, so that their download is not measured."""
-    machine = bench_network(1)
-    network.down(machine)
+    network.down(NETWORK)
     try:
         network.RUN_DIRECTORY.mkdir(exist_ok=True)
-        network.start_machine(machine, "hub", images.ensure(RELEASE))
-        name = machine.container("hub")
+        network.start_machine(NETWORK, "hub", images.ensure(RELEASE))
+        name = NETWORK.container("hub")
         network.wait_for_boot(name)
-        for command in (["update"], ["install", "--yes", "--no-install-recommends", *PACKAGES]):
+        for command in (("update",), ("install", "--yes", "--no-install-recommends", *PACKAGES)):
             network.podman("exec", name, "apt-get", "-qq", *command)
         network.podman("commit", "--quiet", name, IMAGE)
-        network.down(machine)
+        network.down(NETWORK)
         yield IMAGE
     finally:
-        network.down(machine)
+        network.down(NETWORK)
         network.podman("rmi", "--force", IMAGE, check=False)
 
 
 @contextmanager
 def machines(hosts: int, image: str, directory: Path) -> Iterator[Path]:
     """A hub, peers and a new host, running; the inventory of them."""
-    made = bench_network(hosts)
     try:
         network.RUN_DIRECTORY.mkdir(exist_ok=True)
         network.raise_inotify_limit()
-        core = network.start_router(made, "core", image)
+        core = network.start_router(NETWORK, "core", image)
         with ThreadPoolExecutor(max_workers=4) as pool:
             roles = ["hub", *names(hosts)]
-            pids = list(pool.map(lambda role: network.start_machine(made, role, image), roles))
+            pids = list(pool.map(lambda role: network.start_machine(NETWORK, role, image), roles))
             for number, pid in enumerate(pids):
                 gateway = f"203.0.113.{4 * number + 1}"
-                network.cable(pid, "wan0", f"203.0.113.{4 * number + 2}/30", core, f"c{number}", f"{gateway}/30")
+                own = f"203.0.113.{4 * number + 2}/30"
+                network.cable(pid, "wan0", own, core, f"c{number}", f"{gateway}/30")
                 network.route(pid, "default", gateway)
-            list(pool.map(lambda role: network.wait_for_boot(made.container(role)), roles))
+            list(pool.map(lambda role: network.wait_for_boot(NETWORK.container(role)), roles))
         inventory = directory / f"{hosts}.json"
-        inventory.write_text(json.dumps(inventory_of(made, hosts)))
+        inventory.write_text(json.dumps(inventory_of(hosts)))
         yield inventory
     finally:
-        network.down(made)
+        network.down(NETWORK)
 
 
-def inventory_of(made: network.Network, hosts: int) -> dict[str, Any]:
+def inventory_of(hosts: int) -> dict[str, Any]:
     """As a user writes it."""
     hub = {"wg_interface_address": "192.168.7.1/24", "wg_hub_endpoint": "hub.example.net:51820"}
     peers = {
@@ -99,7 +97,7 @@ def inventory_of(made: network.Network, hosts: int) -> dict[str, Any]:
         for number, name in enumerate(names(hosts), start=2)
     }
     for name, variables in (("hub", hub), *peers.items()):
-        variables["ansible_host"] = made.container(name)
+        variables["ansible_host"] = NETWORK.container(name)
     connection = {
         "ansible_connection": "containers.podman.podman",
         "ansible_python_interpreter": "/usr/bin/python3",
@@ -163,10 +161,9 @@ def measure(hosts: int, image: str, directory: Path, runs: int) -> list[str]:
     ):
         ratio = figure.seconds / smallest_s
         counts = f"tasks: peer {figure.tasks(*peers)}, hub {figure.tasks('hub')} (at most {tasks})"
-        print(
-            f"  {what}: {figure.seconds:.1f} s, {figure.seconds / hosts:.2f} s a host, "
-            f"{ratio:.1f} times the facts (at most {times:.0f}; {figure.seconds / default_s:.1f} of all); {counts}"
-        )
+        of_all = f"{figure.seconds / default_s:.1f} of all"
+        print(f"  {what}: {figure.seconds:.1f} s, {figure.seconds / hosts:.2f} s a host")
+        print(f"    {ratio:.1f} times the facts (at most {times:.0f}; {of_all}); {counts}")
         if figure.tasks("hub", *peers) > tasks:
             wrong.append(f"{hosts} hosts: {what}: {figure.run.tasks}")
         if ratio > times:
@@ -180,10 +177,9 @@ def measure(hosts: int, image: str, directory: Path, runs: int) -> list[str]:
 
 def knowing_one_another() -> list[str]:
     """The problems, if hub and new host have not shaken hands."""
-    made = bench_network(1)
     for _ in network.attempts(10):
         shaken = network.podman(
-            "exec", made.container("newhost"), "wg", "show", "wg0", "latest-handshakes"
+            "exec", NETWORK.container("newhost"), "wg", "show", "wg0", "latest-handshakes"
         ).split()
         if any(at != "0" for at in shaken[1::2]):
             return []

@@ -294,7 +294,9 @@ class PlaybookRun:
             name = block[1 : block.index("]")]
             if "Validating arguments against arg spec" in name:
                 continue
-            ran = re.findall(r"^(?:ok|changed|failed|fatal): \[(\S+?)(?: -> ([^\](]+))?[\](]", block, re.MULTILINE)
+            ran = re.findall(
+                r"^(?:ok|changed|failed|fatal): \[(\S+?)(?: -> ([^\](]+))?[\](]", block, re.MULTILINE
+            )
             for host in dict.fromkeys(delegate or host for host, delegate in ran):
                 found.setdefault(host, []).append(name)
         return found

@@ -126,7 +126,7 @@ def test_check_mode_runs_to_its_end_where_not_even_the_directory_exists(play: Pl
 
 def test_link_and_files_come_with_it_each_with_its_difference(play: Play) -> None:
     link, unit = play.dest.parents[2] / "bin/wg-rendezvous", play.dest.parents[2] / "system/agent.service"
-    together = {"link": str(link), "files": [{"dest": str(unit), "content": "[Unit]\n"}]}
+    together: dict[str, Any] = {"link": str(link), "files": [{"dest": str(unit), "content": "[Unit]\n"}]}
     checked, first, second = play.run(
         play.ship(check_mode=True, diff=True, **together),
         play.ship(diff=True, **together),
