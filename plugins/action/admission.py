@@ -12,7 +12,7 @@ from ansible.plugins.action import ActionBase
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no types
-    """Runs the module. A host that is unreachable in a task with run_once would end the play without a word."""
+    """Runs the module. An unreachable host would end the play without a word, the task being `run_once`."""
 
     _supports_check_mode = True
     _requires_connection = True
