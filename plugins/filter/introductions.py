@@ -42,6 +42,7 @@ _value:
     - One entry for each hub and interface, with C(hub), C(interface), and C(peers).
     - Each of the peers has C(name), C(public_key) and what the peer says of itself. A host that has no key
       yet is not among them.
+    - Also C(hub_was_asked), whether the preflight of this run was on the hub itself.
   type: list
   elements: dict
 """
@@ -54,16 +55,29 @@ def introductions(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]
     """The entries for the hubs, each with its peers in the order of the hosts."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for host in hosts:
-        node = hostvars[host].get("wg_interface__node", {})
+        node = _preflight(hostvars[host])
         about = node.get("introduction") or {}
         if not about.get("hub"):
             continue  # without a hub the preflight has refused the host
         hub, interface = about["hub"], about["interface"]
-        entry = found.setdefault((hub, interface), {"hub": hub, "interface": interface, "peers": []})
+        if (hub, interface) not in found:
+            asked = _preflight(hostvars[hub]).get("interface") == interface
+            found[hub, interface] = {
+                "hub": hub,
+                "interface": interface,
+                "hub_was_asked": asked,
+                "peers": [],
+            }
         key = _public_key(hostvars[host], node)
         if key:
-            entry["peers"].append({**about["peer"], "name": host, "public_key": key})
+            found[hub, interface]["peers"].append({**about["peer"], "name": host, "public_key": key})
     return list(found.values())
+
+
+def _preflight(variables: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What it has found on a host, in this run."""
+    node: Mapping[str, Any] = variables.get("wg_interface__node", {})
+    return node
 
 
 def _public_key(variables: Mapping[str, Any], node: Mapping[str, Any]) -> str | None:

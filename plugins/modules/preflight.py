@@ -122,6 +122,14 @@ introduction:
   description: The option of that name.
   type: dict
   returned: success
+deployed:
+  description: As of M(rendezvous.wireguard.admission), for all keys.
+  type: bool
+  returned: success, on a hub
+refused:
+  description: The same.
+  type: dict
+  returned: success, on a hub
 public_key:
   description: The public key of the interface, V(null) if it has none yet.
   type: str
@@ -142,7 +150,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rendezvous.wireguard.plugins.module_utils import _firewall, _system, _units
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._keypair import read_private_key
-from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import NodeError
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import Node, NodeError
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._removal import refused
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import conf, keys
 
 
@@ -211,6 +220,16 @@ def nft_ruleset() -> _firewall.Ruleset:
         return _firewall.Ruleset({})
 
 
+def admission(node: Node, result: dict[str, Any]) -> list[str]:
+    """What peers would else have to ask a hub in a task of its own."""
+    try:
+        result["refused"] = refused(node)
+    except NodeError as error:
+        return [str(error)]
+    result["deployed"] = result.get("public_key") is not None
+    return []
+
+
 def units_waiting(wanted: list[dict[str, Any]]) -> list[str]:
     """All of them where systemd does not answer."""
     answer = _system.run(*_units.question(one["name"] for one in wanted)) if wanted else None
@@ -270,6 +289,8 @@ def main() -> None:
         "introduction": module.params["introduction"],
     }
     problems = find(module.params, result)
+    if module.params["role"] == "hub" and not problems:
+        problems = admission(Node(module, module.params["interface"]), result)
     if problems:
         module.fail_json(msg="; ".join(problems), problems=problems)
     module.exit_json(**result)

@@ -23,6 +23,8 @@ def test_each_hub_has_one_entry_with_its_peers_in_order() -> None:
         "alice": host(**key("A")),
         "bob": host("other", **key("B")),
         "carol": host(**key("C")),
+        "hub": {},
+        "other": {},
     }
     first, second = introductions(["carol", "bob", "alice"], hostvars)
 
@@ -36,18 +38,27 @@ def test_each_hub_has_one_entry_with_its_peers_in_order() -> None:
 
 
 def test_before_keys_are_made_the_preflight_has_seen_those_that_are_there() -> None:
-    hostvars = {"alice": host(), "bob": host()}
+    hostvars: dict[str, Any] = {"alice": host(), "bob": host(), "hub": {}}
     hostvars["alice"]["wg_interface__node"]["public_key"] = "A"
 
-    (entry,) = introductions(hostvars, hostvars)
+    (entry,) = introductions(["alice", "bob"], hostvars)
     assert [peer["public_key"] for peer in entry["peers"]] == ["A"]
 
 
 def test_the_key_of_another_interface_of_the_host_is_none_of_this_one() -> None:
-    hostvars = {"alice": host(interface="wg1", **key("A", "wg0"))}
+    hostvars = {"alice": host(interface="wg1", **key("A", "wg0")), "hub": {}}
 
-    (entry,) = introductions(hostvars, hostvars)
+    (entry,) = introductions(["alice"], hostvars)
     assert entry["peers"] == []
+
+
+def test_a_hub_that_the_preflight_of_this_run_was_on_need_not_be_asked() -> None:
+    hostvars = {"alice": host(), "hub": {"wg_interface__node": {"interface": "wg0", "refused": {}}}}
+    assert introductions(["alice"], hostvars)[0]["hub_was_asked"]
+    hostvars["hub"] = {"wg_interface__node": {"interface": "wg1", "refused": {}}}
+    assert not introductions(["alice"], hostvars)[0]["hub_was_asked"]
+    hostvars["hub"] = {"wg_interface__node": {"unreachable": True, "msg": "no route"}}
+    assert not introductions(["alice"], hostvars)[0]["hub_was_asked"]
 
 
 def test_who_was_refused_or_was_not_looked_at_is_left_out() -> None:
