@@ -52,8 +52,8 @@ def question(names: Iterable[str]) -> tuple[str, ...]:
 
 def parse(text: str) -> dict[str, Unit]:
     """The answer to `question`, by name."""
-    blocks = (dict(line.split("=", 1) for line in block.splitlines()) for block in text.split("\n\n"))
-    return {block["Id"]: _unit(block) for block in blocks if block.get("Id")}
+    blocks = (dict(line.split("=", 1) for line in block.split("\n") if line) for block in text.split("\n\n"))
+    return {block["Id"]: _unit(block) for block in blocks if block}
 
 
 def _unit(block: Mapping[str, str]) -> Unit:
