@@ -30,8 +30,8 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(DEVELOPED)
 # Network namespaces and containers are root's.
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env env PATH="$$PATH")
 
-.PHONY: help setup program collections collection installed lint docs types sanity unit simulation lab bench integration \
-    molecule demo demo-down test clean
+.PHONY: help setup program collections collection installed lint docs types sanity unit simulation lab bench \
+    bench-ansible integration molecule demo demo-down test clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
@@ -105,6 +105,9 @@ lab: program collections ## the built program under real WireGuard and NATs in n
 
 bench: ## whole runs in the lab, measured: a table with goals; ARGS="--runs 5 --only join-drop-drop cut"
 	$(AS_ROOT) python -m tests.bench $(ARGS)
+
+bench-ansible: collections ## what site.yml costs on 5, 10, 20 and 40 containers, beside gathering facts; ARGS="--hosts 5"
+	$(AS_ROOT) python -m tests.bench.deploy $(ARGS)
 
 integration: collections ## the hub and the modules against real interfaces in network namespaces
 	$(AS_ROOT) python -m pytest tests/integration $(ARGS)

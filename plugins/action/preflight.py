@@ -25,11 +25,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         task_vars = task_vars or {}
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
-        role = arguments.pop("role", "interface")
-        checked = arguments.pop("checked", None)
-        if checked and checked.get("interface") == arguments["interface"]:
-            return dict(checked, changed=False)
-
+        role = arguments.get("role", "interface")
         variables, problems = self._variables(arguments, task_vars)
         problems += self._problems(role, variables, task_vars)
         if not problems:

@@ -8,7 +8,7 @@ import ipaddress
 from dataclasses import replace
 from typing import Any
 
-from ._keypair import read_private_key
+from ._keypair import change_of_key, read_private_key, write_private_key
 from ._node import Node, NodeError, change_of_steps, changed, write_private
 from ._wireguard import check, conf, diff, keys
 
@@ -42,22 +42,32 @@ def _check_hooks(hooks: tuple[str, ...], what: str) -> tuple[str, ...]:
     return tuple(check.conf_text(hook, what) for hook in hooks)
 
 
-def ensure_interface(node: Node, wanted: conf.Interface, private_key_path: str) -> dict[str, Any]:
+def ensure_interface(
+    node: Node, wanted: conf.Interface, private_key_path: str, make_key: bool = False
+) -> dict[str, Any]:
     """Write the interface's part of IF.conf and bring the running interface, if it is up, to the same state.
 
-    `wanted` comes without its private key. Whatever fails, file and interface are put back as they were.
+    `wanted` comes without its private key; with `make_key` one is made if there is none. Whatever fails, file
+    and interface are put back as they were; a key that was made stays for the next run.
     """
     check.interface_name(node.name)
     wanted = check_interface(wanted)
     with node.locked():
         key_on_disk = read_private_key(private_key_path)
-        if key_on_disk is None and not node.module.check_mode:
-            raise NodeError(f"{private_key_path} does not exist: run the module keypair first")
-        # In check mode on a fresh node: a stand-in for the key that keypair would make.
+        if key_on_disk is None and not (make_key or node.module.check_mode):
+            raise NodeError(
+                f"{private_key_path} does not exist: let it be made with make_key=true, "
+                f"or run the module keypair first"
+            )
+        # In check mode on a fresh node: a stand-in for the key that would be made.
         private_key = key_on_disk or keys.generate_private_key()
         node.hide([private_key])
         update = _Update(node, replace(wanted, private_key=private_key))
+        if key_on_disk is None and make_key:
+            update.changes.insert(0, change_of_key(private_key_path, None, keys.public_key(private_key)))
         if not node.module.check_mode:
+            if key_on_disk is None:
+                write_private_key(private_key_path, private_key)
             update.commit()
         return update.result()
 
@@ -88,6 +98,7 @@ class _Update:
         if restart:
             self._warn_of_what_waits(restart)
         return {
+            "interface": self.node.name,
             "public_key": keys.public_key(self.wanted.private_key or ""),
             "listen_port": port,
             "restart_required": restart,

@@ -55,9 +55,19 @@ def _ensure(module: AnsibleModule, path: str, regenerate: str) -> dict[str, Any]
         module.no_log_values.add(private_key)
         after = keys.public_key(private_key)
         if not module.check_mode:
-            write_private(path, private_key + "\n")
+            write_private_key(path, private_key)
+    return {"public_key": after, **changed([change_of_key(path, before, after)])}
+
+
+def write_private_key(path: str, private_key: str) -> None:
+    """Put a key into its file."""
+    write_private(path, private_key + "\n")
+
+
+def change_of_key(path: str, before: str | None, after: str | None) -> dict[str, str]:
+    """The entry of the diff, of public keys only."""
     texts = (f"public key: {key}\n" if key else "" for key in (before, after))
-    return {"public_key": after, **changed([change(path, *texts)])}
+    return change(path, *texts)
 
 
 def _public_key(path: str) -> str | None:

@@ -119,7 +119,11 @@ class PeersUpdate:
 
     def result(self) -> dict[str, Any]:
         """What the module returns."""
-        return {"peers": [public(peer) for peer in self.after.peers().values()], **changed(self.changes)}
+        return {
+            "public_key": self._own_public_key(),
+            "peers": [public(peer) for peer in self.after.peers().values()],
+            **changed(self.changes),
+        }
 
     def commit(self) -> None:
         """Write the file and take the steps, or leave everything as it was."""
@@ -134,6 +138,13 @@ class PeersUpdate:
             if isinstance(error, (NodeError, OSError)):
                 raise NodeError(f"{error}; {problem or 'file and interface are as they were'}") from None
             raise
+
+    def _own_public_key(self) -> str | None:
+        """Of the interface. In check mode on a fresh node it is made up, as the module interface does."""
+        private_key = self.interface.private_key
+        if private_key is None and self.text is None:
+            private_key = keys.generate_private_key()
+        return None if private_key is None else keys.public_key(private_key)
 
     def _running(self) -> Mapping[str, Any]:
         """The running peers that are not the agent's."""

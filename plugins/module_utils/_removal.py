@@ -44,14 +44,18 @@ def remove_peers(node: Node, wanted: Sequence[str], kept: Mapping[str, str]) -> 
         return {"removed": listed, **changed([]), **result}
 
 
-def check_admission(node: Node, public_key: str | None) -> dict[str, Any]:
-    """Whether the hub has been deployed; NodeError if this key was removed from it for good."""
+def check_admission(node: Node, public_keys: Iterable[str]) -> dict[str, Any]:
+    """Whether the hub has been deployed, and which of these keys were removed from it for good."""
     check.interface_name(node.name)
-    removed = _removed.read(node)
-    if public_key in removed:
-        raise NodeError(_removed.explain(node, removed[public_key]))
+    removed = refused(node)
+    asked_for = {key: removed[key] for key in public_keys if key in removed}
     deployed = os.path.exists(os.path.join(node.directory, f"{node.name}.key"))
-    return {"deployed": deployed, **changed([])}
+    return {"deployed": deployed, "refused": asked_for, **changed([])}
+
+
+def refused(node: Node) -> dict[str, str]:
+    """Every key that was removed for good, and why it is not let in again. NodeError as `_removed.read`."""
+    return {key: _removed.explain(node, one) for key, one in _removed.read(node).items()}
 
 
 def _find(

@@ -2,17 +2,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""May a key be in the network?"""
+"""May these keys be in the network?"""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: admission
-short_description: Ask the hub whether a key was removed from it
+short_description: Ask the hub which keys were removed from it
 version_added: 0.1.0
 description:
-  - Fails if M(rendezvous.wireguard.remove_peer) has removed the key from this hub, before anything is
-    changed. Without a key it only shows that the hub can be reached, and whether it has been deployed.
+  - Tells which of the keys M(rendezvous.wireguard.remove_peer) has removed from this hub, before anything is
+    changed. Without keys it only shows that the hub can be reached, and whether it has been deployed.
 extends_documentation_fragment:
   - rendezvous.wireguard.attributes.info
   - rendezvous.wireguard.attributes.action_group
@@ -22,10 +22,12 @@ options:
       - The interface of the hub.
     type: str
     default: wg0
-  public_key:
+  public_keys:
     description:
-      - The key of the peer, if it has one already.
-    type: str
+      - The keys of the peers that have one already.
+    type: list
+    elements: str
+    default: []
   directory:
     description:
       - Where the configuration of the interface is.
@@ -36,19 +38,28 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: The key of this peer was not removed
+- name: Was the key of this peer removed?
   rendezvous.wireguard.admission:
     interface: wg0
-    public_key: "{{ wireguard_key.public_key }}"
+    public_keys: ["{{ wireguard_key.public_key }}"]
   delegate_to: hub.example.net
 """
 
 RETURN = r"""
+reachable:
+  description: Whether the hub could be reached. If not, the task has failed, so that C(run_once) can be used.
+  type: bool
+  returned: always
+  sample: true
 deployed:
   description: Whether the interface of the hub has a key already.
   type: bool
   returned: success
   sample: true
+refused:
+  description: Of the keys that were removed, why they are not let in again, and what to do.
+  type: dict
+  returned: success
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -60,14 +71,14 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "interface": {"type": "str", "default": "wg0"},
-            "public_key": {"type": "str", "no_log": False},
+            "public_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
             "directory": {"type": "path", "default": DIRECTORY},
         },
         supports_check_mode=True,
     )
     given = module.params
     node = Node(module, given["interface"], given["directory"])
-    run_module(module, lambda: check_admission(node, given["public_key"]))
+    run_module(module, lambda: check_admission(node, given["public_keys"]))
 
 
 if __name__ == "__main__":

@@ -53,6 +53,11 @@ options:
     description: Whether packets go from one peer to another through this node.
     type: bool
     default: false
+  unit:
+    description:
+      - The text of the unit C(wg-rendezvous-firewall@.service), which is written to C(/etc/systemd/system).
+      - Left out, the unit is the business of others.
+    type: str
   backend:
     description:
       - Who keeps the firewall's rules.
@@ -97,6 +102,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rendezvous.wireguard.plugins.module_utils import _firewall, _system
 
 PROGRAM = "/usr/local/lib/wg-rendezvous/firewall.py"
+UNIT = "/etc/systemd/system/wg-rendezvous-firewall@.service"
 COMMENT = "rendezvous.wireguard"
 
 Step = tuple[list[str], list[str]]
@@ -225,6 +231,7 @@ def main() -> None:
             "tcp_ports": {"type": "list", "elements": "int", "default": []},
             "udp_ports": {"type": "list", "elements": "int", "default": []},
             "relay": {"type": "bool", "default": False},
+            "unit": {"type": "str"},
             "backend": {
                 "type": "str",
                 "choices": ["auto", "firewalld", "ufw", "nftables", "none"],
@@ -246,6 +253,8 @@ def main() -> None:
     )
     try:
         firewall = ensure(module, openings)
+        if parameters["unit"]:
+            firewall.file(UNIT, parameters["unit"], 0o644)
     except (OSError, ValueError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=firewall.changed, diff=firewall.diffs, backend=openings.backend)

@@ -14,8 +14,8 @@ description:
   - Writes the C([Interface]) section of C(/etc/wireguard/IF.conf) and brings the running interface to the
     same state without dropping a session. C(wg-quick) is never called, so that the table and the hooks for
     the way up wait for its restart, which a warning says.
-  - The private key comes from its own file on the node and is written into the configuration, since C(wg)
-    forgets the key when it reloads a configuration without one.
+  - The private key comes from its own file on the node, which O(make_key) makes if there is none, and is
+    written into the configuration, since C(wg) forgets the key when it reloads a configuration without one.
   - After a change the public key that runs is compared with that of the key file. If it is another one, or
     anything fails, file and running interface are put back as they were.
   - The options say all that there is to be. One that is left out is removed from the file; lines for which
@@ -84,6 +84,12 @@ options:
       - The file with the private key, as M(rendezvous.wireguard.keypair) makes it.
       - The default is O(interface) with C(.key) in O(directory).
     type: path
+  make_key:
+    description:
+      - Make the private key if there is none, as M(rendezvous.wireguard.keypair) does. A key that is there is
+        never replaced.
+    type: bool
+    default: false
   state:
     description:
       - The interface is configured.
@@ -101,6 +107,7 @@ EXAMPLES = r"""
     interface: wg0
     address: 192.168.7.1/24
     listen_port: 51820
+    make_key: true
 
 - name: A peer, on any free port
   rendezvous.wireguard.interface:
@@ -119,8 +126,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+interface:
+  description: The interface.
+  type: str
+  returned: success
+  sample: wg0
 public_key:
-  description: The public key of the interface.
+  description:
+    - The public key of the interface. In check mode, if a key would be made, that of one which is made up.
   type: str
   returned: success
   sample: zcUx7+vGCSLBVH8K1UPjOVAb+KvyzgGFzLFsDLBqVCM=
@@ -157,6 +170,7 @@ def main() -> None:
             "pre_down": {"type": "list", "elements": "str", "default": []},
             "post_down": {"type": "list", "elements": "str", "default": []},
             "private_key_path": {"type": "path", "no_log": False},
+            "make_key": {"type": "bool", "default": False, "no_log": False},
             "directory": {"type": "path", "default": DIRECTORY},
             "state": {"type": "str", "default": "present", "choices": ["present"]},
         },
@@ -176,7 +190,7 @@ def main() -> None:
     )
     node = Node(module, given["interface"], given["directory"])
     key_path = given["private_key_path"] or f"{given['directory']}/{given['interface']}.key"
-    run_module(module, lambda: ensure_interface(node, wanted, key_path))
+    run_module(module, lambda: ensure_interface(node, wanted, key_path, given["make_key"]))
 
 
 if __name__ == "__main__":

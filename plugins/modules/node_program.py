@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Documentation of the action plugin node_program; nothing of it runs on the node."""
+"""The node program and the files that go with it; an action plugin packs the program on the controller."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: node_program
-short_description: Ship the program wg-rendezvous to a node
+short_description: Ship the program wg-rendezvous to a node, with the files that go with it
 version_added: 0.1.0
 description:
   - Packs the program that this collection carries into one file (a Python zipapp) on the controller, and
@@ -17,14 +17,15 @@ description:
     half the time. A version that runs goes on from its own directory when the file is replaced, and that
     directory is removed when nothing runs from it any more.
   - The same sources always give the same bytes, so nothing changes until the collection does.
+  - The link, the units and the options of the program come in the same execution, after the program.
 author:
   - The rendezvous.wireguard authors (!UNKNOWN)
 attributes:
   check_mode:
-    description: Can run in check mode and tell whether the program would change, without changing it.
+    description: Can run in check mode and tell what would change, without changing it.
     support: full
   diff_mode:
-    description: Shows the checksums before and after, the program being a binary file.
+    description: Shows the checksums of the program before and after, it being a binary file, and the texts.
     support: full
   idempotent:
     description: A second run changes nothing.
@@ -40,28 +41,144 @@ options:
       - The file's permissions, as in M(ansible.builtin.copy).
     type: raw
     default: '0755'
+  link:
+    description:
+      - A symbolic link to O(dest), by which people call the program. Something else that is there already is
+        an error.
+    type: path
+  files:
+    description:
+      - Text files that go with the program, such as its units. Missing directories are made.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      dest:
+        description: The file on the node.
+        type: path
+        required: true
+      content:
+        description: Its text.
+        type: str
+        required: true
+      mode:
+        description: Its permissions.
+        type: raw
+        default: '0644'
+  checksum:
+    description:
+      - SHA-1 of the program. Leave it out, it comes from the controller.
+    type: str
+  source:
+    description:
+      - Where on the node the program was copied to. Leave it out, it comes from the controller.
+    type: path
 seealso:
-  - module: ansible.builtin.copy
+  - module: rendezvous.wireguard.services
 """
 
 EXAMPLES = r"""
 - name: The program is there
   rendezvous.wireguard.node_program:
+    link: /usr/local/bin/wg-rendezvous
 
-- name: The program is where this distribution likes it
+- name: The program is where this distribution likes it, with its options
   rendezvous.wireguard.node_program:
     dest: /opt/wg-rendezvous/wg-rendezvous.pyz
+    files:
+      - dest: /etc/wg-rendezvous/wg0.ini
+        content: |
+          [agent]
+          hub = http://192.168.7.1:8080
+          listen = 192.168.7.5:8080
 """
 
 RETURN = r"""
 dest:
   description: The file on the node.
   type: str
-  returned: always
+  returned: success
   sample: /usr/local/lib/wg-rendezvous/wg-rendezvous.pyz
 checksum:
   description: SHA-1 of the program, as M(ansible.builtin.stat) gives it.
   type: str
-  returned: always
+  returned: success
   sample: 2fd4e1c67a2d28fced849ee1bb76e7391b93eb12
+program_wanted:
+  description: Whether nothing was done yet, since the node has first to be sent the program.
+  type: bool
+  returned: success
 """
+
+import os
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.rendezvous.wireguard.plugins.module_utils import _files
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import NodeError, changed, run_module
+
+DEST = "/usr/local/lib/wg-rendezvous/wg-rendezvous.pyz"
+
+
+def ensure(module: AnsibleModule) -> dict[str, Any]:
+    """The program first, since the units run it."""
+    given = module.params
+    dest, checksum, link = given["dest"], given["checksum"], given["link"]
+    if not os.path.isabs(dest):
+        raise NodeError(f"dest {dest!r} is not an absolute path: write e.g. {DEST}")
+    if os.path.isdir(dest):
+        raise NodeError(f"dest {dest} is a directory: name the file, e.g. {dest}/{os.path.basename(DEST)}")
+    if link:
+        _files.check_link(link)
+    result = {"dest": dest, "checksum": checksum, "program_wanted": False}
+    if not (module.check_mode or given["source"]) and module.sha1(dest) != checksum:
+        return {**result, "program_wanted": True, **changed([])}
+
+    changes = _files.ensure_copy(module, dest, given["source"], checksum, given["mode"])
+    if link:
+        changes += _files.ensure_link(module, link, dest)
+    for file in given["files"]:
+        changes += _files.ensure_text(module, file["dest"], file["content"], file["mode"])
+    if not module.check_mode:
+        compile_program(module, dest)
+    return {**result, **changed(changes)}
+
+
+def compile_program(module: AnsibleModule, dest: str) -> None:
+    """Let the program compile itself, unless it has: the services may not write there.
+
+    It is asked each time, since the node may have got another Python.
+    """
+    code, output, errors = module.run_command(["python3", dest, "--version"])
+    if code:
+        raise NodeError(
+            f"{dest} does not run with python3, which has to be 3.9 or newer: {(errors or output).strip()}"
+        )
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "dest": {"type": "path", "default": DEST},
+            "mode": {"type": "raw", "default": "0755"},
+            "link": {"type": "path"},
+            "files": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "dest": {"type": "path", "required": True},
+                    "content": {"type": "str", "required": True},
+                    "mode": {"type": "raw", "default": "0644"},
+                },
+            },
+            "checksum": {"type": "str"},
+            "source": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    run_module(module, lambda: ensure(module))
+
+
+if __name__ == "__main__":
+    main()

@@ -113,6 +113,13 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+public_key:
+  description:
+    - The public key of the interface itself, for those that are to be its peers, V(null) if it has none.
+    - In check mode, if the interface would first have to be made, that of a key which is made up.
+  type: str
+  returned: success
+  sample: 0ybDBWFYOKT0aOt3SVx4l4/uHyY7IIbtrUVJfBLjHE8=
 peers:
   description: The peers in the file, in its order.
   type: list

@@ -59,10 +59,25 @@ options:
     type: str
     choices: [auto, firewalld, ufw, nftables, none]
     default: auto
-  checked:
+  units:
+    description: The units that are to run, as in M(rendezvous.wireguard.services).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: The name with its suffix.
+        type: str
+        required: true
+      files:
+        description: A unit that was started before one of these was written waits for a restart.
+        type: list
+        elements: path
+        default: []
+  introduction:
     description:
-      - What this task returned earlier in the same run. If that was for the same interface, it is returned
-        again without asking the node.
+      - What the hub has to be told of this peer. It is returned as it is, so that one task can tell the hub
+        about all peers of a play.
     type: dict
 """
 
@@ -97,6 +112,24 @@ firewall:
   type: str
   returned: success
   sample: nftables
+units_waiting:
+  description: The units that are not enabled, do not run, or were started before their files were written.
+  type: list
+  elements: str
+  returned: success
+  sample: [wg-quick@wg0.service]
+introduction:
+  description: The option of that name.
+  type: dict
+  returned: success
+deployed:
+  description: As of M(rendezvous.wireguard.admission), for all keys.
+  type: bool
+  returned: success, on a hub
+refused:
+  description: The same.
+  type: dict
+  returned: success, on a hub
 public_key:
   description: The public key of the interface, V(null) if it has none yet.
   type: str
@@ -115,9 +148,10 @@ import subprocess
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rendezvous.wireguard.plugins.module_utils import _firewall, _system
+from ansible_collections.rendezvous.wireguard.plugins.module_utils import _firewall, _system, _units
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._keypair import read_private_key
-from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import NodeError
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import Node, NodeError
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._removal import refused
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import conf, keys
 
 
@@ -186,6 +220,22 @@ def nft_ruleset() -> _firewall.Ruleset:
         return _firewall.Ruleset({})
 
 
+def admission(node: Node, result: dict[str, Any]) -> list[str]:
+    """What peers would else have to ask a hub in a task of its own."""
+    try:
+        result["refused"] = refused(node)
+    except NodeError as error:
+        return [str(error)]
+    result["deployed"] = result.get("public_key") is not None
+    return []
+
+
+def units_waiting(wanted: list[dict[str, Any]]) -> list[str]:
+    """All of them where systemd does not answer."""
+    answer = _system.run(*_units.question(one["name"] for one in wanted)) if wanted else None
+    return _units.waiting(wanted, _units.parse(answer or ""))
+
+
 def find(parameters: dict[str, Any], result: dict[str, Any]) -> list[str]:
     """Fill the result, and return the problems."""
     if os.geteuid() != 0:
@@ -203,6 +253,7 @@ def find(parameters: dict[str, Any], result: dict[str, Any]) -> list[str]:
     result["packages_missing"] = _system.missing_packages(packages)
     result["package_manager_ready"] = _system.package_manager_ready()
     result["firewall"] = parameters["firewall"]
+    result["units_waiting"] = units_waiting(parameters["units"])
     return (
         conf_problems(parameters["interface"])
         + key_problems(parameters["interface"], result)
@@ -227,12 +278,19 @@ def main() -> None:
                 "choices": ["auto", "firewalld", "ufw", "nftables", "none"],
                 "default": "auto",
             },
-            "checked": {"type": "dict"},
+            "units": {"type": "list", "elements": "dict", "default": [], "options": _units.UNIT_SPEC},
+            "introduction": {"type": "dict"},
         },
         supports_check_mode=True,
     )
-    result: dict[str, Any] = {"changed": False, "interface": module.params["interface"]}
+    result: dict[str, Any] = {
+        "changed": False,
+        "interface": module.params["interface"],
+        "introduction": module.params["introduction"],
+    }
     problems = find(module.params, result)
+    if module.params["role"] == "hub" and not problems:
+        problems = admission(Node(module, module.params["interface"]), result)
     if problems:
         module.fail_json(msg="; ".join(problems), problems=problems)
     module.exit_json(**result)

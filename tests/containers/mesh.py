@@ -284,6 +284,24 @@ class PlaybookRun:
     recap: dict[str, Recap]
 
     @property
+    def tasks(self) -> dict[str, list[str]]:
+        """The names of the tasks that ran something on a host, by that host: delegated ones count there.
+
+        Argument specs are checked, and files included, on the controller.
+        """
+        found: dict[str, list[str]] = {}
+        for block in re.split(r"^(?:TASK|RUNNING HANDLER) ", self.output, flags=re.MULTILINE)[1:]:
+            name = block[1 : block.index("]")]
+            if "Validating arguments against arg spec" in name:
+                continue
+            ran = re.findall(
+                r"^(?:ok|changed|failed|fatal): \[(\S+?)(?: -> ([^\](]+))?[\](]", block, re.MULTILINE
+            )
+            for host in dict.fromkeys(delegate or host for host, delegate in ran):
+                found.setdefault(host, []).append(name)
+        return found
+
+    @property
     def changed_hosts(self) -> dict[str, int]:
         """Number of changes of every host that has any."""
         return {host: recap.changed for host, recap in self.recap.items() if recap.changed}

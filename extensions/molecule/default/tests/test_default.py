@@ -174,6 +174,9 @@ def test_second_run_changes_nothing_and_loses_nothing_while_direct_and_after_a_f
         second = run_site()
     assert second.exit_code == 0, second.output
     assert second.changed_hosts == {}, second.output
+    assert second.tasks.keys() == {"hub", "alice", "bob"}
+    for host, tasks in second.tasks.items():
+        assert len(tasks) <= 6, f"{host}: {tasks}"
     assert pinger.lost == 0
     assert mesh.path(alice, bob) == "direct"
 
@@ -300,6 +303,9 @@ def test_a_peer_is_added_by_the_inventory_and_limit_and_nobody_else_changes(
 ) -> None:
     assert join.run.exit_code == 0, join.run.output
     assert join.run.recap.keys() == {"carol"}
+    assert {"hub", "carol"} == join.run.tasks.keys()
+    for host, tasks in join.run.tasks.items():
+        assert len([task for task in tasks if "Install the packages" not in task]) <= 9, f"{host}: {tasks}"
     assert join.lost == 0
     assert join.after == join.before
     for other in (alice, bob):

@@ -86,7 +86,7 @@ def play(tmp_path: Path) -> Play:
 def test_it_is_shipped_once(play: Play) -> None:
     first, second, checked = play.run(play.ship(diff=True), play.ship(), play.ship(check_mode=True))
     assert first["changed"]
-    assert first["checksum"] in first["diff"]["after"]
+    assert first["checksum"] in first["diff"][0]["after"]
     assert hashlib.sha1(play.dest.read_bytes()).hexdigest() == first["checksum"]
     assert names(play.dest.read_bytes()) == names(pack_collection(collection_dir()))
     assert play.dest.stat().st_mode & 0o777 == 0o755
@@ -110,7 +110,7 @@ def test_another_program_or_mode_is_put_right_but_not_in_check_mode(play: Play) 
     assert checked["changed"]
     assert same["stat"]["size"] == len("another")
     assert shipped["changed"]
-    assert "sha1" in shipped["diff"]["before"]
+    assert "sha1" in shipped["diff"][0]["before"]
     assert hashlib.sha1(play.dest.read_bytes()).hexdigest() == shipped["checksum"]
     assert moded["changed"]
     assert other["changed"]
@@ -120,8 +120,36 @@ def test_another_program_or_mode_is_put_right_but_not_in_check_mode(play: Play) 
 def test_check_mode_runs_to_its_end_where_not_even_the_directory_exists(play: Play) -> None:
     (result,) = play.run(play.ship(check_mode=True, diff=True))
     assert result["changed"]
-    assert result["diff"]["before"] == ""
+    assert result["diff"][0]["before"] == ""
     assert not play.dest.parent.exists()
+
+
+def test_link_and_files_come_with_it_each_with_its_difference(play: Play) -> None:
+    link, unit = play.dest.parents[2] / "bin/wg-rendezvous", play.dest.parents[2] / "system/agent.service"
+    together: dict[str, Any] = {"link": str(link), "files": [{"dest": str(unit), "content": "[Unit]\n"}]}
+    checked, first, second = play.run(
+        play.ship(check_mode=True, diff=True, **together),
+        play.ship(diff=True, **together),
+        play.ship(diff=True, **together),
+    )
+    for result in (checked, first):
+        assert [(entry["after_header"], entry["after"]) for entry in result["diff"]] == [
+            (f"{play.dest} (after)", f"sha1 {first['checksum']}\n"),
+            (f"{link} (after)", f"link to {play.dest}\n"),
+            (f"{unit} (after)", "[Unit]\n"),
+        ]
+    assert (second["changed"], second["diff"]) == (False, [])
+    assert link.resolve() == play.dest
+    assert unit.read_text() == "[Unit]\n"
+    assert unit.stat().st_mode & 0o777 == 0o644
+
+
+def test_what_is_where_the_link_belongs_is_left_alone_and_nothing_else_changes(play: Play) -> None:
+    link = play.dest.parents[2] / "wg-rendezvous"
+    link.mkdir()
+    checked, result = play.run(play.ship(check_mode=True, link=str(link)), play.ship(link=str(link)))
+    assert checked["msg"] == result["msg"] == f"{link} is there and is no symbolic link: move it away"
+    assert not play.dest.exists()
 
 
 def test_what_cannot_be_is_a_clear_error(play: Play) -> None:

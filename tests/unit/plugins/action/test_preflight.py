@@ -75,13 +75,6 @@ def test_a_node_is_asked_after_the_inventory_was_found_good(tmp_path: Path) -> N
     assert "is not supported" not in run(tmp_path, {"wg_interface_mtu": 1})["msg"]
 
 
-def test_what_has_been_checked_is_not_asked_again(tmp_path: Path) -> None:
-    checked = {"interface": "wg0", "firewall": "nftables"}
-
-    assert run(tmp_path, {}, checked=checked)["firewall"] == "nftables"
-    assert "problems" in run(tmp_path, {}, checked=checked, interface="wg1")
-
-
 def test_a_user_who_is_not_root_is_told_to_become_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
 

@@ -245,6 +245,28 @@ def test_if_a_fresh_file_cannot_be_applied_there_is_none(host: Host) -> None:
     assert not host.conf.exists()
 
 
+def test_the_key_is_made_with_the_interface_once(host: Host) -> None:
+    checked = host.interface(check=True, make_key=True)
+    assert not host.directory.exists()
+    first = host.interface(make_key=True)
+    private_key = host.key.read_text().strip()
+    again = host.interface(make_key=True)
+    for result in (checked, first):
+        assert result["diff"][0]["after"] == f"public key: {result['public_key']}\n"
+        assert result["diff"][1]["after_header"].startswith(str(host.conf))
+    assert first["public_key"] == again["public_key"] == keys.public_key(private_key)
+    assert (again["changed"], again["diff"]) == (False, [])
+    assert host.key.stat().st_mode & 0o777 == 0o600
+    assert private_key not in host.output
+
+
+def test_a_damaged_key_is_not_replaced(host: Host) -> None:
+    host.keypair()
+    host.key.write_text("damaged")
+    assert "is damaged" in host.interface(make_key=True)["msg"]
+    assert host.key.read_text() == "damaged"
+
+
 def test_an_interface_that_is_not_wireguard_is_named(ready: Host) -> None:
     ready.node.broken = ("wg show",)
     assert "wg0 exists but `wg` cannot read it" in ready.interface()["msg"]

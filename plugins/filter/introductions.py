@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What each hub has to be told of the peers of a play."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: introductions
+short_description: What each hub has to be told of the peers of a play
+version_added: 0.1.0
+author:
+  - The rendezvous.wireguard authors (!UNKNOWN)
+description:
+  - Collects what the role C(wg_peer) has found out about each host of a play, so that one task tells a hub
+    about all of its peers. The work per host does not grow with their number.
+options:
+  _input:
+    description: The names of the hosts.
+    type: list
+    elements: str
+    required: true
+  hostvars:
+    description: The variables of all hosts.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Each hub knows its peers
+  rendezvous.wireguard.peers:
+    interface: "{{ item.interface }}"
+    peers: "{{ item.peers }}"
+  delegate_to: "{{ item.hub }}"
+  run_once: true
+  loop: "{{ ansible_play_batch | rendezvous.wireguard.introductions(hostvars) }}"
+"""
+
+RETURN = r"""
+_value:
+  description:
+    - One entry for each hub and interface, with C(hub), C(interface), and C(peers).
+    - Each of the peers has C(name), C(public_key) and what the peer says of itself. A host that has no key
+      yet is not among them.
+    - Also C(hub_was_asked), whether the preflight of this run was on the hub itself.
+  type: list
+  elements: dict
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Callable
+
+
+def introductions(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The entries for the hubs, each with its peers in the order of the hosts."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for host in hosts:
+        node = _preflight(hostvars[host])
+        about = node.get("introduction") or {}
+        if not about.get("hub"):
+            continue  # without a hub the preflight has refused the host
+        hub, interface = about["hub"], about["interface"]
+        if (hub, interface) not in found:
+            asked = _preflight(hostvars[hub]).get("interface") == interface
+            found[hub, interface] = {
+                "hub": hub,
+                "interface": interface,
+                "hub_was_asked": asked,
+                "peers": [],
+            }
+        key = _public_key(hostvars[host], node)
+        if key:
+            found[hub, interface]["peers"].append({**about["peer"], "name": host, "public_key": key})
+    return list(found.values())
+
+
+def _preflight(variables: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What it has found on a host, in this run."""
+    node: Mapping[str, Any] = variables.get("wg_interface__node", {})
+    return node
+
+
+def _public_key(variables: Mapping[str, Any], node: Mapping[str, Any]) -> str | None:
+    """The one that was made in this run, else the one that the preflight has seen."""
+    made = variables.get("wg_interface__key", {})
+    if made.get("interface") == node["interface"] and made.get("public_key"):
+        return str(made["public_key"])
+    return node.get("public_key")
+
+
+class FilterModule:
+    """What Ansible looks for."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Names and functions."""
+        return {"introductions": introductions}

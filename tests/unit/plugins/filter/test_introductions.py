@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""What each hub is told of the peers of a play."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.rendezvous.wireguard.plugins.filter.introductions import introductions
+
+
+def host(hub: str = "hub", interface: str = "wg0", **more: Any) -> dict[str, Any]:
+    about = {"hub": hub, "interface": "wg0", "peer": {"allowed_ips": ["192.168.7.5/32"]}}
+    return {"wg_interface__node": {"interface": interface, "introduction": about}, **more}
+
+
+def key(text: str, interface: str = "wg0") -> dict[str, Any]:
+    return {"wg_interface__key": {"interface": interface, "public_key": text}}
+
+
+def test_each_hub_has_one_entry_with_its_peers_in_order() -> None:
+    hostvars = {
+        "alice": host(**key("A")),
+        "bob": host("other", **key("B")),
+        "carol": host(**key("C")),
+        "hub": {},
+        "other": {},
+    }
+    first, second = introductions(["carol", "bob", "alice"], hostvars)
+
+    assert (first["hub"], first["interface"]) == ("hub", "wg0")
+    assert first["peers"] == [
+        {"name": "carol", "public_key": "C", "allowed_ips": ["192.168.7.5/32"]},
+        {"name": "alice", "public_key": "A", "allowed_ips": ["192.168.7.5/32"]},
+    ]
+    assert second["hub"] == "other"
+    assert [peer["name"] for peer in second["peers"]] == ["bob"]
+
+
+def test_before_keys_are_made_the_preflight_has_seen_those_that_are_there() -> None:
+    hostvars: dict[str, Any] = {"alice": host(), "bob": host(), "hub": {}}
+    hostvars["alice"]["wg_interface__node"]["public_key"] = "A"
+
+    (entry,) = introductions(["alice", "bob"], hostvars)
+    assert [peer["public_key"] for peer in entry["peers"]] == ["A"]
+
+
+def test_the_key_of_another_interface_of_the_host_is_none_of_this_one() -> None:
+    hostvars = {"alice": host(interface="wg1", **key("A", "wg0")), "hub": {}}
+
+    (entry,) = introductions(["alice"], hostvars)
+    assert entry["peers"] == []
+
+
+def test_a_hub_that_the_preflight_of_this_run_was_on_need_not_be_asked() -> None:
+    hostvars = {"alice": host(), "hub": {"wg_interface__node": {"interface": "wg0", "refused": {}}}}
+    assert introductions(["alice"], hostvars)[0]["hub_was_asked"]
+    hostvars["hub"] = {"wg_interface__node": {"interface": "wg1", "refused": {}}}
+    assert not introductions(["alice"], hostvars)[0]["hub_was_asked"]
+    hostvars["hub"] = {"wg_interface__node": {"unreachable": True, "msg": "no route"}}
+    assert not introductions(["alice"], hostvars)[0]["hub_was_asked"]
+
+
+def test_who_was_refused_or_was_not_looked_at_is_left_out() -> None:
+    hostvars: dict[str, Any] = {
+        "alice": {"wg_interface__node": {"msg": "alice: wg_interface_mtu 1: write a number"}},
+        "bob": {},
+        "carol": host(hub=""),
+    }
+    assert introductions(hostvars, hostvars) == []
