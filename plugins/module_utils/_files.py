@@ -19,10 +19,11 @@ def ensure_text(module: AnsibleModule, path: str, text: str, mode: Any) -> list[
         with open(path, encoding="utf-8") as file:
             before = file.read()
     except FileNotFoundError:
-        before = ""
+        before = None
     if before != text:
         _replace(module, path, text.encode())
-    return [change(path, before, text), *_ensure_mode(module, path, mode)]
+    modes = _ensure_mode(module, path, mode)
+    return [change(path, before or "", text), *(modes if before is not None else [])]
 
 
 def ensure_copy(module: AnsibleModule, path: str, source: str | None, checksum: str, mode: Any) -> Any:
@@ -34,8 +35,9 @@ def ensure_copy(module: AnsibleModule, path: str, source: str | None, checksum: 
     if before != checksum and source is not None:
         with open(source, "rb") as file:
             _replace(module, path, file.read())
+    modes = _ensure_mode(module, path, mode)
     texts = (f"sha1 {one}\n" if one else "" for one in (before, checksum))
-    return [change(path, *texts), *_ensure_mode(module, path, mode)]
+    return [change(path, *texts), *(modes if before else [])]
 
 
 def check_link(path: str) -> None:
@@ -71,6 +73,7 @@ def _replace(module: AnsibleModule, path: str, content: bytes) -> None:
 
 
 def _ensure_mode(module: AnsibleModule, path: str, mode: Any) -> list[dict[str, str]]:
+    """The entries of the diff, which are of interest if the file was there before."""
     if not os.path.exists(path):
         return []  # in check mode
     modes: dict[str, Any] = {}
