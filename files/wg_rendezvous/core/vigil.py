@@ -96,13 +96,13 @@ class Vigil:
     def watch(self, pair: Pair, now_s: float) -> None:
         """Judge a promoted link by its heartbeats, and send the next one when it is due."""
         since = pair.watch.waiting_since()
-        if pair.phase is Phase.PROVISIONAL and now_s - pair.since_at >= self._provisional_s:
+        if pair.phase is Phase.PROVISIONAL and now_s >= pair.since_at + self._provisional_s:
             pair.why = "there was a handshake, but nothing came back through the link"
             self._feed(pair, PairEvent.SILENT, now_s)
-        elif pair.phase is Phase.DIRECT and since is not None and now_s - since >= self._missed_s(pair):
+        elif pair.phase is Phase.DIRECT and since is not None and now_s >= since + self._missed_s(pair):
             pair.why = "a heartbeat through the link was not answered"
             self._feed(pair, PairEvent.MISSED, now_s)
-        elif pair.phase is Phase.DOUBTFUL and since is not None and now_s - since >= self._silent_s(pair):
+        elif pair.phase is Phase.DOUBTFUL and since is not None and now_s >= since + self._silent_s(pair):
             self._judge_silence(pair, since, now_s)
         if pair.phase is Phase.DIRECT:
             self._watch_width(pair, now_s)
@@ -121,7 +121,7 @@ class Vigil:
     def _watch_width(self, pair: Pair, now_s: float) -> None:
         """Large packets too?  Asked after a promotion, and once a minute under traffic."""
         since = pair.watch.padded_since()
-        if since is not None and now_s - since >= self._missed_s(pair) and pair.watch.answered_at > since:
+        if since is not None and now_s >= since + self._missed_s(pair) and pair.watch.answered_at > since:
             if pair.watch.padded_missed() >= NARROW_MISSES:
                 pair.why = "path MTU below the interface's: small heartbeats are answered, large ones are not"
                 self._feed(pair, PairEvent.NARROW, now_s)

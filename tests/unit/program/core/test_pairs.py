@@ -9,7 +9,7 @@ import dataclasses
 
 import pytest
 from tests.unit.program.core.driven import OTHER, PEER, key
-from tests.unit.program.core.told import Told, told
+from tests.unit.program.core.told import Told, told, view
 
 from wg_rendezvous.core import actions, events
 from wg_rendezvous.core.hub import STREAM_SILENT_S
@@ -505,3 +505,98 @@ def traffic(mesh: Told, seconds: float) -> None:
                 entry, rx_bytes=entry.rx_bytes + 500, tx_bytes=entry.tx_bytes + 500
             )
         mesh.run(0.1)
+
+
+def test_a_link_stays_while_the_hub_is_silent_as_well_and_is_opened_again() -> None:
+    """There is nothing to go back to."""
+    mesh = told()
+    mesh.make_direct()
+    mesh.answering.clear()
+    mesh.hub_answers = False
+    opened = len(mesh.all_done(actions.SendOpeners))
+    traffic(mesh, 8.0)
+    assert mesh.phase() is Phase.DOUBTFUL
+    assert mesh.peers[PEER].allowed_ips
+    assert len(mesh.all_done(actions.SendOpeners)) > opened
+
+
+def test_a_node_that_slept_asks_its_links_and_opens_a_new_stream() -> None:
+    mesh = told()
+    mesh.make_direct()
+    opened = len(mesh.all_done(actions.OpenStream))
+    mesh.now_s += 300.0
+    mesh.give(events.Tick())
+    assert mesh.phase() is Phase.DOUBTFUL
+    assert len(mesh.all_done(actions.OpenStream)) == opened + 1
+
+
+def test_another_way_to_the_hub_is_a_change_of_the_network_too() -> None:
+    mesh = told()
+    mesh.make_direct()
+    mesh.give(events.AddressesSeen(()))
+    assert mesh.phase() is Phase.DOUBTFUL
+    mesh.run(0.1)
+    assert mesh.phase() is Phase.DIRECT, "it answers all the same"
+
+
+# --- who knocks, and when ---
+
+
+def test_the_controlling_end_knocks_only_when_it_should_have_heard_of_the_other_ones_knock() -> None:
+    """Initiations that cross fail both; and the other end may be far from the hub."""
+    mesh = told(OTHER)
+    assert mesh.phase(OTHER) is Phase.OFFERED
+    mesh.run(0.4)
+    mesh.hear("opened", OTHER)
+    heard_at = mesh.now_s
+    mesh.run(1.0)
+    knocked_ats = [
+        at
+        for at, action in mesh.done
+        if isinstance(action, actions.SetPeers)
+        for change in action.changes
+        if change.peer == OTHER and change.persistent_keepalive_s
+    ]
+    assert knocked_ats[0] - heard_at >= 0.1 + 0.4
+
+
+# --- which agent a peer has ---
+
+
+def test_a_peer_without_an_agent_is_left_alone() -> None:
+    """To knock at it would be in vain, and might take the tuple that it needs later (fact 1)."""
+    mesh = Told(views={PEER: view(signals=False, instance=None)})
+    mesh.start()
+    mesh.run(60.0)
+    assert not mesh.all_done(actions.SendOpeners)
+    assert not mesh.changes()
+
+
+def test_an_agent_that_was_replaced_by_one_of_the_origin_is_the_loops_at_once() -> None:
+    mesh = told()
+    mesh.make_direct()
+    mesh.see(signals=False, instance=None, polls=True)
+    assert PEER in mesh.mesh.loop.links
+    assert mesh.peers[PEER].allowed_ips, "the link changes hands as it is"
+
+
+def test_a_run_that_took_its_links_over_is_not_asked_to_make_them_anew() -> None:
+    mesh = told()
+    mesh.make_direct()
+    mesh.see(signals=False)
+    mesh.see(instance="02" * 8, signals=True, linked=True)
+    assert mesh.phase() is Phase.DIRECT
+
+
+def test_a_run_that_knows_of_no_link_has_it_given_back_at_once() -> None:
+    mesh = told()
+    mesh.make_direct()
+    mesh.see(instance="02" * 8, signals=True, linked=False)
+    assert PEER not in mesh.peers
+
+
+def test_a_peer_that_believes_in_a_link_that_there_is_not_is_told() -> None:
+    mesh = Told(views={PEER: view(linked=True)})
+    mesh.start()
+    mesh.run(0.1)
+    assert mesh.said_to() == ["withdraw"]
