@@ -245,7 +245,7 @@ async def test_an_agent_that_is_ended_does_not_wait_for_ever(
 
 
 async def test_an_agent_that_is_ended_waits_no_longer_than_the_core_wants_it_to(agent: runner.Agent) -> None:
-    core(agent).give_up_at = runner.boottime_s() + 0.2
+    core(agent).give_up_at = boottime_s() + 0.2
     await asyncio.wait_for(agent._withdraw(), 1)
     assert core(agent).given[-1] == events.Stopped()
 
