@@ -15,8 +15,8 @@ description:
     sysctls of a relay.
   - With firewalld, the interface gets a zone of its own, such as C(wireguard-wg0), unless the user has put it
     into one. The zone begins with the services, ports and protocols of the default zone, so that who comes
-    through the tunnel is not shut out, and forwards within itself on a relay. The listen port is opened in the
-    default zone and in the zones of the interfaces with a default route. Only if a zone comes or goes,
+    through the tunnel is not shut out, and forwards within itself on a relay. The listen port is opened in
+    the default zone and in the zones of the interfaces with a default route. Only if a zone comes or goes,
     firewalld is reloaded.
   - With ufw, rules for both directions are added, with a comment.
   - What an earlier run has opened and is not wanted any more is closed.

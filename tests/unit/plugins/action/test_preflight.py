@@ -19,7 +19,9 @@ CHECKOUT = Path(__file__).resolve().parents[4]
 NO_SYSTEM: dict[str, Any] = {}
 """With it the module refuses every node, and so says that it was asked."""
 RELEASE = _system.os_release(Path("/etc/os-release").read_text(encoding="utf-8"))
-THIS_SYSTEM = {RELEASE["ID"]: {RELEASE.get("VERSION_ID", "unknown"): {"packages": [], "userspace_packages": []}}}
+THIS_SYSTEM = {
+    RELEASE["ID"]: {RELEASE.get("VERSION_ID", "unknown"): {"packages": [], "userspace_packages": []}}
+}
 
 
 def run(directory: Path, variables: dict[str, Any], **options: Any) -> dict[str, Any]:
