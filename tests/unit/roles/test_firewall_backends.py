@@ -5,10 +5,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from ansible_collections.rendezvous.wireguard.plugins.module_utils import _firewall_backends as backends
+from ansible_collections.rendezvous.wireguard.plugins.module_utils import _system
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._firewall import Openings
+from ansible_collections.rendezvous.wireguard.plugins.modules import firewall
 
 HUB = Openings("wg0", ("192.168.7.1/24",), 51820, (8080,), relay=True, udp_ports=(8080,))
 PEER = Openings("wg0", ("192.168.7.5/24",), None, (8080,))
@@ -235,3 +238,24 @@ def test_ufw_closes_what_was_opened_for_this_interface_and_nothing_else() -> Non
     ]
     assert len(told(None, ADDED_BY_US)) == 7
     assert not any("wg1" in command or "22" in command for command in told(None, ADDED_BY_US))
+
+
+def test_uplinks_are_the_interfaces_with_a_default_route(monkeypatch: pytest.MonkeyPatch) -> None:
+    routes = {
+        "-4": '[{"dst":"default","dev":"wan0"},{"dst":"default","nexthops":[{"dev":"lan0"},{"dev":"wan0"}]}]',
+        "-6": '[{"dst":"default","gateway":"fe80::1","dev":"wan6"}]',
+    }
+    monkeypatch.setattr(_system, "run", lambda *command: routes[command[1]])
+    assert _system.uplinks() == ["wan0", "lan0", "wan6"]
+    monkeypatch.setattr(_system, "run", lambda *_command: None)
+    assert _system.uplinks() == []
+
+
+def test_a_record_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+    record = tmp_path / "wg0.firewall.json"
+    assert firewall.recorded(str(record)) is None
+    for text in ("", "[]", "{}", '{"interface": "wg0"}'):
+        record.write_text(text)
+        assert firewall.recorded(str(record)) is None
+    record.write_text(HUB.to_json())
+    assert firewall.recorded(str(record)) == HUB
