@@ -93,6 +93,8 @@ class Packet:
     nft: str
     iptables: str
     what: str
+    ufw: str = ""
+    """The same for ufw, where it is named only."""
     ours: bool = True
     """Do we add the rule? Not if it would let through more than the tunnel's own; then it is named only."""
 
@@ -180,6 +182,7 @@ def _of_wireguard(openings: Openings) -> list[Packet]:
             "meta l4proto udp accept",
             "-p udp -j ACCEPT",
             "what WireGuard sends, UDP from any port",
+            ufw="allow out to any proto udp",
             ours=False,
         ),
     ]
@@ -483,14 +486,17 @@ def _iptables_equals(value: str, actual: Any) -> bool:
 def unmanageable(openings: Openings, saved: Mapping[str, str], ruleset: Ruleset) -> list[str]:
     """What is dropped by rules that we leave alone, each with the rule to add.
 
-    `saved`: command name ("iptables", "iptables-legacy") to the output of its `-S`.
+    `saved`: command name ("iptables", "iptables-legacy") to the output of its `-S`. Where ufw writes these
+    rules, it is told what it can be told.
     """
     problems = []
+    by_ufw = openings.backend == "ufw"
     for packet in packets(openings):
-        for command, rules in saved.items():
+        for command, rules in saved.items() if not (by_ufw and packet.ours) else ():
             for chain in (hook.upper() for hook in packet.hooks):
                 if iptables_drops(rules, chain, packet):
-                    rule = f"{command} -I {chain} {packet.iptables}"
+                    add = f"{command} -I {chain} {packet.iptables}"
+                    rule = f"ufw {packet.ufw}" if by_ufw and packet.ufw else add
                     problems.append(f"the {chain} chain of {command} drops {packet.what}: add `{rule}`")
         if not packet.ours:
             for base in _dropping_chains(ruleset, openings, packet):

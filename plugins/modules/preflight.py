@@ -97,6 +97,11 @@ interface:
   type: str
   returned: success
   sample: wg0
+role:
+  description: The role that was asked about.
+  type: str
+  returned: success
+  sample: peer
 packages_missing:
   description: Packages that are not installed yet.
   type: list
@@ -208,8 +213,7 @@ def firewall_problems(parameters: dict[str, Any]) -> list[str]:
         backend,
         tuple(parameters["udp_ports"]),
     )
-    iptables = {} if backend == "ufw" else _system.iptables_rules()
-    return _firewall.unmanageable(openings, iptables, nft_ruleset())
+    return _firewall.unmanageable(openings, _system.iptables_rules(), nft_ruleset())
 
 
 def nft_ruleset() -> _firewall.Ruleset:
@@ -286,6 +290,7 @@ def main() -> None:
     result: dict[str, Any] = {
         "changed": False,
         "interface": module.params["interface"],
+        "role": module.params["role"],
         "introduction": module.params["introduction"],
     }
     problems = find(module.params, result)

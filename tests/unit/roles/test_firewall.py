@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -306,6 +307,38 @@ def test_none_leaves_all_rules_alone() -> None:
     assert not plan(
         Ruleset(listing(ESTABLISHED)), Openings("wg0", HUB.addresses, 51820, (8080,), True, "none")
     )
+
+
+UFW = """\
+-P INPUT DROP
+-P OUTPUT DROP
+-N ufw-before-input
+-N ufw-before-output
+-N ufw-user-output
+-A INPUT -j ufw-before-input
+-A OUTPUT -j ufw-before-output
+-A ufw-before-input -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A ufw-before-output -o lo -j ACCEPT
+-A ufw-before-output -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A ufw-before-output -j ufw-user-output
+"""
+
+
+@pytest.mark.parametrize(
+    ("openings", "rules", "remedies"),
+    [
+        (PEER, UFW, ["add `ufw allow out to any proto udp`"]),
+        (PEER, UFW + "-A ufw-user-output -p udp -j ACCEPT\n", []),
+        (PEER, UFW + "-A ufw-user-output -p udp -m udp --dport 51820 -j ACCEPT\n", []),
+        (PEER, UFW.replace("-P OUTPUT DROP", "-P OUTPUT ACCEPT"), []),
+        (HUB, UFW, []),
+    ],
+)
+def test_of_what_ufw_drops_only_that_is_named_which_the_role_does_not_open(
+    openings: Openings, rules: str, remedies: list[str]
+) -> None:
+    problems = named(replace(openings, backend="ufw"), {"iptables": rules})
+    assert [problem.partition(": ")[2] for problem in problems] == remedies
 
 
 def test_firewalld_keeps_its_table_to_itself() -> None:
