@@ -14,7 +14,7 @@ from typing import Any, Callable
 
 from .._wireguard.dump import Peer
 from . import actions, events, ladder
-from .candidates import UnacceptableError
+from .candidates import UnacceptableError, moved
 from .events import PeerView
 from .hub import Hub
 from .ladder import REFLEXIVE, Rung
@@ -133,10 +133,10 @@ class Pairs:
         pair.offers = TokenBucket(OFFERS_PER_S, OFFERS_AT_ONCE, now_s)
         pair.retry_at = now_s
         self.pairs[peer] = pair
-        self.node.claims.setdefault(address, peer)
+        self.node.claim(peer, address)
         entry = self.node.device.peers.get(peer)
         if entry is not None and peer in self.node.owned:
-            if address in entry.allowed_ips:
+            if self.node.is_moved(address, entry):
                 pair.why = "it was direct when the agent began to signal" if why == NOT_TRIED else why
                 self._vigil.count(pair, entry)
                 self._feed(pair, PairEvent.ADOPTED, now_s)
@@ -158,7 +158,7 @@ class Pairs:
             pair = None
         if pair is None:
             pair = self.adopt(peer, address, NOT_TRIED, now_s)
-        self.node.claims[address] = peer
+        self.node.claim(peer, address)
         before, pair.view = pair.view, view
         if view.endpoint:
             self.node.refresh.seen(peer, view.endpoint)
@@ -217,8 +217,8 @@ class Pairs:
         """Have no link to this peer any more; the device stays as it is."""
         self.touch(peer)
         pair = self.pairs.pop(peer, None)
-        if pair is not None and self.node.claims.get(pair.address) == peer:
-            del self.node.claims[pair.address]
+        if pair is not None:
+            self.node.unclaim(peer, pair.address)
         return pair
 
     # -- events -----------------------------------------------------------------------------
@@ -326,7 +326,7 @@ class Pairs:
             entry = event.device.peers.get(pair.peer)
             if pair.phase in TRYING:
                 self._look_for_handshake(pair, entry, now_s)
-            elif pair.promoted and (entry is None or pair.address not in entry.allowed_ips):
+            elif pair.promoted and (entry is None or not self.node.is_moved(pair.address, entry)):
                 self._lost(pair, entry, now_s)
             elif pair.promoted and entry is not None:
                 self._vigil.look_for_traffic(pair, entry, now_s)
@@ -570,7 +570,7 @@ class Pairs:
 
     def _promote(self, pair: Pair, now_s: float) -> None:
         pair.traffic_at = pair.shaken_at = now_s  # until it is known better
-        self.node.change(pair.peer, persistent_keepalive_s=KEEPALIVE_S, allowed_ips=(pair.address,))
+        self.node.change(pair.peer, persistent_keepalive_s=KEEPALIVE_S, allowed_ips=moved(pair.address))
 
     def _promote_later(self, pair: Pair, now_s: float) -> None:
         pair.promote_due_at = now_s + (pair.trips_s or self.hub.signal_trips_s) / 2
