@@ -53,6 +53,17 @@ options:
     description: Whether packets go from one peer to another through this node.
     type: bool
     default: false
+  subnets:
+    description:
+      - Networks behind this node, to and from which packets of the interface are forwarded.
+      - With firewalld, the zones of the interface and of the subnet have to let them pass already.
+    type: list
+    elements: str
+    default: []
+  masquerade:
+    description: Whether packets of the peers to the rest of the world leave with this node's own address.
+    type: bool
+    default: false
   backend:
     description:
       - Who keeps the firewall's rules.
@@ -193,6 +204,13 @@ def ufw(openings: _firewall.Openings, added: str) -> list[list[str]]:
         wanted.append(f"ufw allow {openings.listen_port}/udp")
     if openings.relay:
         wanted.append(f"ufw route allow in on {name} out on {name}")
+    for subnet in openings.subnets:
+        wanted += [
+            f"ufw route allow in on {name} to {subnet}",
+            f"ufw route allow out on {name} from {subnet}",
+        ]
+    if openings.masquerade:
+        wanted.append(f"ufw route allow in on {name}")
     lines = [line.partition(" comment ")[0].strip() for line in added.splitlines()]
     return [[*command.split(), "comment", COMMENT] for command in wanted if command not in lines]
 
@@ -225,6 +243,8 @@ def main() -> None:
             "tcp_ports": {"type": "list", "elements": "int", "default": []},
             "udp_ports": {"type": "list", "elements": "int", "default": []},
             "relay": {"type": "bool", "default": False},
+            "subnets": {"type": "list", "elements": "str", "default": []},
+            "masquerade": {"type": "bool", "default": False},
             "backend": {
                 "type": "str",
                 "choices": ["auto", "firewalld", "ufw", "nftables", "none"],
@@ -242,6 +262,8 @@ def main() -> None:
         tcp_ports=tuple(parameters["tcp_ports"]),
         udp_ports=tuple(parameters["udp_ports"]),
         relay=parameters["relay"],
+        subnets=tuple(parameters["subnets"]),
+        masquerade=parameters["masquerade"],
         backend=_system.firewall_backend() if backend == "auto" else backend,
     )
     try:
