@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._firewall import Openings, Ruleset, plan
 from tests.lab.conftest import MakePair
 from tests.lab.network import CORE_ADDRESS
 from tests.lab.pairs import Pair
@@ -164,10 +165,9 @@ def test_a_full_tunnel_goes_past_the_hub_only_to_peers(make_pair: MakePair) -> N
     pair of NATs is never direct (DESIGN section 3)."""
     pair = make_pair("cone drop", "cone accept", agents=False)
     (a, b), (site_a, site_b) = pair.nodes, pair.sites
-    pair.network.hub.nft(
-        "table ip out { chain postrouting { type nat hook postrouting priority srcnat; "
-        'oifname "wan" masquerade; } }\n'
-    )
+    hub = pair.network.hub
+    way_out = Openings(INTERFACE, (f"{hub.address}/24",), relay=True, masquerade=True)
+    hub.nft(plan(Ruleset({}), way_out).commands())
     for node in (a, b):
         pair.network.join(node, interface=["FwMark = 51820"], vpns=["0.0.0.0/0"])
         node.sysctl({"net.ipv4.conf.all.src_valid_mark": "1"})
