@@ -61,7 +61,7 @@ def test_both_addresses_move_together(make_pair: MakePair) -> None:
         assert pinger.result.direct_since() is not None
         assert pinger.result.outage_s <= 0.06, pinger.result
     for address in b.addresses:
-        assert path_of_pings(pair.network, site_a, site_b, address) == "direct"
+        assert path_of_pings(pair.network, site_a, site_b, address=address) == "direct"
         answers = a.run("curl", "-s", f"{url(address)}/healthz")
         assert answers == "ok\n", "the agent is heard at either"
     for address in pair.network.hub.addresses:
@@ -94,13 +94,13 @@ def test_a_subnet_is_reached_directly_over_the_relay_and_in_between(make_pair: M
         Transfer(a, machine, pair.network.directory) as transfer,
         no_ping_is_missed((a, machine.address), (machine, a.address), (a, pair.nodes[1].address)),
     ):
-        assert path_of_pings(pair.network, site_a, site_b, machine.address) == "relay"
+        assert path_of_pings(pair.network, site_a, site_b, address=machine.address) == "relay"
         pair.start_agents()
         become_direct(pair)
-        wait_for_path(pair.network, site_a, site_b, "direct", 2, machine.address)
+        wait_for_path(pair.network, site_a, site_b, "direct", 2, address=machine.address)
         transfer.flows_for()
         pair.agents[0].end(signal.SIGTERM)
-        wait_for_path(pair.network, site_a, site_b, "relay", 2, machine.address)
+        wait_for_path(pair.network, site_a, site_b, "relay", 2, address=machine.address)
         transfer.flows_for()
     assert SUBNET in a.peers()[pair.network.hub.public_key], "the hub peer has kept it all the time"
 
@@ -115,7 +115,7 @@ def test_a_path_that_breaks_takes_the_subnet_back_to_the_relay(make_pair: MakePa
     with Pinger(a, machine.address, 0.02) as pinger:
         time.sleep(0.5)
         pair.network.block(site_a, site_b)
-        wait_for_path(pair.network, site_a, site_b, "relay", MOVES_S, machine.address)
+        wait_for_path(pair.network, site_a, site_b, "relay", MOVES_S, address=machine.address)
     assert pinger.result.outage_s <= 2.5, pinger.result
 
 
@@ -129,7 +129,7 @@ def test_a_subnet_that_comes_later_moves_too_once_this_node_has_a_route(make_pai
         assert path_of_pings(pair.network, site_a, site_b) == "direct", "not ours to reach: the link stays"
         a.wg_set_peer(pair.network.hub.public_key, allowed_ips=f"{VPN},{SUBNET}")
         a.run("ip", "route", "add", SUBNET, "dev", INTERFACE)
-        wait_for_path(pair.network, site_a, site_b, "direct", MOVES_S, machine.address)
+        wait_for_path(pair.network, site_a, site_b, "direct", MOVES_S, address=machine.address)
 
 
 # --- a forwarded port ---

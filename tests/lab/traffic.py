@@ -189,7 +189,7 @@ class Transfer:
             node.forget(process)
 
 
-def path_of_pings(network: Network, a: Site, b: Site, address: str | None = None) -> str:
+def path_of_pings(network: Network, a: Site, b: Site, *, address: str | None = None) -> str:
     """ "direct", "relay" or "none" for traffic to b, or to an address behind it, now, as the core counts it;
     otherwise the counts, in words.
     """
@@ -232,13 +232,13 @@ def _between(passed: dict[tuple[str, ...], int], a: Site, b: Site) -> int:
 
 
 def wait_for_path(
-    network: Network, a: Site, b: Site, path: str, timeout_s: float, address: str | None = None
+    network: Network, a: Site, b: Site, path: str, timeout_s: float, *, address: str | None = None
 ) -> float:
     """Seconds until the pings between two sites, or to an address behind b, take this path."""
     last = [""]
 
     def taken() -> bool:
-        last[0] = path_of_pings(network, a, b, address)
+        last[0] = path_of_pings(network, a, b, address=address)
         return last[0] == path
 
     try:
