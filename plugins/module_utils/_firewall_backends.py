@@ -202,6 +202,10 @@ def ufw_rules(openings: Openings) -> list[str]:
         ]
     if openings.relay:
         rules.append(f"route allow in on {name} out on {name}")
+    for subnet in openings.subnets:
+        rules += [f"route allow in on {name} to {subnet}", f"route allow out on {name} from {subnet}"]
+    if openings.masquerade:
+        rules.append(f"route allow in on {name}")
     return rules
 
 

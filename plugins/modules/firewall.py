@@ -65,6 +65,17 @@ options:
       - The text of the unit C(wg-rendezvous-firewall@.service), which is written to C(/etc/systemd/system).
       - Left out, the unit is the business of others.
     type: str
+  subnets:
+    description:
+      - Networks behind this node, to and from which packets of the interface are forwarded.
+      - With firewalld, the zones of the interface and of the subnet have to let them pass already.
+    type: list
+    elements: str
+    default: []
+  masquerade:
+    description: Whether packets of the peers to the rest of the world leave with this node's own address.
+    type: bool
+    default: false
   backend:
     description:
       - Who keeps the firewall's rules.
@@ -266,6 +277,8 @@ def main() -> None:
             "udp_ports": {"type": "list", "elements": "int", "default": []},
             "relay": {"type": "bool", "default": False},
             "unit": {"type": "str"},
+            "subnets": {"type": "list", "elements": "str", "default": []},
+            "masquerade": {"type": "bool", "default": False},
             "backend": {
                 "type": "str",
                 "choices": ["auto", "firewalld", "ufw", "nftables", "none"],
@@ -286,6 +299,8 @@ def main() -> None:
         tcp_ports=tuple(dict.fromkeys(parameters["tcp_ports"])),
         udp_ports=tuple(dict.fromkeys(parameters["udp_ports"])),
         relay=parameters["relay"] and wanted,
+        subnets=tuple(parameters["subnets"]),
+        masquerade=parameters["masquerade"],
         backend=_system.firewall_backend() if backend == "auto" else backend,
     )
     try:

@@ -54,6 +54,15 @@ options:
     description: As in M(rendezvous.wireguard.firewall).
     type: bool
     default: false
+  subnets:
+    description: As in M(rendezvous.wireguard.firewall).
+    type: list
+    elements: str
+    default: []
+  masquerade:
+    description: As in M(rendezvous.wireguard.firewall).
+    type: bool
+    default: false
   firewall:
     description: As O(rendezvous.wireguard.firewall#module:backend).
     type: str
@@ -212,6 +221,8 @@ def firewall_problems(parameters: dict[str, Any]) -> list[str]:
         parameters["relay"],
         backend,
         tuple(parameters["udp_ports"]),
+        tuple(parameters["subnets"]),
+        parameters["masquerade"],
     )
     return _firewall.unmanageable(openings, _system.iptables_rules(), nft_ruleset())
 
@@ -277,6 +288,8 @@ def main() -> None:
             "tcp_ports": {"type": "list", "elements": "int", "default": []},
             "udp_ports": {"type": "list", "elements": "int", "default": []},
             "relay": {"type": "bool", "default": False},
+            "subnets": {"type": "list", "elements": "str", "default": []},
+            "masquerade": {"type": "bool", "default": False},
             "firewall": {
                 "type": "str",
                 "choices": ["auto", "firewalld", "ufw", "nftables", "none"],

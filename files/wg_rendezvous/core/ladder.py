@@ -60,8 +60,7 @@ def _all_rungs(place: Place, own: PeerView, other: PeerView) -> list[Rung]:
 
 
 def _usable(candidates: Iterable[str], place: Place, version: int) -> list[str]:
-    networks = [interface.network for interface in place.own]
-    return [one for one in host_candidates(candidates, networks) if _host(one).version == version]
+    return [one for one in host_candidates(candidates, place.inside) if _host(one).version == version]
 
 
 def _pairs(mine: list[str], yours: list[str]) -> list[Rung]:
