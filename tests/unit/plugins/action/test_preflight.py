@@ -19,7 +19,7 @@ CHECKOUT = Path(__file__).resolve().parents[4]
 NO_SYSTEM: dict[str, Any] = {}
 """With it the module refuses every node, and so says that it was asked."""
 RELEASE = _system.os_release(Path("/etc/os-release").read_text(encoding="utf-8"))
-THIS_SYSTEM = {
+THIS_SYSTEM: dict[str, Any] = {
     RELEASE["ID"]: {RELEASE.get("VERSION_ID", "unknown"): {"packages": [], "userspace_packages": []}}
 }
 
