@@ -124,9 +124,9 @@ def test_what_was_opened_in_firewalld_is_closed_again(hub: Machine, scenario: Pa
 def test_a_hub_relays_and_is_found_by_peers_when_ufw_lets_nothing_in_or_out(
     mesh: Mesh, hub: Machine, alice: Machine, bob: Machine, run_site: RunSite
 ) -> None:
-    agents("stop", alice, bob)
-    mesh.wait_for_path(bob, alice, "relay", TO_RELAY_S)
     hub.run("systemctl disable --quiet --now firewalld")
+    agents("stop", alice, bob)  # which leaves links as they are while the hub cannot be reached
+    mesh.wait_for_path(bob, alice, "relay", TO_RELAY_S)
     enable_ufw(hub)
     run = run_site("--limit=hub")
     assert run.exit_code == 0, run.output
