@@ -22,6 +22,7 @@ from tests.simulation.world import HUB_ADDRESS
 from wg_rendezvous.core import events
 from wg_rendezvous.core.actions import Registration
 from wg_rendezvous.core.events import PeerView
+from wg_rendezvous.core.pacing import TokenBucket, signal_limits
 
 RETRANSMIT_S, RETRANSMIT_MAX_S = 0.2, 60.0
 OPEN_WITHIN_S = 1.0
@@ -178,6 +179,11 @@ class SignalHub:
         self._proven = proven
         self._runs: dict[str, Run] = {}
         self._told: dict[str, PeerView] = {}
+        self._signals: dict[str, TokenBucket] = {}
+        self.refused = 0
+        """Signals that were too many."""
+        self.is_told: Callable[[str, str], bool] = lambda _about, _to: True
+        """Who is told of whom."""
         self.supported = True
         self.disturb: Callable[[Callable[[], None]], None] = lambda deliver: deliver()
         """What happens to a signal on its way; one that is delivered is delivered by `deliver`."""
@@ -247,7 +253,7 @@ class SignalHub:
                 old, run.connection = run.connection, None
                 old.end()
             run.connection, run.announced = connection, True
-            peers = {other: self.view(other, key) for other in self.device.peers if other != key}
+            peers = {other: self.view(other, key) for other in self._others(key)}
             connection.send(("snapshot", self.view(key, key), peers))
             self.tell()
         elif kind == "register":
@@ -256,6 +262,9 @@ class SignalHub:
             self.tell()
         elif kind == "signal":
             self._forward(key, connection, *rest)
+
+    def _others(self, key: str) -> list[str]:
+        return [other for other in self.device.peers if other != key and self.is_told(other, key)]
 
     def _register(self, key: str, registration: Registration) -> None:
         self.polled_at.pop(key, None)
@@ -270,8 +279,12 @@ class SignalHub:
                 run.links[other] = report
 
     def _forward(self, key: str, connection: Connection, to: str, signal: Mapping[str, Any]) -> None:
-        run = self._runs.get(to)
-        if run is None or run.connection is None:
+        run, now = self._runs.get(to), self.device.engine.now
+        rate_per_s, burst = signal_limits(len(self.device.peers))
+        if not self._signals.setdefault(key, TokenBucket(rate_per_s, burst, now)).take(1, now):
+            self.refused += 1
+            connection.send(("too often", to, signal))
+        elif run is None or run.connection is None:
             connection.send(("undeliverable", to, signal))
         else:
             receiver = run.connection
@@ -311,7 +324,7 @@ class SignalHub:
                 continue
             self._told[key] = view
             for to, run in self._runs.items():
-                if run.connection is not None:
+                if run.connection is not None and self.is_told(key, to):
                     kind = "peer" if to != key else "registered"
                     told = (kind, key, self.view(key, to)) if to != key else (kind, view)
                     run.connection.send(told)
@@ -353,6 +366,7 @@ class SignalClient:
             self.stack, HUB_ADDRESS, number, self._message, lambda: self._ended(connection, "it was closed")
         )
         self._connection = connection
+        self._opened_at = self.engine.now
         self._snapshot_seen = False
         connection.send(("open", registration))
         self.engine.call_in(OPEN_WITHIN_S, lambda: self._check_opened(connection))
@@ -380,7 +394,8 @@ class SignalClient:
         kind, *rest = body
         if kind == "snapshot":
             self._snapshot_seen = True
-            self._deliver(events.Snapshot(*rest))
+            own, peers = rest
+            self._deliver(events.Snapshot(own, peers, self.engine.now - self._opened_at))
         elif kind == "peer":
             self._deliver(events.PeerChanged(*rest))
         elif kind == "gone":
@@ -393,6 +408,8 @@ class SignalClient:
             self._deliver(events.Registered(*rest))
         elif kind == "undeliverable":
             self._deliver(events.SignalFailed(rest[0], rest[1], undeliverable=True, reason="no stream"))
+        elif kind == "too often":
+            self._deliver(events.SignalFailed(rest[0], rest[1], undeliverable=False, reason="429"))
 
     def register(self, registration: Registration) -> None:
         """`Register`."""

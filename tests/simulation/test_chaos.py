@@ -23,6 +23,8 @@ PARTS = 20
 FAILED_ONCE = {
     500301: "one end far from the hub: the near one had no patience, and the far one knocked too soon",
     501889: "the same, among three",
+    710002: "the hub's packets had taken a tuple too: the smaller key's end alone can heal that",
+    710468: "a link that was given back for another one's fresh port needed one of its own",
 }
 
 

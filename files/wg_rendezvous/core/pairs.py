@@ -53,6 +53,7 @@ COUNT_EVERY_S = 2.0
 """Tries of an honest peer are further apart; another one must not make this node take a fresh port sooner."""
 LOST_TRIES = 5
 """A path that was lost and is not back after so many tries may need a fresh port, like one that never was."""
+LOST_TRIES_SMALLER_KEY = 20
 QUICK_TRIES = 10
 BACKOFF_S = 60.0
 BACKOFF_MAX_S = 3600.0
@@ -211,6 +212,7 @@ class Pairs:
             self._feed(pair, PairEvent.STOP, now_s)
             self.forget(peer)
             self.node.known.pop(peer, None)
+            self.node.refresh.counts.pop(peer, None)
             self.node.say("warning", "the link is given up", peer=peer, why=why)
 
     def forget(self, peer: str) -> Pair | None:
@@ -295,7 +297,7 @@ class Pairs:
             return "it is about to take a fresh port", 0.0
         if pair.unproven and pair.retry_at is not None and pair.retry_at > now_s:
             return pair.why, pair.retry_at - now_s
-        if not self.node.bucket.take(PACKETS_PER_KNOCK, now_s):
+        if not self._may_send(pair, signal.endpoint, now_s):
             return "busy with others", 0.0
         return "", 0.0
 
@@ -317,7 +319,7 @@ class Pairs:
 
     def device_seen(self, event: events.DeviceSeen, now_s: float) -> None:
         """Look for handshakes, for traffic, and for what something else changed."""
-        self._vigil.beat_bytes = event.beat_bytes
+        self._vigil.beat_bytes, self._vigil.mtu_bytes = event.beat_bytes, event.mtu_bytes
         for peer in event.configured & self.node.owned.keys() & self.pairs.keys():
             del self.node.owned[peer]
             self.node.say("warning", "the peer is the admin's now", peer=peer)
@@ -372,6 +374,7 @@ class Pairs:
         for pair in self.pairs.values():
             if not pair.promoted:
                 pair.rungs, pair.retry_at = [], now_s
+                pair.port_tried = pair.port_tried or pair.lost_tries > 0
 
     def network_changed(self, now_s: float) -> None:
         """This node has other addresses: every direct link may have lost its path, every other may be
@@ -442,8 +445,10 @@ class Pairs:
             self._feed(pair, PairEvent.REPEAT, now_s)
         if pair.promoted:
             self._vigil.watch(pair, now_s)
-        elif self._may_start(pair, now_s) and self.node.bucket.take(PACKETS_PER_KNOCK, now_s):
-            self._start(pair, now_s)
+        elif self._may_start(pair, now_s):
+            rung = self._next_rung(pair, now_s)
+            if rung is not None and self._may_send(pair, rung.yours, now_s):
+                self._start(pair, now_s)
 
     def _may_start(self, pair: Pair, now_s: float) -> bool:
         return self._wants_start(pair) and _due(pair.retry_at, now_s) and now_s >= self._hold_until
@@ -458,14 +463,31 @@ class Pairs:
             and self._port_for is None
         )
 
+    def _next_rung(self, pair: Pair, now_s: float) -> Rung | None:
+        """The candidate pair to be tried now, that of a link that was lost first; None if there is none."""
+        if not pair.rungs and pair.view is not None:
+            found = ladder.rungs(self.node.place, self.hub.own, pair.view)
+            pair.rungs = sorted(found, key=lambda rung: not self._is_proven(pair, rung.yours, now_s))
+            pair.began_at = now_s
+            if not found:
+                pair.why = ladder.why_none(self.hub.own, pair.view)
+                pair.retry_at = now_s + RETRY_DIRECT_S
+        return pair.rungs[0] if pair.rungs else None
+
+    def _is_proven(self, pair: Pair, endpoint: str, now_s: float) -> bool:
+        """Whether the link was direct there lately; another port of that address is no other victim."""
+        return (
+            now_s < pair.direct_until
+            and pair.proven is not None
+            and ladder.is_same_address(endpoint, pair.proven)
+        )
+
+    def _may_send(self, pair: Pair, endpoint: str, now_s: float) -> bool:
+        """Whether to open and knock there now: proven addresses always, of others so many in a second."""
+        return self._is_proven(pair, endpoint, now_s) or self.node.bucket.take(PACKETS_PER_KNOCK, now_s)
+
     def _start(self, pair: Pair, now_s: float) -> None:
         """Offer the next candidate pair."""
-        if not pair.rungs and pair.view is not None:
-            pair.rungs = ladder.rungs(self.node.place, self.hub.own, pair.view)
-        if not pair.rungs:
-            pair.why = "the hub names no endpoint of it yet"
-            pair.retry_at = now_s + RETRY_DIRECT_S
-            return
         pair.rung = pair.rungs.pop(0)
         self._session = (self._session + 1) % 2**64
         pair.session = f"{self._session:016x}"
@@ -503,8 +525,10 @@ class Pairs:
         if pair.promoted:
             times += self._vigil.due_ats(pair, now_s)
         elif self._wants_start(pair) and pair.retry_at is not None:
-            tokens_at = self.node.bucket.available_at(PACKETS_PER_KNOCK, now_s)
-            times.append(max(pair.retry_at, self._hold_until, tokens_at))
+            start_at = max(pair.retry_at, self._hold_until)
+            if pair.rungs and not self._is_proven(pair, pair.rungs[0].yours, now_s):
+                start_at = max(start_at, self.node.bucket.available_at(PACKETS_PER_KNOCK, now_s))
+            times.append(start_at)
         return min(times, default=float("inf"))
 
     # -- effects ----------------------------------------------------------------------------
@@ -590,20 +614,49 @@ class Pairs:
         if pair.view is not None and pair.rung is not None and pair.view.endpoint != pair.rung.yours:
             pair.retry_at = now_s  # it has moved meanwhile
             return
-        direct_before = now_s < pair.direct_until
-        if direct_before:
-            pair.lost_tries += 1
-        else:
-            pair.tries += 1
-        if direct_before and pair.lost_tries <= LOST_TRIES:
-            pair.retry_at = now_s + RETRY_DIRECT_S
+        if now_s < pair.direct_until:
+            self._fail_lost(pair, now_s)
             return
+        pair.tries += 1
+        self._count(pair, now_s)
+        pair.retry_at = now_s + _backoff_s(pair.tries)
+
+    def _fail_lost(self, pair: Pair, now_s: float) -> None:
+        """It was direct, and is not back.  A fresh port heals a tuple that was taken (facts 1 and 12), but
+        no cut; which of them it is shows by one port, so there is no second before it was direct again."""
+        pair.lost_tries += 1
+        if not pair.port_tried and pair.lost_tries > self._tries_before_port(pair) * self._price(now_s):
+            self._count(pair, now_s)
+        pair.retry_at = max(now_s, pair.began_at + RETRY_DIRECT_S)
+
+    def _tries_before_port(self, pair: Pair) -> float:
+        """One port is enough, whichever end takes it: the larger key does, and the other one waits for
+        that, unless its firewall is known to learn for a while only, its own mapping has moved (the hub's
+        packets took a tuple too), or the other end is somewhere else now."""
+        endpoint = pair.view.endpoint if pair.view else None
+        if self.node.refresh.is_larger(pair.peer) or pair.port_helped or not (endpoint and pair.proven):
+            return LOST_TRIES
+        if self.hub.own.endpoint != pair.proven_mine:
+            return LOST_TRIES
+        if endpoint == pair.proven:
+            return LOST_TRIES_SMALLER_KEY  # it has not taken one
+        return float("inf") if ladder.is_same_address(endpoint, pair.proven) else LOST_TRIES
+
+    def _price(self, now_s: float) -> float:
+        """What a fresh port for a lost link costs, at least 1: all direct links are made anew for it, and
+        the more of them there are for each that is lost, the more likely it is the other end that is cut
+        off."""
+        direct = sum(pair.promoted for pair in self.pairs.values())
+        lost = sum(now_s < pair.direct_until and not pair.promoted for pair in self.pairs.values())
+        return 1 + direct / max(1, lost)
+
+    def _count(self, pair: Pair, now_s: float) -> None:
+        """One failure more towards the restart condition; who offers more often is not counted more."""
         counts = pair.online and pair.peer in self.node.refresh.counts
-        if counts and now_s - pair.counted_at >= COUNT_EVERY_S:  # who offers more often is not counted more
+        if counts and now_s - pair.counted_at >= COUNT_EVERY_S:
             pair.counted_at = now_s
             self.node.refresh.failed(pair.peer)
             self._consider_port(pair, now_s)
-        pair.retry_at = now_s + (RETRY_DIRECT_S if direct_before else _backoff_s(pair.tries))
 
     def _retry(self, pair: Pair, now_s: float) -> None:
         pair.rungs, pair.retry_at = [], now_s

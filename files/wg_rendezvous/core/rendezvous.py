@@ -229,8 +229,11 @@ class Pair:
     `address` is its VPN address as a host route; `view` what the hub says of it, None until it did;
     `instance` the last run of its agent that was heard of.  `rung` is
     the candidate pair of this rendezvous, `rungs` those that remain.  `trips_s` is how long a signal and its
-    answer take.  Until `direct_until` a link that was lost is tried as one that is direct by rights;
-    `lost_tries` failed before that, `tries` since.  All `_at` are seconds of the agent's own clock
+    answer take.  `proven` is the endpoint at which it was direct last,
+    `proven_mine` the one at which the hub saw this node then.  Until `direct_until` a link that was lost
+    is tried as one that is direct by rights, each time from `began_at` on; `lost_tries` failed before that,
+    `tries` since, and with `port_tried` a fresh port did not help, as one
+    did before with `port_helped`.  All `_at` are seconds of the agent's own clock
     (CLOCK_BOOTTIME), None: not awaited.
     """
 
@@ -256,7 +259,12 @@ class Pair:
     repeat_at: float | None = None
     retry_at: float | None = None
     counted_at: float = float("-inf")
+    proven: str | None = None
+    proven_mine: str | None = None
     direct_until: float = float("-inf")
+    began_at: float = float("-inf")
+    port_tried: bool = False
+    port_helped: bool = False
     tries: int = 0
     lost_tries: int = 0
     unproven: int = 0
