@@ -13,7 +13,8 @@ import collections
 from . import ladder
 from .fresh_port import FreshPort
 from .hub import Hub
-from .node import PACKETS_PER_KNOCK, Node
+from .ladder import REFLEXIVE
+from .node import Node
 from .pacing import TokenBucket
 from .rendezvous import Pair, Phase
 from .signals import OFFER, OPENED, PROMOTE, VERIFIED, WITHDRAW, Signal, SignalError
@@ -68,9 +69,11 @@ class Admission:
             return "the agent stops", STOPPING_PAUSE_S
         if now_s < self._port.ready_at or self._port.under_way:
             return "it is about to take a fresh port", 0.0
+        if offer.strategy == REFLEXIVE and offer.target not in ("", self.hub.own.endpoint):
+            return "your openers went to an endpoint that is not ours any more", 0.0  # ours would collide
         if pair.unproven and pair.retry_at is not None and pair.retry_at > now_s:
             return pair.why, pair.retry_at - now_s
-        if not self.node.bucket.take(PACKETS_PER_KNOCK, now_s):
+        if not self.node.may_knock(pair.is_proven(offer.endpoint or "", now_s), now_s):
             return "busy with others", 0.0
         return "", 0.0
 

@@ -77,6 +77,11 @@ class Node:
             raise UnacceptableError(f"{address} belongs to {owner}, which is online")
         return address
 
+    def may_knock(self, proven: bool, now_s: float) -> bool:
+        """Whether to open and knock at an address now: where it is `proven` always, at others so often in a
+        second."""
+        return proven or self.bucket.take(PACKETS_PER_KNOCK, now_s)
+
     # -- what survives a restart ------------------------------------------------------------
 
     def save(self, now_s: float) -> None:

@@ -41,7 +41,7 @@ from dataclasses import dataclass, field
 
 from .events import PeerView
 from .heartbeat import Watch
-from .ladder import Rung
+from .ladder import Rung, is_same_address
 from .link import State
 from .pacing import TokenBucket
 
@@ -216,9 +216,11 @@ class Pair:
     `address` is its VPN address as a host route; `view` what the hub says of it, None until it did;
     `instance` the last run of its agent that was heard of.  `rung` is
     the candidate pair of this rendezvous, `rungs` those that remain.  `trips_s` is how long a signal and its
-    answer take.  Until `direct_until` a link that was lost is tried as one that is direct by rights;
-    `lost_tries` failed before that, `tries` since.  `withdrawals` is how often the present one was signalled.
-    All `_at` are seconds of the agent's own clock (CLOCK_BOOTTIME), None: not awaited.
+    answer take.  `proven` is the endpoint at which it was direct last, `proven_mine` the one at which the hub
+    saw this node then.  Until `direct_until` a link that was lost is tried as one that is direct by rights,
+    each time from `began_at` on; `lost_tries` failed before that, `tries` since, and with `port_tried` a
+    fresh port did not help, as one did before with `port_helped`.  `withdrawals` is how often the present
+    one was signalled.  All `_at` are seconds of the agent's own clock (CLOCK_BOOTTIME), None: not awaited.
     """
 
     peer: str
@@ -244,7 +246,12 @@ class Pair:
     repeat_at: float | None = None
     retry_at: float | None = None
     counted_at: float = float("-inf")
+    proven: str | None = None
+    proven_mine: str | None = None
     direct_until: float = float("-inf")
+    began_at: float = float("-inf")
+    port_tried: bool = False
+    port_helped: bool = False
     tries: int = 0
     lost_tries: int = 0
     unproven: int = 0
@@ -276,6 +283,11 @@ class Pair:
     def online(self) -> bool:
         """Whether the hub says so."""
         return self.view is not None and self.view.online
+
+    def is_proven(self, endpoint: str, now_s: float) -> bool:
+        """Whether the link was direct there lately; another port of that address is no other victim."""
+        lately = now_s < self.direct_until
+        return lately and self.proven is not None and is_same_address(endpoint, self.proven)
 
     def on(self, event: PairEvent, now_s: float) -> tuple[Effect, ...]:
         """Take one event: move to the next phase, and return what has to be done for it."""
