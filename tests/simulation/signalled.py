@@ -11,6 +11,7 @@ from functools import partial
 from itertools import product
 
 from tests.simulation.chaos import agree, check, slow_s
+from tests.simulation.crowds import CROWDS
 from tests.simulation.cuts import CUTS
 from tests.simulation.faults import FAULTS, RARE
 from tests.simulation.membership import MEMBERSHIP, why
@@ -395,5 +396,6 @@ SIGNALLED = {
     **MIXED,
     **COST,
     **CUTS,
+    **CROWDS,
     **MEMBERSHIP,
 }

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from tests.simulation.crowds import CROWDS
 from tests.simulation.cuts import CUTS
 from tests.simulation.run import Case
 from tests.simulation.scenarios import SCENARIOS, simulate_all
@@ -256,6 +257,11 @@ def test_knocks_again_and_again_are_noticed(monkeypatch: pytest.MonkeyPatch) -> 
 def test_openers_for_every_knock_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     mutate(monkeypatch, (Phase.KNOCKING, PairEvent.KNOCK_DUE, Phase.KNOCKING, (Does.OPEN, Does.KNOCK)))
     check_some_fails(HOPELESS_SIGNALLED, "openers to .* in one rendezvous")
+
+
+def test_a_busy_end_that_does_not_say_when_to_come_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries.Retries, "named", lambda *_: None)
+    check_some_fails(CROWDS, "was direct after|is not direct")
 
 
 def test_fresh_ports_for_a_cut_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

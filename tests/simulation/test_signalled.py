@@ -6,6 +6,7 @@ otherwise."""
 from __future__ import annotations
 
 import pytest
+from tests.simulation.crowds import CROWDS
 from tests.simulation.cuts import CUTS, STARS
 from tests.simulation.run import Case
 from tests.simulation.scenarios import SCENARIOS, simulate
@@ -30,7 +31,7 @@ FEW = {
 @pytest.mark.parametrize("larger", ["A", "B"])
 @pytest.mark.parametrize("scenario", SIGNALLED)
 def test_holds(scenario: str, larger: str) -> None:
-    few = scenario in FEW or scenario in CUTS
+    few = scenario in FEW or scenario in CUTS or scenario in CROWDS
     for nth, offset_s in enumerate(OFFSETS_S[: 1 if few else None]):
         seed = 1000 * list(SCENARIOS).index(scenario) + 10 * nth + (larger == "B")
         simulate(Case(scenario, offset_s, larger, seed))

@@ -15,7 +15,7 @@ from .._wireguard.keys import check_key
 from . import actions
 from .actions import Action, PeerChange
 from .candidates import Place, UnacceptableError
-from .pacing import TokenBucket
+from .pacing import TokenBucket, Turns
 from .refresh import Budget, Policy, Refresh
 
 KEEPALIVE_S = 13
@@ -47,6 +47,7 @@ class Node:
         self.settings = settings
         self.refresh = Refresh(own_key, settings.budget)
         self.bucket = TokenBucket()
+        self.turns = Turns(self.bucket, PACKETS_PER_KNOCK)
         self.device = Device(None, 0, 0, {})
         self.configured: frozenset[str] = frozenset()
         self.owned: dict[str, str] = {}
@@ -76,11 +77,6 @@ class Node:
         if owner != peer:
             raise UnacceptableError(f"{address} belongs to {owner}, which is online")
         return address
-
-    def may_knock(self, proven: bool, now_s: float) -> bool:
-        """Whether to open and knock at an address now: where it is `proven` always, at others so often in a
-        second."""
-        return proven or self.bucket.take(PACKETS_PER_KNOCK, now_s)
 
     # -- what survives a restart ------------------------------------------------------------
 

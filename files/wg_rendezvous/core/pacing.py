@@ -53,3 +53,25 @@ def signal_limits(peers: int) -> tuple[float, float]:
         max(CALLS_PER_S, SIGNALS_PER_S_AND_PEER * peers),
         max(CALLS_AT_ONCE, SIGNALS_AT_ONCE_AND_PEER * peers),
     )
+
+
+class Turns:
+    """Turns at `bucket`, for many who want `count` tokens each: who has to wait is told when to come, and is
+    not overtaken by those who come later."""
+
+    def __init__(self, bucket: TokenBucket, count: int) -> None:
+        self.bucket = bucket
+        self.count = count
+        self._last_at = float("-inf")
+
+    def comes_at(self, turn_at: float | None, now_s: float) -> float:
+        """Whose turn is at `turn_at`, None if there is none yet, takes the tokens if it has come: `now_s`;
+        or else the time of the turn."""
+        has_come = now_s >= (self._last_at if turn_at is None else turn_at)
+        if has_come and self.bucket.take(self.count, now_s):
+            return now_s
+        if turn_at is not None and not has_come:
+            return turn_at
+        next_at = self._last_at + self.count / self.bucket.rate_per_s
+        self._last_at = max(next_at, self.bucket.available_at(self.count, now_s))
+        return self._last_at

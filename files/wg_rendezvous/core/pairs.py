@@ -23,7 +23,7 @@ from .giving_back import GivingBack
 from .hub import Hub
 from .ladder import REFLEXIVE, Rung
 from .moves import Moves, smoothed_s
-from .node import PACKETS_PER_KNOCK, Node
+from .node import Node
 from .outbox import Outbox
 from .rendezvous import NOT_TRIED, TRANSITIONS, TRYING, Effect, Pair, PairEvent, Phase
 from .retries import RETRY_DIRECT_S, Retries
@@ -244,8 +244,11 @@ class Pairs:
             pair.why = f"the other end: {signal.why}" if signal.why else "the other end has gone back"
         if signal.type == OPENED and pair.phase is Phase.OFFERED:
             pair.trips_s = smoothed_s(pair.trips_s, now_s - pair.offered_at)
+        was_trying = pair.phase in TRYING
         self._feed(pair, event, now_s)
-        if signal.pause_s and pair.retry_at is not None:
+        if signal.pause_s and was_trying and signal.type == REFUSED:
+            self._retries.named(pair, signal.pause_s, now_s)
+        elif signal.pause_s and pair.retry_at is not None:
             pair.retry_at = max(pair.retry_at, now_s + signal.pause_s)
 
     def _take_offer(self, pair: Pair, signal: Signal, now_s: float) -> None:
@@ -418,7 +421,7 @@ class Pairs:
             self._vigil.watch(pair, now_s)
         elif self._may_start(pair, now_s):
             rung = self._next_rung(pair, now_s)
-            if rung is not None and self.node.may_knock(pair.is_proven(rung.yours, now_s), now_s):
+            if rung is not None and pair.may_knock(rung.yours, self.node.turns, now_s):
                 self._start(pair, now_s)
 
     def _may_start(self, pair: Pair, now_s: float) -> bool:
@@ -492,10 +495,7 @@ class Pairs:
         if pair.promoted:
             times += self._vigil.due_ats(pair, now_s)
         elif self._wants_start(pair) and pair.retry_at is not None:
-            start_at = max(pair.retry_at, self.port.ready_at)
-            if pair.rungs and not pair.is_proven(pair.rungs[0].yours, now_s):
-                start_at = max(start_at, self.node.bucket.available_at(PACKETS_PER_KNOCK, now_s))
-            times.append(start_at)
+            times.append(max(pair.retry_at, self.port.ready_at, pair.turn_at or 0.0))
         return min(times, default=float("inf"))
 
     # -- effects ----------------------------------------------------------------------------

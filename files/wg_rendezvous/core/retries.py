@@ -20,6 +20,8 @@ BACKOFF_S = 60.0
 BACKOFF_MAX_S = 3600.0
 PAUSE_S = 0.25
 PAUSE_MAX_S = 30.0
+BELIEVED_REFUSALS = 6
+"""So many in a row may name the time of the next offer; later ones only put it off."""
 
 
 class Retries:
@@ -71,6 +73,12 @@ class Retries:
         pair.rungs = []
         pair.retry_at = now_s + min(PAUSE_MAX_S, PAUSE_S * 2 ** min(pair.refusals, 10))
         pair.refusals += 1
+
+    def named(self, pair: Pair, pause_s: float, now_s: float) -> None:
+        """The other end, which has refused, says when to ask again: that is better known there."""
+        named_at = now_s + max(PAUSE_S, pause_s)
+        believed = pair.refusals <= BELIEVED_REFUSALS
+        pair.retry_at = named_at if believed else max(named_at, pair.retry_at or now_s)
 
     def unproven(self, pair: Pair, now_s: float) -> None:
         """It was moved for nothing, which cost traffic: a long pause."""

@@ -61,16 +61,21 @@ class Vigil:
     # -- traffic ----------------------------------------------------------------------------
 
     def look_for_traffic(self, pair: Pair, entry: Peer, now_s: float) -> None:
-        """Bytes that are neither heartbeats nor keepalives nor a handshake."""
+        """Bytes that are neither heartbeats nor keepalives nor a handshake; where there was traffic a moment
+        ago, those of a handshake may count as well."""
         rx_before, tx_before, handshake_before = pair.rx_bytes, pair.tx_bytes, pair.handshake_at
         beats_before = self._beats_before.get(pair.peer, (0, 0))
         beats = self.count(pair, entry)
         rx = entry.rx_bytes - rx_before - (beats[0] - beats_before[0])
         tx = entry.tx_bytes - tx_before - (beats[1] - beats_before[1])
+        idle = not self.has_traffic(pair, now_s)
         if entry.latest_handshake_at != handshake_before:
             pair.shaken_at = now_s
-            return
-        due = now_s - pair.shaken_at >= HANDSHAKE_EVERY_S  # one of its messages may be in this reading
+            if idle:
+                return
+        due = (
+            idle and now_s - pair.shaken_at >= HANDSHAKE_EVERY_S
+        )  # one of its messages may be in this reading
         if max(rx, tx) > KEEPALIVES_BYTES + (HANDSHAKE_BYTES if due else 0):
             pair.traffic_at = now_s
 
