@@ -33,7 +33,7 @@ class OptionError(Exception):
 
 @dataclass(frozen=True)
 class HubOptions:
-    """Options of `wg-rendezvous hub`. `listen_host` None: the interface's own first IPv4 address."""
+    """Options of `wg-rendezvous hub`. `listen_host` None: all of the interface's own addresses."""
 
     interface: str
     listen_host: str | None = None
@@ -180,7 +180,9 @@ def _opener_ttls(text: str) -> dict[str, Any]:
 _COMMON = {
     "interface": Option(_interface, "IF", "the WireGuard interface, e.g. wg0"),
     "listen": Option(
-        _listen, "ADDRESS:PORT", "where the HTTP API listens (the interface's own address, port 8080)"
+        _listen,
+        "ADDRESS:PORT",
+        "where the HTTP API listens (all addresses of the interface, port 8080)",
     ),
     "log-format": Option(_choice("log_format", log.FORMATS), "FORMAT", "text or json (text)"),
     "log-level": Option(_choice("log_level", log.LEVELS), "LEVEL", "debug, info, warning or error (info)"),

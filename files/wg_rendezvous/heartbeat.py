@@ -13,9 +13,10 @@ import fcntl
 import logging
 import socket
 import struct
+from collections.abc import Sequence
 from typing import Any, Callable, cast
 
-from .listeners import datagram_listener
+from .listeners import ListenError, datagram_listener
 
 logger = logging.getLogger(__name__)
 
@@ -51,34 +52,46 @@ def parse(datagram: bytes) -> tuple[int, int] | None:
     return kind, number
 
 
-async def listen(host: str, port: int, interface: str, on_pong: OnPong | None = None) -> Beats:
-    """Answer pings to `host`:`port` from `interface`; tell `on_pong` of the answers to our own, by address
-    and number. Raises listeners.ListenError.
+async def listen(hosts: Sequence[str], port: int, interface: str, on_pong: OnPong | None = None) -> Beats:
+    """Answer pings to `port` of each of `hosts` from `interface`; tell `on_pong` of the answers to our own,
+    by address and number. Raises listeners.ListenError.
     """
-    made = datagram_listener(host, port, interface)
-    level, option = (
-        (socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER)
-        if made.family == socket.AF_INET6
-        else (socket.IPPROTO_IP, IP_MTU_DISCOVER)
-    )
-    # A padded ping in fragments would prove nothing about large packets.
-    made.setsockopt(level, option, PMTUDISC_DO)
-    beats = Beats(made, interface, on_pong)
-    await asyncio.get_running_loop().create_datagram_endpoint(lambda: beats, sock=made)
+    beats = Beats(interface, on_pong)
+    try:
+        for host in hosts:
+            made = datagram_listener(host, port, interface)
+            level, option = (
+                (socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER)
+                if made.family == socket.AF_INET6
+                else (socket.IPPROTO_IP, IP_MTU_DISCOVER)
+            )
+            # A padded ping in fragments would prove nothing about large packets.
+            made.setsockopt(level, option, PMTUDISC_DO)
+            await beats.hear(made)
+    except ListenError:
+        beats.close()
+        raise
     return beats
 
 
-class Beats(asyncio.DatagramProtocol):
-    """The heartbeats of one interface, as `listen` makes them."""
+class Beats:
+    """The heartbeats of one interface, as `listen` makes them. Pings leave from the first address of their
+    family."""
 
-    def __init__(self, listening: socket.socket, interface: str, on_pong: OnPong | None) -> None:
-        self.port: int = listening.getsockname()[1]
-        self._family = listening.family
+    def __init__(self, interface: str, on_pong: OnPong | None) -> None:
+        self.port = 0
         self._interface = interface
         self._on_pong = on_pong
-        self._transport: asyncio.DatagramTransport | None = None
+        self._sockets: list[_Socket] = []
         self._bytes: dict[str, tuple[int, int]] = {}
         self._ports: dict[str, int] = {}
+
+    async def hear(self, made: socket.socket) -> None:
+        """Listen on one more socket."""
+        self.port = made.getsockname()[1]
+        one = _Socket(made.family, self._received)
+        await asyncio.get_running_loop().create_datagram_endpoint(lambda: one, sock=made)
+        self._sockets.append(one)
 
     def bytes_by_address(self) -> dict[str, tuple[int, int]]:
         """Bytes of heartbeats that came from an address and went there so far, as WireGuard counts them."""
@@ -88,17 +101,13 @@ class Beats(asyncio.DatagramProtocol):
         before = self._bytes.get(address, (0, 0))
         self._bytes[address] = (before[0] + received, before[1] + sent)
 
-    def _wireguard_bytes(self, datagram: bytes) -> int:
-        """The size of the transport message with this datagram in it: padded to 16 bytes, 32 around it
-        (whitepaper, section 5.4.6)."""
-        packet_bytes = IP_HEADER_BYTES[self._family] + UDP_HEADER_BYTES + len(datagram)
-        return TRANSPORT_BYTES + -(-packet_bytes // 16) * 16
-
     def ping(self, address: str, number: int, size_bytes: int | None = None, port: int | None = None) -> None:
         """Ping `address` at `port` (None: at the number of our own); `size_bytes` is that of the UDP payload
         (None: as small as possible).
         """
-        self._send(pack(PING, number, size_bytes or LAYOUT.size), (address, port or self.port))
+        one = self._socket(address)
+        if one is not None:
+            self._send(one, pack(PING, number, size_bytes or LAYOUT.size), (address, port or self.port))
 
     def ping_back(self, address: str, number: int) -> None:
         """Ping `address` at the port that its own latest ping came from."""
@@ -108,7 +117,7 @@ class Beats(asyncio.DatagramProtocol):
         """The interface's MTU as it is now, 0 if it cannot be read."""
         request = struct.pack("16si12x", self._interface.encode(), 0)
         try:
-            with socket.socket(self._family, socket.SOCK_DGRAM) as any_socket:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
                 answer = fcntl.ioctl(any_socket, SIOCGIFMTU, request)
         except OSError as error:
             logger.debug("no MTU", extra={"fields": {"interface": self._interface, "error": str(error)}})
@@ -116,23 +125,71 @@ class Beats(asyncio.DatagramProtocol):
         mtu_bytes: int = struct.unpack("16si12x", answer)[1]
         return mtu_bytes
 
-    def largest_bytes(self) -> int:
-        """The UDP payload that fills the interface's MTU."""
-        return max(LAYOUT.size, self.mtu_bytes() - IP_HEADER_BYTES[self._family] - UDP_HEADER_BYTES)
+    def largest_bytes(self, address: str) -> int:
+        """The UDP payload of a packet to `address` that fills the interface's MTU."""
+        return max(LAYOUT.size, self.mtu_bytes() - IP_HEADER_BYTES[_family(address)] - UDP_HEADER_BYTES)
+
+    def close(self) -> None:
+        """Stop listening."""
+        for one in self._sockets:
+            one.close()
+
+    def _socket(self, address: str) -> _Socket | None:
+        return next((one for one in self._sockets if one.family == _family(address)), None)
+
+    def _send(self, one: _Socket, datagram: bytes, target: tuple[Any, ...]) -> None:
+        if one.send(datagram, target):
+            self._count(target[0], sent=_wireguard_bytes(one.family, datagram))
+
+    def _received(self, one: _Socket, data: bytes, addr: tuple[Any, ...]) -> None:
+        """Answer a ping, tell of a pong, and leave everything else."""
+        heartbeat = parse(data)
+        if heartbeat is None:
+            return
+        kind, number = heartbeat
+        self._count(addr[0], received=_wireguard_bytes(one.family, data))
+        if kind == PING:
+            self._ports[addr[0]] = addr[1]
+            self._send(one, pack(PONG, number), addr)
+        elif self._on_pong is not None:
+            self._on_pong(addr[0], number)
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def _wireguard_bytes(family: socket.AddressFamily, datagram: bytes) -> int:
+    """The size of the transport message with this datagram in it: padded to 16 bytes, 32 around it
+    (whitepaper, section 5.4.6)."""
+    packet_bytes = IP_HEADER_BYTES[family] + UDP_HEADER_BYTES + len(datagram)
+    return TRANSPORT_BYTES + -(-packet_bytes // 16) * 16
+
+
+class _Socket(asyncio.DatagramProtocol):
+    """One address that is listened on."""
+
+    def __init__(
+        self, family: socket.AddressFamily, received: Callable[[_Socket, bytes, tuple[Any, ...]], None]
+    ) -> None:
+        self.family = family
+        self._on_datagram = received
+        self._transport: asyncio.DatagramTransport | None = None
+
+    def send(self, datagram: bytes, target: tuple[Any, ...]) -> bool:
+        """Whether this was not closed before; what cannot be sent is lost, as what is lost on the way."""
+        if self._transport is None or self._transport.is_closing():
+            return False
+        try:
+            self._transport.sendto(datagram, target)
+        except (OSError, ValueError, TypeError) as error:
+            self.error_received(error)
+        return True
 
     def close(self) -> None:
         """Stop listening."""
         if self._transport is not None:
             self._transport.abort()
-
-    def _send(self, datagram: bytes, target: tuple[Any, ...]) -> None:
-        if self._transport is None or self._transport.is_closing():
-            return
-        self._count(target[0], sent=self._wireguard_bytes(datagram))
-        try:
-            self._transport.sendto(datagram, target)
-        except (OSError, ValueError, TypeError) as error:
-            self.error_received(error)
 
     # --- asyncio.DatagramProtocol ---
 
@@ -146,17 +203,8 @@ class Beats(asyncio.DatagramProtocol):
         self._transport = None
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
-        """Answer a ping, tell of a pong, and leave everything else."""
-        heartbeat = parse(data)
-        if heartbeat is None:
-            return
-        kind, number = heartbeat
-        self._count(addr[0], received=self._wireguard_bytes(data))
-        if kind == PING:
-            self._ports[addr[0]] = addr[1]
-            self._send(pack(PONG, number), addr)
-        elif self._on_pong is not None:
-            self._on_pong(addr[0], number)
+        """Something came in."""
+        self._on_datagram(self, data, addr)
 
     def error_received(self, exc: Exception) -> None:
         """A datagram could not be sent (no route, larger than the path): nobody will answer it."""

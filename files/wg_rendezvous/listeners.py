@@ -20,20 +20,20 @@ class ListenError(Exception):
     """A listening socket cannot be made; the text says why and what to do."""
 
 
-def listen_host(wanted: str | None, addresses: Sequence[IPInterface], interface: str) -> str:
-    """The address to listen on: `wanted`, or the first of the interface's own `addresses`, IPv4 before IPv6.
+def listen_hosts(wanted: str | None, addresses: Sequence[IPInterface], interface: str) -> list[str]:
+    """The addresses to listen on: `wanted`, or all of the interface's own `addresses`, IPv4 before IPv6.
 
     Raises ListenError if the interface does not have it.
     """
-    global_first = sorted(addresses, key=lambda address: address.version)
-    own = [str(address.ip) for address in global_first if not address.is_link_local]
+    in_order = sorted(addresses, key=lambda address: (address.version, address.ip))
+    own = [str(address.ip) for address in in_order if not address.is_link_local]
     if not own:
         raise ListenError(
             f"{interface} has no address: give it one, e.g. ip addr add 192.168.7.1/24 dev {interface}"
         )
     if wanted is not None and wanted not in own:
         raise ListenError(f"option --listen: {wanted} is no address of {interface}: use {' or '.join(own)}")
-    return wanted or own[0]
+    return own if wanted is None else [wanted]
 
 
 def listener(host: str, port: int, interface: str) -> socket.socket:

@@ -18,7 +18,7 @@ from aiohttp import web
 from .listeners import (
     SO_BINDTODEVICE,
     ListenError,
-    listen_host,
+    listen_hosts,
     listener,
     make_directory,
     unix_listener,
@@ -31,7 +31,7 @@ __all__ = [
     "application",
     "error_response",
     "is_local",
-    "listen_host",
+    "listen_hosts",
     "listener",
     "make_directory",
     "readable_path",

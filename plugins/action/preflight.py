@@ -110,6 +110,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
 
     def _other(self, name: str, groups: set[str], hostvars: Any) -> _inventory.Host:
         """Another host, of which only the inventory is known: what its address is, and those of its peers."""
-        known = ("wg_interface_address", "wg_interface_peers", "wg_client_config_devices")
+        known = (
+            "wg_interface_address",
+            "wg_interface_peers",
+            "wg_interface_subnets",
+            "wg_client_config_devices",
+        )
         variables = {variable: self._value(hostvars, variable) for variable in known}
         return _inventory.Host(name, min(groups), variables, frozenset(groups))

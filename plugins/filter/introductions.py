@@ -40,8 +40,8 @@ RETURN = r"""
 _value:
   description:
     - One entry for each hub and interface, with C(hub), C(interface), and C(peers).
-    - Each of the peers has C(name), C(public_key) and what the peer says of itself. A host that has no key
-      yet is not among them.
+    - Each of the peers has C(name), C(public_key), and C(allowed_ips), its addresses and the
+      subnets behind it. A host that has no key yet is not among them.
     - Also C(hub_was_asked), whether the preflight of this run was on the hub itself.
   type: list
   elements: dict
@@ -49,6 +49,8 @@ _value:
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Callable
+
+from ansible_collections.rendezvous.wireguard.plugins.filter.host_route import host_route
 
 
 def introductions(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -70,7 +72,8 @@ def introductions(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]
             }
         key = _public_key(hostvars[host], node)
         if key:
-            found[hub, interface]["peers"].append({**about["peer"], "name": host, "public_key": key})
+            routes = [*map(host_route, about["addresses"]), *about["subnets"]]
+            found[hub, interface]["peers"].append({"name": host, "public_key": key, "allowed_ips": routes})
     return list(found.values())
 
 

@@ -263,7 +263,7 @@ def _is_key(text: str) -> bool:
 def _address(text: Any) -> str:
     """An address without prefix, in canonical form; empty if there is none."""
     try:
-        return str(ipaddress.ip_interface(str(text)).ip)
+        return str(ipaddress.ip_interface(str(text).partition(",")[0]).ip)
     except ValueError:
         return ""
 

@@ -28,6 +28,7 @@ from typing import Any
 
 CONFIG = "/etc/wg-rendezvous/{interface}.firewall.json"
 SYSCTL_FILE = "/etc/sysctl.d/60-wg-rendezvous-{interface}.conf"
+IPV6_ROUTES = "/proc/net/ipv6_route"
 MAX_JUMPS = 32
 IPTABLES_TABLES = ("filter", "nat", "mangle", "raw", "security")
 IN = ("prerouting", "input")
@@ -54,6 +55,10 @@ class Openings:
     """Who keeps rules on this node: firewalld, ufw, nftables (nobody but nft), none (leave all alone)."""
     udp_ports: tuple[int, ...] = ()
     """From the interface only."""
+    subnets: tuple[str, ...] = ()
+    """Networks behind this node that the tunnel's packets go to and come from."""
+    masquerade: bool = False
+    """The peers' packets to the rest of the world leave with this node's address."""
 
     @classmethod
     def from_json(cls, text: str) -> Openings:
@@ -62,6 +67,7 @@ class Openings:
         values["addresses"] = tuple(values["addresses"])
         values["tcp_ports"] = tuple(values["tcp_ports"])
         values["udp_ports"] = tuple(values.get("udp_ports", ()))  # an older record has none
+        values["subnets"] = tuple(values.get("subnets", ()))
         return cls(**values)
 
     def inside(self) -> list[tuple[str, int]]:
@@ -93,8 +99,12 @@ class Packet:
     nft: str
     iptables: str
     what: str
+    ufw: str = ""
+    """The same for ufw, where it is named only."""
     ours: bool = True
     """Do we add the rule? Not if it would let through more than the tunnel's own; then it is named only."""
+    version: int | None = None
+    """Of the Internet Protocol; None for both."""
 
     @property
     def trusting(self) -> bool:
@@ -142,7 +152,10 @@ def packets(openings: Openings) -> list[Packet]:
     found += [_to_service(openings.interface, protocol, port) for protocol, port in inside]
     for protocol in dict.fromkeys(protocol for protocol, _port in inside):
         found.append(_to_services_of_others(openings.interface, protocol))
-    return found + (_between_peers(openings.interface) if openings.relay else [])
+    found += _between_peers(openings.interface) if openings.relay else []
+    for subnet in openings.subnets:
+        found += _behind_this_node(openings.interface, ipaddress.ip_network(subnet))
+    return found + (_to_the_world(openings.interface) if openings.masquerade else [])
 
 
 def _of_wireguard(openings: Openings) -> list[Packet]:
@@ -180,6 +193,7 @@ def _of_wireguard(openings: Openings) -> list[Packet]:
             "meta l4proto udp accept",
             "-p udp -j ACCEPT",
             "what WireGuard sends, UDP from any port",
+            ufw="allow out to any proto udp",
             ours=False,
         ),
     ]
@@ -229,6 +243,55 @@ def _between_peers(name: str) -> list[Packet]:
             f'oifname "{name}" accept',
             "",
             f"what goes to {name}",
+        ),
+    ]
+
+
+def _behind_this_node(name: str, subnet: ipaddress.IPv4Network | ipaddress.IPv6Network) -> list[Packet]:
+    """To a subnet and from there, whichever interface it is behind."""
+    version, family = subnet.version, "ip6" if subnet.version == 6 else "ip"
+    new, elsewhere = {"ct state": "new"}, Outside(name)
+    inwards = {"meta iifname": name, "meta iif": name, "meta oifname": elsewhere, "meta oif": elsewhere}
+    outwards = {"meta iifname": elsewhere, "meta iif": elsewhere, "meta oifname": name, "meta oif": name}
+    return [
+        Packet(
+            ("forward",),
+            {**new, **inwards},
+            f'iifname "{name}" {family} daddr {subnet} accept',
+            f"-i {name} -d {subnet} -j ACCEPT",
+            f"from {name} to {subnet}",
+            version=version,
+        ),
+        Packet(
+            ("forward",),
+            {**new, **outwards},
+            f'oifname "{name}" {family} saddr {subnet} accept',
+            f"-o {name} -s {subnet} -j ACCEPT",
+            f"from {subnet} to {name}",
+            version=version,
+        ),
+    ]
+
+
+def _to_the_world(name: str) -> list[Packet]:
+    """From a peer to anywhere, and the answers."""
+    elsewhere = Outside(name)
+    there = {"meta iifname": name, "meta iif": name, "meta oifname": elsewhere, "meta oif": elsewhere}
+    back = {"meta iifname": elsewhere, "meta iif": elsewhere, "meta oifname": name, "meta oif": name}
+    return [
+        Packet(
+            ("forward",),
+            {"ct state": "new", **there},
+            f'iifname "{name}" accept',
+            f"-i {name} -j ACCEPT",
+            f"from {name} to anywhere",
+        ),
+        Packet(
+            ("forward",),
+            {"ct state": "established", **back},
+            f'oifname "{name}" ct state established,related accept',
+            f"-o {name} -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT",
+            f"answers to {name}",
         ),
     ]
 
@@ -483,14 +546,17 @@ def _iptables_equals(value: str, actual: Any) -> bool:
 def unmanageable(openings: Openings, saved: Mapping[str, str], ruleset: Ruleset) -> list[str]:
     """What is dropped by rules that we leave alone, each with the rule to add.
 
-    `saved`: command name ("iptables", "iptables-legacy") to the output of its `-S`.
+    `saved`: command name ("iptables", "iptables-legacy") to the output of its `-S`. Where ufw writes these
+    rules, it is told what it can be told.
     """
     problems = []
+    by_ufw = openings.backend == "ufw"
     for packet in packets(openings):
-        for command, rules in saved.items():
-            for chain in (hook.upper() for hook in packet.hooks):
+        for command, rules in saved.items() if not (by_ufw and packet.ours) else ():
+            for chain in (hook.upper() for hook in packet.hooks if packet.version != 6):
                 if iptables_drops(rules, chain, packet):
-                    rule = f"{command} -I {chain} {packet.iptables}"
+                    add = f"{command} -I {chain} {packet.iptables}"
+                    rule = f"ufw {packet.ufw}" if by_ufw and packet.ufw else add
                     problems.append(f"the {chain} chain of {command} drops {packet.what}: add `{rule}`")
         if not packet.ours:
             for base in _dropping_chains(ruleset, openings, packet):
@@ -537,9 +603,14 @@ def _dropping_chains(ruleset: Ruleset, openings: Openings, packet: Packet) -> It
     """The others' base chains that would drop the packet; firewalld keeps its own table."""
     kept = {own_table(openings)} | ({"firewalld"} if openings.backend == "firewalld" else set())
     for hook in packet.hooks:
-        for chain in ruleset.base_chains(hook, families(openings)):
+        for chain in ruleset.base_chains(hook, _families_of(packet, openings)):
             if chain["table"] not in kept and ruleset.drops(chain, packet, mark(openings)):
                 yield chain
+
+
+def _families_of(packet: Packet, openings: Openings) -> list[str]:
+    other = {4: "ip6", 6: "ip"}.get(packet.version or 0)
+    return [family for family in families(openings) if family != other]
 
 
 def own_table(openings: Openings) -> str:
@@ -552,25 +623,49 @@ def _own_table_commands(ruleset: Ruleset, openings: Openings) -> str | None:
     there = ("inet", name) in ruleset.tables
     if not openings.relay or openings.backend == "none":
         return f"delete table inet {name}" if there else None
-    rules = _untracked_rules(openings)
-    comments = [rule.get("comment") for rule in ruleset.rules.get(("inet", name, "prerouting"), [])]
-    if comments == [comment for _rule, comment in rules]:
+    chains = {"prerouting": _untracked_rules(openings), "postrouting": _masquerade_rules(openings)}
+    kinds = {
+        "prerouting": "filter hook prerouting priority raw",
+        "postrouting": "nat hook postrouting priority srcnat",
+    }
+    if all(
+        [rule.get("comment") for rule in ruleset.rules.get(("inet", name, chain), [])]
+        == [comment for _rule, comment in rules]
+        for chain, rules in chains.items()
+    ):
         return None
     lines = [f"add table inet {name}", f"delete table inet {name}", f"table inet {name} {{"]
-    lines += ["  chain prerouting {", "    type filter hook prerouting priority raw;"]
-    lines += ['    {} comment "{}"'.format(*rule) for rule in rules]
-    return "\n".join([*lines, "  }", "}"])
+    for chain, rules in chains.items():
+        if rules:
+            lines += [f"  chain {chain} {{", f"    type {kinds[chain]};"]
+            lines += ['    {} comment "{}"'.format(*rule) for rule in rules]
+            lines.append("  }")
+    return "\n".join([*lines, "}"])
 
 
 def _untracked_rules(openings: Openings) -> list[tuple[str, str]]:
-    """(rule, its comment): from the tunnel to its networks, but to none of this node's own addresses."""
+    """(rule, its comment): what goes back into the tunnel, to a peer or to a subnet behind one."""
     addresses = [ipaddress.ip_interface(text) for text in openings.addresses]
-    source = f'iifname "{openings.interface}"'
-    own = [(f"{source} {_daddr(a)} {a.ip} accept", f"to this node, {a.ip}") for a in addresses]
-    between = [
-        (f"{source} {_daddr(a)} {a.network} notrack", f"between the peers in {a.network}") for a in addresses
+    name = openings.interface
+    own = [(f'iifname "{name}" {_daddr(a)} {a.ip} accept', f"to this node, {a.ip}") for a in addresses]
+    return [*own, (f'iifname "{name}" fib daddr oifname "{name}" notrack', "from peer to peer")]
+
+
+def _masquerade_rules(openings: Openings) -> list[tuple[str, str]]:
+    if not openings.masquerade:
+        return []
+    networks = dict.fromkeys(ipaddress.ip_interface(text).network for text in openings.addresses)
+    return [
+        (
+            f'oifname != "{openings.interface}" {_saddr(network)} {network} masquerade',
+            f"from {network} to the world",
+        )
+        for network in networks
     ]
-    return list(dict.fromkeys(own + between))
+
+
+def _saddr(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
+    return "ip6 saddr" if network.version == 6 else "ip saddr"
 
 
 def _daddr(address: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> str:
@@ -581,24 +676,42 @@ def _daddr(address: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> str:
 
 
 def sysctls(openings: Openings) -> dict[str, str]:
-    """What a relay needs. Redirects (DESIGN fact 7) are sent if "all" or the interface has it."""
-    if not openings.relay:
-        return {}
-    wanted = {
-        "net/ipv4/ip_forward": "1",
-        "net/ipv4/conf/all/send_redirects": "0",
-        f"net/ipv4/conf/{openings.interface}/send_redirects": "0",
-    }
-    if "ip6" in families(openings):
+    """What a relay, or a router to a subnet, needs. Redirects (DESIGN fact 7) are sent if "all" or the
+    interface has it; over IPv6 there are none, since a tunnel has no link-local address.
+    """
+    wanted: dict[str, str] = {}
+    if openings.relay:
+        wanted["net/ipv4/conf/all/send_redirects"] = "0"
+        wanted[f"net/ipv4/conf/{openings.interface}/send_redirects"] = "0"
+    versions = {ipaddress.ip_network(subnet).version for subnet in openings.subnets}
+    if openings.relay or 4 in versions:
+        wanted["net/ipv4/ip_forward"] = "1"
+    if 6 in versions or (openings.relay and "ip6" in families(openings)):
+        # A router takes no router advertisements, unless it is told to: its own way out may depend on them.
+        for interface in advertised_routes(IPV6_ROUTES):
+            wanted[f"net/ipv6/conf/{interface}/accept_ra"] = "2"
         wanted["net/ipv6/conf/all/forwarding"] = "1"
     return wanted
+
+
+def advertised_routes(path: str) -> list[str]:
+    """The interfaces with a default route that the kernel has from a router advertisement (RTF_DEFAULT and
+    RTF_ADDRCONF of linux/ipv6_route.h)."""
+    try:
+        with open(path, encoding="ascii") as file:
+            rows = [line.split() for line in file]
+    except FileNotFoundError:
+        return []
+    return sorted({row[9] for row in rows if int(row[8], 16) & 0x50000 == 0x50000})
 
 
 def sysctl_text(openings: Openings) -> str:
     """The file for /etc/sysctl.d, empty if nothing is to be set. Slashes, since wg0.5 is a name as well."""
     lines = ["{} = {}\n".format(*item) for item in sysctls(openings).items()]
     return (
-        "".join(["# Written by rendezvous.wireguard: a relay between WireGuard peers\n", *lines])
+        "".join(
+            ["# Written by rendezvous.wireguard: this node forwards packets of WireGuard peers\n", *lines]
+        )
         if lines
         else ""
     )

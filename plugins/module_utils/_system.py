@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import importlib.util
+import json
 import os
 import shlex
 import shutil
@@ -100,6 +101,15 @@ def firewall_backend() -> str:
     if "Status: active" in (run("ufw", "status") or ""):
         return "ufw"
     return "nftables"
+
+
+def uplinks() -> list[str]:
+    """The interfaces with a default route."""
+    names: list[str] = []
+    for family in ("-4", "-6"):
+        for route in json.loads(run("ip", family, "-json", "route", "show", "default") or "[]"):
+            names += [hop["dev"] for hop in route.get("nexthops", [route]) if "dev" in hop]
+    return list(dict.fromkeys(names))
 
 
 def iptables_rules() -> dict[str, str]:

@@ -13,6 +13,13 @@ version_added: 0.1.0
 description:
   - Opens what the tunnel needs, in firewalld or ufw where one is active, else with nftables, and sets the
     sysctls of a relay.
+  - With firewalld, the interface gets a zone of its own, such as C(wireguard-wg0), unless the user has put it
+    into one. The zone begins with the services, ports and protocols of the default zone, so that who comes
+    through the tunnel is not shut out, and forwards within itself on a relay. The listen port is opened in
+    the default zone and in the zones of the interfaces with a default route. Only if a zone comes or goes,
+    firewalld is reloaded.
+  - With ufw, rules for both directions are added, with a comment.
+  - What an earlier run has opened and is not wanted any more is closed.
   - With nftables, every table is asked whether it would drop the tunnel's packets. If it would, an accept
     rule, marked by its comment, goes to the head of the chain that drops; nothing else of it is touched.
     Where only a rule for all UDP would do, none is added; M(rendezvous.wireguard.preflight) names the chain.
@@ -30,10 +37,10 @@ options:
     type: str
     required: true
   addresses:
-    description: Its addresses, with the prefix of their networks.
+    description: Its addresses, with the prefix of their networks. Required if O(state=present).
     type: list
     elements: str
-    required: true
+    default: []
   listen_port:
     description:
       - The UDP port to accept from anywhere.
@@ -58,6 +65,17 @@ options:
       - The text of the unit C(wg-rendezvous-firewall@.service), which is written to C(/etc/systemd/system).
       - Left out, the unit is the business of others.
     type: str
+  subnets:
+    description:
+      - Networks behind this node, to and from which packets of the interface are forwarded.
+      - With firewalld, the zones of the interface and of the subnet have to let them pass already.
+    type: list
+    elements: str
+    default: []
+  masquerade:
+    description: Whether packets of the peers to the rest of the world leave with this node's own address.
+    type: bool
+    default: false
   backend:
     description:
       - Who keeps the firewall's rules.
@@ -65,6 +83,12 @@ options:
     type: str
     choices: [auto, firewalld, ufw, nftables, none]
     default: auto
+  state:
+    description:
+      - V(absent) closes what was opened for the interface, and removes the record. Running sysctls stay.
+    type: str
+    choices: [present, absent]
+    default: present
 """
 
 EXAMPLES = r"""
@@ -83,6 +107,11 @@ EXAMPLES = r"""
     addresses: [192.168.7.5/24]
     tcp_ports: [8080]
     udp_ports: [8080]
+
+- name: The interface is gone, and what was opened for it goes as well
+  rendezvous.wireguard.firewall:
+    interface: wg0
+    state: absent
 """
 
 RETURN = r"""
@@ -95,18 +124,19 @@ backend:
 
 import inspect
 import os
+import shlex
 import tempfile
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rendezvous.wireguard.plugins.module_utils import _firewall, _system
+from ansible_collections.rendezvous.wireguard.plugins.module_utils import (
+    _firewall,
+    _firewall_backends,
+    _system,
+)
 
 PROGRAM = "/usr/local/lib/wg-rendezvous/firewall.py"
 UNIT = "/etc/systemd/system/wg-rendezvous-firewall@.service"
-COMMENT = "rendezvous.wireguard"
-
-Step = tuple[list[str], list[str]]
-"""A question and a command: the command is needed unless the question is answered by success."""
 
 
 class Firewall:
@@ -165,95 +195,117 @@ class Firewall:
             if not self.module.check_mode:
                 _firewall.set_sysctls(wrong)
 
-    def commands(self, wanted: list[Step], reload: list[str]) -> None:
-        """Each (question, command): the command is needed unless the question is answered by success."""
-        needed = [command for question, command in wanted if self.module.run_command(question)[0] != 0]
-        for command in needed + ([reload] if needed and reload else []):
-            self.note(command[0], "", " ".join(command) + "\n")
+    def commands(self, commands: list[list[str]]) -> None:
+        """Run them; each of them changes something."""
+        for command in commands:
+            self.note(command[0], "", shlex.join(command) + "\n")
             if not self.module.check_mode:
                 self.module.run_command(command, check_rc=True)
 
+    def firewalld(self, openings: _firewall.Openings | None, before: _firewall.Openings | None) -> None:
+        """Its configuration first: what is in there is still there after a reload."""
+        interface, state = self.openings.interface, firewalld_state(self.openings.interface)
+        self.commands(_firewall_backends.permanent_commands(state, openings, before))
+        if _firewall_backends.needs_reload(state, openings):
+            self.commands([["firewall-cmd", "--quiet", "--reload"]])
+            if self.module.check_mode:
+                return
+            state = firewalld_state(interface)
+        self.commands(_firewall_backends.runtime_commands(state, openings, before))
 
-def firewalld(openings: _firewall.Openings, zone: str, default_zone: str) -> list[Step]:
-    """For firewalld: `zone` is the interface's, `default_zone` the outside's."""
-    wanted = [(zone, f"port={port}/{protocol}") for protocol, port in openings.inside()]
-    if openings.listen_port:
-        wanted.append((default_zone, f"port={openings.listen_port}/udp"))
-    if openings.relay:
-        # Only between interfaces that are listed, not between those that are in the default zone by default.
-        wanted += [(zone, f"interface={openings.interface}"), (zone, "forward")]
-    start = ["firewall-cmd", "--quiet", "--permanent"]
-    return [
-        ([*start, f"--zone={one}", f"--query-{it}"], [*start, f"--zone={one}", f"--add-{it}"])
-        for one, it in wanted
-    ]
-
-
-def ufw(openings: _firewall.Openings, added: str) -> list[list[str]]:
-    """The commands that are missing from `ufw show added`."""
-    name = openings.interface
-    wanted = [
-        f"ufw allow in on {name} to any port {port} proto {protocol}" for protocol, port in openings.inside()
-    ]
-    if openings.listen_port:
-        wanted.append(f"ufw allow {openings.listen_port}/udp")
-    if openings.relay:
-        wanted.append(f"ufw route allow in on {name} out on {name}")
-    lines = [line.partition(" comment ")[0].strip() for line in added.splitlines()]
-    return [[*command.split(), "comment", COMMENT] for command in wanted if command not in lines]
+    def ufw(self, openings: _firewall.Openings | None) -> None:
+        """ufw keeps its rules and applies them in one."""
+        added = _system.run("ufw", "show", "added") or ""
+        self.commands(_firewall_backends.ufw_commands(self.openings.interface, openings, added))
 
 
-def ensure(module: AnsibleModule, openings: _firewall.Openings) -> Firewall:
+def firewalld_state(interface: str) -> _firewall_backends.Firewalld:
+    """What firewalld has now."""
+    return _firewall_backends.Firewalld(
+        interface,
+        _firewall_backends.read_zones(_system.run("firewall-cmd", "--permanent", "--list-all-zones") or ""),
+        _firewall_backends.read_zones(_system.run("firewall-cmd", "--list-all-zones") or ""),
+        (_system.run("firewall-cmd", "--get-default-zone") or "public").strip(),
+        tuple(name for name in _system.uplinks() if name != interface),
+    )
+
+
+def recorded(path: str) -> _firewall.Openings | None:
+    """What the last run opened; None if there was none, or its record cannot be read."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return _firewall.Openings.from_json(file.read())
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def ensure(module: AnsibleModule, openings: _firewall.Openings, wanted: bool) -> Firewall:
     """All of it, in the order in which a failure leaves least behind."""
     firewall = Firewall(module, openings)
-    name = openings.interface
-    firewall.file(PROGRAM, inspect.getsource(_firewall), 0o755)
-    firewall.file(_firewall.CONFIG.format(interface=name), openings.to_json(), 0o644)
-    firewall.file(_firewall.SYSCTL_FILE.format(interface=name), _firewall.sysctl_text(openings), 0o644)
+    record = _firewall.CONFIG.format(interface=openings.interface)
+    before = recorded(record)
+    if wanted:
+        firewall.file(PROGRAM, inspect.getsource(_firewall), 0o755)
+    firewall.file(
+        _firewall.SYSCTL_FILE.format(interface=openings.interface), _firewall.sysctl_text(openings), 0o644
+    )
     firewall.sysctls()
-    if openings.backend == "firewalld":
-        default_zone = (_system.run("firewall-cmd", "--get-default-zone") or "public").strip()
-        zone = (_system.run("firewall-cmd", "--get-zone-of-interface=" + name) or default_zone).strip()
-        firewall.commands(firewalld(openings, zone, default_zone), ["firewall-cmd", "--quiet", "--reload"])
-    elif openings.backend == "ufw":
-        missing = ufw(openings, _system.run("ufw", "show", "added") or "")
-        firewall.commands([(["false"], command) for command in missing], [])
+    _by_others(firewall, before)
     firewall.rules()
+    # Last: what was opened is known from it, also after a run that failed half way.
+    firewall.file(record, openings.to_json() if wanted else "", 0o644)
     return firewall
+
+
+def _by_others(firewall: Firewall, before: _firewall.Openings | None) -> None:
+    """firewalld and ufw: what is wanted of them, and what they keep of earlier runs if they still run."""
+    backend, old = firewall.openings.backend, before.backend if before else ""
+    if "firewalld" in (backend, old) and _system.run("firewall-cmd", "--state") is not None:
+        openings = firewall.openings if backend == "firewalld" else None
+        firewall.firewalld(openings, before if old == "firewalld" else None)
+    if "ufw" in (backend, old) and _system.run("ufw", "show", "added") is not None:
+        firewall.ufw(firewall.openings if backend == "ufw" else None)
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "interface": {"type": "str", "required": True},
-            "addresses": {"type": "list", "elements": "str", "required": True},
+            "addresses": {"type": "list", "elements": "str", "default": []},
             "listen_port": {"type": "int"},
             "tcp_ports": {"type": "list", "elements": "int", "default": []},
             "udp_ports": {"type": "list", "elements": "int", "default": []},
             "relay": {"type": "bool", "default": False},
             "unit": {"type": "str"},
+            "subnets": {"type": "list", "elements": "str", "default": []},
+            "masquerade": {"type": "bool", "default": False},
             "backend": {
                 "type": "str",
                 "choices": ["auto", "firewalld", "ufw", "nftables", "none"],
                 "default": "auto",
             },
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         },
+        required_if=[("state", "present", ["addresses"])],
         supports_check_mode=True,
     )
     parameters: dict[str, Any] = module.params
-    backend = parameters["backend"]
+    wanted = parameters["state"] == "present"
+    backend = parameters["backend"] if wanted else "none"
     openings = _firewall.Openings(
         interface=parameters["interface"],
         addresses=tuple(parameters["addresses"]),
         listen_port=parameters["listen_port"],
-        tcp_ports=tuple(parameters["tcp_ports"]),
-        udp_ports=tuple(parameters["udp_ports"]),
-        relay=parameters["relay"],
+        tcp_ports=tuple(dict.fromkeys(parameters["tcp_ports"])),
+        udp_ports=tuple(dict.fromkeys(parameters["udp_ports"])),
+        relay=parameters["relay"] and wanted,
+        subnets=tuple(parameters["subnets"]),
+        masquerade=parameters["masquerade"],
         backend=_system.firewall_backend() if backend == "auto" else backend,
     )
     try:
-        firewall = ensure(module, openings)
-        if parameters["unit"]:
+        firewall = ensure(module, openings, wanted)
+        if parameters["unit"] and wanted:
             firewall.file(UNIT, parameters["unit"], 0o644)
     except (OSError, ValueError) as error:
         module.fail_json(msg=str(error))

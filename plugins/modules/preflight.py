@@ -54,6 +54,15 @@ options:
     description: As in M(rendezvous.wireguard.firewall).
     type: bool
     default: false
+  subnets:
+    description: As in M(rendezvous.wireguard.firewall).
+    type: list
+    elements: str
+    default: []
+  masquerade:
+    description: As in M(rendezvous.wireguard.firewall).
+    type: bool
+    default: false
   firewall:
     description: As O(rendezvous.wireguard.firewall#module:backend).
     type: str
@@ -97,6 +106,11 @@ interface:
   type: str
   returned: success
   sample: wg0
+role:
+  description: The role that was asked about.
+  type: str
+  returned: success
+  sample: peer
 packages_missing:
   description: Packages that are not installed yet.
   type: list
@@ -207,9 +221,10 @@ def firewall_problems(parameters: dict[str, Any]) -> list[str]:
         parameters["relay"],
         backend,
         tuple(parameters["udp_ports"]),
+        tuple(parameters["subnets"]),
+        parameters["masquerade"],
     )
-    iptables = {} if backend == "ufw" else _system.iptables_rules()
-    return _firewall.unmanageable(openings, iptables, nft_ruleset())
+    return _firewall.unmanageable(openings, _system.iptables_rules(), nft_ruleset())
 
 
 def nft_ruleset() -> _firewall.Ruleset:
@@ -273,6 +288,8 @@ def main() -> None:
             "tcp_ports": {"type": "list", "elements": "int", "default": []},
             "udp_ports": {"type": "list", "elements": "int", "default": []},
             "relay": {"type": "bool", "default": False},
+            "subnets": {"type": "list", "elements": "str", "default": []},
+            "masquerade": {"type": "bool", "default": False},
             "firewall": {
                 "type": "str",
                 "choices": ["auto", "firewalld", "ufw", "nftables", "none"],
@@ -286,6 +303,7 @@ def main() -> None:
     result: dict[str, Any] = {
         "changed": False,
         "interface": module.params["interface"],
+        "role": module.params["role"],
         "introduction": module.params["introduction"],
     }
     problems = find(module.params, result)

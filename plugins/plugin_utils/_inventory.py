@@ -47,6 +47,13 @@ class Host:
         return tuple(map(str, _listed(value))) if value else ()
 
     @property
+    def subnets(self) -> Iterator[check.Network]:
+        """What is behind it; those that are none have been complained about."""
+        for text in _listed(self.variables.get("wg_interface_subnets") or []):
+            with suppress(ValueError):
+                yield ipaddress.ip_network(str(text))
+
+    @property
     def listed_peers(self) -> Iterable[Any]:
         """The peers that are written by hand."""
         return _listed(self.variables.get("wg_interface_peers") or [])
@@ -70,6 +77,7 @@ def problems_of_host(
         if value is not None and _concerns(variable, host.role):
             yield from _problem(host, checked, value, variable)
     yield from _problems_of_own_addresses(host)
+    yield from _problems_of_own_subnets(host)
     yield from _problems_of_listed_peers(host)
     if host.role == "hub":
         yield from _problems_of_endpoint(host)
@@ -93,6 +101,26 @@ def _problems_of_own_addresses(host: Host) -> Iterator[str]:
     addresses = [address.ip for address in _parsed(host)]
     for twice in sorted({str(address) for address in addresses if addresses.count(address) > 1}):
         yield f"{host.name}: wg_interface_address: {twice} is given twice: write it once"
+
+
+def _problems_of_own_subnets(host: Host) -> Iterator[str]:
+    """Its own addresses carry them: of the same family, and not among them."""
+    addresses = list(_parsed(host))
+    for subnet in host.subnets:
+        where = f"{host.name}: wg_interface_subnets {subnet}"
+        # Everything is complained about by itself.
+        inside = subnet.prefixlen and next(
+            (address.network for address in addresses if _overlap(subnet, address.network)), None
+        )
+        if inside:
+            yield f"{where} overlaps the VPN's network {inside}: write one outside of the VPN"
+        elif addresses and all(address.version != subnet.version for address in addresses):
+            family = "an IPv6" if subnet.version == 6 else "an IPv4"
+            yield f"{where}: {host.name} has no such address in the VPN: give it {family} address as well"
+
+
+def _overlap(one: check.Network, other: check.Network) -> bool:
+    return one.version == other.version and (one.network_address in other or other.network_address in one)
 
 
 def _problems_of_listed_peers(host: Host) -> Iterator[str]:
@@ -195,6 +223,7 @@ def problems_of_network(hosts: Sequence[Host], hubs: Sequence[str]) -> Iterator[
             for host in hosts:
                 yield from _problems_of_place(host, hub)
     yield from _problems_of_claims(hosts)
+    yield from _problems_of_subnets(hosts)
 
 
 def _no_hub(names: str) -> str:
@@ -239,6 +268,31 @@ def _problems_of_claims(hosts: Sequence[Host]) -> Iterator[str]:
                     f"{its_host}: write another one"
                 )
     yield from _problems_of_devices(hosts, owners)
+
+
+def _problems_of_subnets(hosts: Sequence[Host]) -> Iterator[str]:
+    """A subnet is behind one peer, and is neither the VPN itself nor what a listed peer has."""
+    taken: list[tuple[check.Network, str, str]] = [
+        (address.network, "the VPN's network", "")
+        for host in hosts
+        if "hub" in host.groups
+        for address in _parsed(host)
+    ]
+    taken += [
+        (network, f"what wg_interface_peers of {host.name} gives to {peer},", "")
+        for host in hosts
+        for network, peer in _claims(host)
+    ]
+    for host in hosts:
+        own = [address.network for address in _parsed(host)]
+        for subnet in host.subnets:
+            for network, what, owner in taken:
+                if owner != host.name and network not in own and _overlap(subnet, network):
+                    yield (
+                        f"{host.name}: wg_interface_subnets {subnet} overlaps {what} {network}: a packet "
+                        "can go to one of them only: write another one"
+                    )
+            taken.append((subnet, f"wg_interface_subnets of {host.name},", host.name))
 
 
 def _problems_of_devices(hosts: Sequence[Host], owners: Mapping[str, str]) -> Iterator[str]:
@@ -377,6 +431,22 @@ def _is_true(value: Any) -> bool:
     return bool(boolean(value, strict=False))
 
 
+def _subnet(value: Any, variable: str) -> object:
+    """WireGuard would take a single address from the hub peer when a direct peer gets it, and it could not
+    fall back. All there is cannot be behind one peer.
+    """
+    network = ipaddress.ip_network(check.allowed_ip(str(value), variable))
+    if network.num_addresses == 1:
+        wider = network.supernet()
+        raise ValueError(f"{variable} {network} is a single address: write a subnet, {wider} or wider")
+    if network.prefixlen == 0:
+        raise ValueError(
+            f"{variable} {network} is everything: write the subnets behind this host; "
+            "to send everything through the hub, write wg_peer_hub_networks: [0.0.0.0/0]"
+        )
+    return network
+
+
 def _firewall(value: Any, variable: str) -> object:
     if value not in FIREWALLS:
         raise ValueError(f"{variable} {value!r}: write one of {', '.join(FIREWALLS)}")
@@ -409,9 +479,11 @@ VARIABLES: Mapping[str, Check] = {
     "wg_interface_tcp_ports": _each(_whole(check.port)),
     "wg_interface_udp_ports": _each(_whole(check.port)),
     "wg_interface_relay": _boolean,
+    "wg_interface_subnets": _each(_subnet),
     "wg_hub_endpoint": _optional(_text(check.endpoint)),
     "wg_hub_listen_port": _optional(_whole(check.port)),
     "wg_hub_port": _whole(check.port),
+    "wg_hub_masquerade": _boolean,
     "wg_hub_remove_peers": _anything,  # the module knows whom there is
     "wg_peer_hub": _anything,
     "wg_peer_hub_interface": _prefixed(check.interface_name),

@@ -41,6 +41,7 @@ MACHINE = (
     "systemd-sysv",
 )
 PROGRAM = ("python3-aiohttp", "python3-prometheus-client", "wireguard-tools")
+FIREWALLS = ("firewalld", "ufw")
 
 # A package source like any other, as far as apt can tell: an index made from the packages' own control files.
 OFFLINE_REPOSITORY = r"""#!/bin/sh
@@ -89,8 +90,8 @@ class Release:
 
 RELEASES = {
     "11": Release("bullseye", (*MACHINE, *PROGRAM)),
-    "12": Release("bookworm", MACHINE, (*PROGRAM, "wireguard-go")),
-    "13": Release("trixie", MACHINE, (*PROGRAM, "wireguard-go")),
+    "12": Release("bookworm", MACHINE, (*PROGRAM, "wireguard-go", *FIREWALLS)),
+    "13": Release("trixie", MACHINE, (*PROGRAM, "wireguard-go", *FIREWALLS)),
 }
 
 

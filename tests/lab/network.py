@@ -14,6 +14,7 @@ which path packets take is seen from outside. The faults of `Network` are the fi
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import json
 import subprocess
 import sys
@@ -22,13 +23,17 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.lab.namespaces import Namespace, unique_prefix
-from tests.lab.wireguard import Node
+from tests.lab.wireguard import INTERFACE, VPN, VPN6, Node
 from tests.nat_profiles import NatProfile
 
 HUB_ADDRESS = "203.0.113.2"
 HUB_OTHER_ADDRESS = "203.0.113.6"
 HUB_NAME = "hub.lab.example"
 HUB_VPN_ADDRESS = "192.168.7.1"
+CORE_ADDRESS = "203.0.113.1"
+"""Outside of the VPN, as any other address of the internet."""
+HUB_VPN_ADDRESS6 = "fd77::1"
+VPNS = {"4": (VPN,), "6": (VPN6,), "46": (VPN, VPN6)}
 LARGE_BYTES = 300
 """IP packets longer than this are data: handshakes (176 bytes), keepalives and openers are shorter."""
 NARROW_BYTES = 1000
@@ -81,7 +86,7 @@ table ip sent {
 
 # What ufw and firewalld do, and the cure for it (DESIGN fact 16).
 _HUB_DROPS_INVALID = """
-table ip hub_filter {
+table inet hub_filter {
     chain forward {
         type filter hook forward priority filter; policy accept;
         ct state invalid drop
@@ -89,10 +94,10 @@ table ip hub_filter {
 }
 """
 _HUB_NOTRACK = """
-table ip hub_notrack {
+table inet hub_notrack {
     chain prerouting {
         type filter hook prerouting priority raw; policy accept;
-        iifname "wg0" ip saddr 192.168.7.0/24 ip daddr 192.168.7.0/24 ip daddr != 192.168.7.1 notrack
+        iifname "wg0" fib daddr oifname "wg0" notrack
     }
 }
 """
@@ -165,6 +170,7 @@ class Network:
     behind      how many nodes are behind each NAT; one if not given
     ipv6        drop, reject or accept: the nodes have global addresses behind stateful firewalls
     delay_s     every packet takes so long to pass the core
+    inside      "4", "6" or "46": the address families inside the VPN
     hub_name    the nodes know the hub by HUB_NAME, from their own /etc/hosts
     """
 
@@ -178,8 +184,10 @@ class Network:
         ipv6: str | None = None,
         delay_s: float = 0.0,
         hub_name: bool = False,
+        inside: str = "4",
     ) -> None:
         self.directory = directory
+        self.vpns = VPNS[inside]
         self.hub_address = HUB_ADDRESS
         self._prefix = unique_prefix()
         self._namespaces: list[Namespace] = []
@@ -199,17 +207,74 @@ class Network:
             if delay_s:
                 self._delay(delay_s)
             for number, node in enumerate(self.nodes):
-                node.up(f"192.168.7.{number + 5}/24", private_key=keys[number] if keys else None)
-                self.hub.wg_set_peer(node.public_key, allowed_ips=f"{node.address}/32")
+                addresses = [f"192.168.7.{number + 5}/24", f"fd77::{number + 5}/64"]
+                node.up(*self._inside(addresses), private_key=keys[number] if keys else None)
+                self.hub.wg_set_peer(node.public_key, allowed_ips=",".join(node.addresses))
                 if hub_name:
                     node.knows_host(HUB_NAME, HUB_ADDRESS)
                 host = HUB_NAME if hub_name else HUB_ADDRESS
-                node.join(self.hub.public_key, f"{host}:{self.hub.listen_port}")
+                self.join(node, f"{host}:{self.hub.listen_port}")
             for node in self.nodes:
                 node.wait_for_handshake(self.hub.public_key)
         except BaseException:
             self.remove()
             raise
+
+    def _inside(self, addresses: Sequence[str]) -> list[str]:
+        """Those of the families that the VPN has."""
+        versions = {ipaddress.ip_network(vpn).version for vpn in self.vpns}
+        return [address for address in addresses if ipaddress.ip_interface(address).version in versions]
+
+    def join(
+        self,
+        node: Node,
+        endpoint: str = f"{HUB_ADDRESS}:51820",
+        vpns: Sequence[str] = (),
+        more: Sequence[str] = (),
+        interface: Sequence[str] = (),
+    ) -> None:
+        """The node has the hub for the whole VPN, or for `vpns`, and for `more` networks, with their routes;
+        `interface` are more lines of that section in its file.
+        """
+        node.hub_address = self.hub.address
+        node.join(self.hub.public_key, endpoint, ", ".join([*(vpns or self.vpns), *more]), interface)
+        for network in more:
+            node.run("ip", "route", "replace", network, "dev", INTERFACE)
+
+    def attach_subnet(self, site: Site, network: str) -> Node:
+        """A machine behind the site's node, in a subnet that the hub sends there; its address is the
+        network's second, the node's the first.
+        """
+        subnet = ipaddress.ip_network(network)
+        machine = self._node(f"lan-{site.node.name[-1]}")
+        machine.address = str(subnet[2])
+        node_end, machine_end = (f"{subnet[number]}/{subnet.prefixlen}" for number in (1, 2))
+        self.core.run(
+            "ip",
+            "link",
+            "add",
+            "inner0",
+            "netns",
+            site.node.name,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            machine.name,
+        )
+        for namespace, interface, address in (
+            (site.node, "inner0", node_end),
+            (machine, "eth0", machine_end),
+        ):
+            namespace.run("ip", "address", "add", address, "dev", interface)
+            namespace.run("ip", "link", "set", interface, "up")
+        machine.run("ip", "route", "add", "default", "via", str(subnet[1]))
+        site.node.sysctl({"net.ipv4.ip_forward": "1"})
+        self.hub.wg_set_peer(site.node.public_key, allowed_ips=",".join([*site.node.addresses, network]))
+        self.hub.run("ip", "route", "add", network, "dev", INTERFACE)
+        return machine
 
     @property
     def nodes(self) -> list[Node]:
@@ -236,10 +301,11 @@ class Network:
                 "net.ipv4.ip_forward": "1",
                 "net.ipv4.conf.all.send_redirects": "0",
                 "net.ipv4.conf.default.send_redirects": "0",
+                "net.ipv6.conf.all.forwarding": "1",
             }
         )
         hub.nft(_HUB_DROPS_INVALID + (_HUB_NOTRACK if notrack else ""))
-        hub.up(f"{HUB_VPN_ADDRESS}/24", listen_port=51820)
+        hub.up(*self._inside([f"{HUB_VPN_ADDRESS}/24", f"{HUB_VPN_ADDRESS6}/64"]), listen_port=51820)
         return hub
 
     def _access(self, number: int, profile: NatProfile) -> Access:

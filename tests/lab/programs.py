@@ -17,6 +17,13 @@ from tests.lab.wireguard import INTERFACE, Node, wait_until
 
 HUB_PORT = 8080
 HUB_URL = f"http://{HUB_VPN_ADDRESS}:{HUB_PORT}"
+
+
+def url(address: str) -> str:
+    """Of what the hub, or an agent, serves at this address."""
+    return f"http://[{address}]:{HUB_PORT}" if ":" in address else f"http://{address}:{HUB_PORT}"
+
+
 ORIGIN = str(Path(__file__).with_name("origin.py"))
 
 RESTART_CONDITION = "restart condition: taking a fresh port"
@@ -60,8 +67,8 @@ class Agent(Program):
     def __init__(self, program: Path, node: Node, interval_s: float, *options: str) -> None:
         self.program = program
         super().__init__(
-            node, str(program), "agent", "--interface", INTERFACE, "--hub", HUB_URL, "--interval-s",
-            str(interval_s), "--log-format", "json", "--log-level", "debug", *options,
+            node, str(program), "agent", "--interface", INTERFACE, "--hub", url(node.hub_address),
+            "--interval-s", str(interval_s), "--log-format", "json", "--log-level", "debug", *options,
         )  # fmt: skip
 
     def status(self) -> dict[str, Any]:
@@ -131,9 +138,10 @@ def start_origin_agent(node: Node, interval_s: float, *options: str) -> Program:
 def _wait_for_hub(network: Network, hub: Program) -> None:
     def listens() -> bool:
         assert hub.is_running(), f"the hub ended: {hub.log()}"
-        return f"{HUB_VPN_ADDRESS}%{INTERFACE}:{HUB_PORT}" in (sockets := listening(network.hub)) or (
-            f"{HUB_VPN_ADDRESS}:{HUB_PORT}" in sockets
-        )
+        address = network.hub.address
+        host = f"[{address}]" if ":" in address else address
+        places = {f"{host}%{INTERFACE}:{HUB_PORT}", f"{host}:{HUB_PORT}"}
+        return not places.isdisjoint(listening(network.hub))
 
     wait_until(listens, 10, f"the hub listens; see {hub.path}")
 

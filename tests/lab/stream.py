@@ -40,7 +40,8 @@ def receive(address: str, port: str, progress_file: str) -> None:
     digest = hashlib.sha256()
     count = 0
     longest_pause_s = 0.0
-    with socket.create_server((address, int(port))) as server:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.create_server((address, int(port)), family=family) as server:
         print("listening", flush=True)
         server.settimeout(30)
         connection, _ = server.accept()

@@ -189,8 +189,10 @@ class Transfer:
             node.forget(process)
 
 
-def path_of_pings(network: Network, a: Site, b: Site) -> str:
-    """ "direct", "relay" or "none" for traffic now, as the core counts it; otherwise the counts, in words."""
+def path_of_pings(network: Network, a: Site, b: Site, *, address: str | None = None) -> str:
+    """ "direct", "relay" or "none" for traffic to b, or to an address behind it, now, as the core counts it;
+    otherwise the counts, in words.
+    """
     before = network.counted_everywhere()
     count = 8
     answered = a.node.run(
@@ -205,7 +207,7 @@ def path_of_pings(network: Network, a: Site, b: Site) -> str:
         str(count),
         "-s",
         str(PAYLOAD_BYTES),
-        b.node.address,
+        address or b.node.address,
         check=False,
     )
     after = network.counted_everywhere()
@@ -229,12 +231,14 @@ def _between(passed: dict[tuple[str, ...], int], a: Site, b: Site) -> int:
     return sum(passed.get(pair, 0) for pair in pairs)
 
 
-def wait_for_path(network: Network, a: Site, b: Site, path: str, timeout_s: float) -> float:
-    """Seconds until the pings between two sites take this path."""
+def wait_for_path(
+    network: Network, a: Site, b: Site, path: str, timeout_s: float, *, address: str | None = None
+) -> float:
+    """Seconds until the pings between two sites, or to an address behind b, take this path."""
     last = [""]
 
     def taken() -> bool:
-        last[0] = path_of_pings(network, a, b)
+        last[0] = path_of_pings(network, a, b, address=address)
         return last[0] == path
 
     try:

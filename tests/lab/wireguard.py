@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -21,6 +21,7 @@ from tests.lab.namespaces import CommandFailedError, Namespace
 INTERFACE = "wg0"
 KEEPALIVE_S = 13
 VPN = "192.168.7.0/24"
+VPN6 = "fd77::/64"
 TAI64_EPOCH = 2**62 + 10
 
 
@@ -73,12 +74,15 @@ class Node(Namespace):
         self.public_key = ""
         self._clock_at: int | None = None
         self.address = ""
+        self.addresses: tuple[str, ...] = ()
+        self.hub_address = ""
 
-    def up(self, address: str, private_key: str | None = None, listen_port: int | None = None) -> None:
-        """Start wireguard-go; set the key, also in /etc/wireguard/wg0.key, and the address/prefix."""
+    def up(self, *addresses: str, private_key: str | None = None, listen_port: int | None = None) -> None:
+        """Start wireguard-go; set the key, also in /etc/wireguard/wg0.key, and each address/prefix."""
         private_key = private_key or new_private_key()
         self.public_key = public_key_of(private_key)
-        self.address = address.partition("/")[0]
+        self.addresses = tuple(address.partition("/")[0] for address in addresses)
+        self.address = self.addresses[0]
         self._clock_at = None
         with (self.directory / "wireguard-go.log").open("w") as log:
             self._wireguard = self.start(
@@ -97,18 +101,28 @@ class Node(Namespace):
         self.run("sh", "-c", f"umask 077; cat > /etc/wireguard/{INTERFACE}.key", stdin=private_key + "\n")
         port = ["listen-port", str(listen_port)] if listen_port else []
         self.run("wg", "set", INTERFACE, "private-key", f"/etc/wireguard/{INTERFACE}.key", *port)
-        self.run("ip", "address", "add", address, "dev", INTERFACE)
+        for address in addresses:
+            self.run("ip", "address", "add", address, "dev", INTERFACE)
         self.run("ip", "link", "set", INTERFACE, "up")
 
-    def join(self, hub_key: str, endpoint: str) -> None:
-        """Add the hub as the peer for the whole VPN, by a file such as Ansible writes."""
+    def join(
+        self,
+        hub_key: str,
+        endpoint: str,
+        allowed_ips: str = VPN,
+        interface: Sequence[str] = (),
+    ) -> None:
+        """Add the hub as the peer for the whole VPN, by a file such as Ansible writes; `interface` are more
+        lines of that section.
+        """
         private_key = self.run("cat", f"/etc/wireguard/{INTERFACE}.key").strip()
         self.run(
             "sh",
             "-c",
             f"umask 077; cat > /etc/wireguard/{INTERFACE}.conf",
-            stdin=f"[Interface]\nPrivateKey = {private_key}\n\n[Peer]\nPublicKey = {hub_key}\n"
-            f"Endpoint = {endpoint}\nAllowedIPs = {VPN}\nPersistentKeepalive = {KEEPALIVE_S}\n",
+            stdin="".join(f"{line}\n" for line in ("[Interface]", f"PrivateKey = {private_key}", *interface))
+            + f"\n[Peer]\nPublicKey = {hub_key}\nEndpoint = {endpoint}\nAllowedIPs = {allowed_ips}\n"
+            f"PersistentKeepalive = {KEEPALIVE_S}\n",
         )
         self.sync_file()
 
@@ -125,7 +139,7 @@ class Node(Namespace):
         self.end(self._wireguard, signal.SIGKILL)
         self.run("rm", "-rf", f"/run/wireguard/{INTERFACE}.sock", "/run/wg-rendezvous")
         time.sleep(down_s)
-        self.up(f"{self.address}/{prefix}", private_key)
+        self.up(f"{self.address}/{prefix}", private_key=private_key)
         self.sync_file()
 
     def freeze(self, frozen: bool = True) -> None:

@@ -25,10 +25,10 @@ class LocalApi:
         self._agent = agent
         self._runners: list[aiohttp_web.AppRunner] = []
 
-    async def start(self, inside: socket.socket, own: socket.socket) -> None:
+    async def start(self, inside: list[socket.socket], own: socket.socket) -> None:
         """Serve inside the VPN, and to the node itself, on these listening sockets."""
         routes = {"/statusz": self._statusz, "/healthz": self._healthz, "/metrics": self._metrics}
-        self._runners.append(await web.start(web.application(routes), [inside]))
+        self._runners.append(await web.start(web.application(routes), inside))
         local = web.application({**routes, "/status": self._status})
         self._runners.append(await web.start(local, [own]))
 

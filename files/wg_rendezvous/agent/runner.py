@@ -24,10 +24,10 @@ from .._wireguard import dump
 from ..clock import boottime_s
 from ..config import RUN_DIRECTORY, AgentOptions
 from ..core import actions, events
-from ..core.candidates import Address, Place
+from ..core.candidates import Place, hub_peer
 from ..core.mesh import Mesh, Settings
 from ..core.refresh import Budget, Policy
-from ..listeners import listen_host, listener, unix_listener
+from ..listeners import listen_hosts, listener, unix_listener
 from ..wg.device import Device, DeviceError, DeviceGone, IPInterface, PeerCommand
 from .addresses import Watch
 from .beats import Pings
@@ -111,12 +111,12 @@ class Agent:
             raise ModuleNotFoundError("aiohttp is not installed", name="aiohttp")
         device, addresses = await self._read_node()
         self.mesh = self._mesh(device, addresses)
-        host = listen_host(self.options.listen_host, addresses, self.options.interface)
+        hosts = listen_hosts(self.options.listen_host, addresses, self.options.interface)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
         async with contextlib.AsyncExitStack() as ending:
             ending.push_async_callback(self._end_tasks)
-            await self._listen(host, ending)
+            await self._listen(hosts, ending)
             watch = Watch(self.options.interface, self._where, self._addresses_changed)
             ending.push_async_callback(watch.stop)
             ending.push_async_callback(self.signalling.close)
@@ -144,21 +144,21 @@ class Agent:
             raise StartError(str(error)) from None
         return device, addresses
 
-    async def _listen(self, host: str, ending: contextlib.AsyncExitStack) -> None:
+    async def _listen(self, hosts: list[str], ending: contextlib.AsyncExitStack) -> None:
         """Listen for heartbeats now, and for HTTP, which is answered a little later: aiohttp takes longer to
         import than a link takes to become direct (DESIGN fact 19).
         """
         interface, port = self.options.interface, self.options.listen_port
-        self._beats = await heartbeat.listen(host, port, interface, self._on_pong)
+        self._beats = await heartbeat.listen(hosts, port, interface, self._on_pong)
         ending.callback(self._beats.close)
-        inside = ending.enter_context(listener(host, port, interface))
+        inside = [ending.enter_context(listener(host, port, interface)) for host in hosts]
         path = f"{RUN_DIRECTORY}/{interface}.sock"
         own = ending.enter_context(unix_listener(path))
         ending.callback(Path(path).unlink, missing_ok=True)
         serving = asyncio.ensure_future(self._serve(inside, own))
         ending.push_async_callback(_end, serving)
 
-    async def _serve(self, inside: socket.socket, own: socket.socket) -> None:
+    async def _serve(self, inside: list[socket.socket], own: socket.socket) -> None:
         """The local API, until this is cancelled."""
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._asked_for.wait(), SERVE_AFTER_S)
@@ -425,7 +425,7 @@ class Agent:
         self.signalling.send_signal(action)
 
     async def _send_beat(self, action: actions.SendBeat) -> None:
-        size_bytes = self._beats.largest_bytes() if action.padded else None
+        size_bytes = self._beats.largest_bytes(action.address) if action.padded else None
         self._pings.sent(action, time.monotonic())
         port = self._hub_port if action.peer is None else None  # peers have ours
         self._beats.ping(action.address, action.number, size_bytes, port)
@@ -502,12 +502,7 @@ def find_place(hub_url: str, device: dump.Device, addresses: list[IPInterface]) 
         raise StartError("the interface has no address: bring it up, e.g. with wg-quick up")
     if any(hub == address.ip for address in addresses):
         raise StartError(f"option --hub: {hub_url} is this node itself: write the hub's address in the VPN")
-    for peer in device.peers.values():
-        relayed = tuple(ipaddress.ip_network(network) for network in peer.allowed_ips)
-        if _covers(relayed, hub):
-            return peer.public_key, Place(tuple(addresses), hub, relayed)
-    raise StartError(f"option --hub: {hub_url}: no peer of the interface has {hub} in its AllowedIPs")
-
-
-def _covers(networks: Any, address: Address) -> bool:
-    return any(address in network for network in networks)
+    peer = hub_peer(hub, device.peers.values())
+    if peer is None:
+        raise StartError(f"option --hub: {hub_url}: no peer of the interface has {hub} in its AllowedIPs")
+    return peer.public_key, Place(tuple(addresses), hub, ()).seen([peer])

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
-"""What is believed of what the hub says about a peer: which address may be moved to a direct
+"""What is believed of what the hub says about a peer: which of its networks may be moved to a direct
 peer, and which endpoints may be tried.
+
+A peer's `address` is text as `wg set` takes it: the host route at which it is asked, and after a comma each
+of whatever else is its own (a second address, subnets behind it).
 
 Host candidates (RFC 8445, section 5.1.1) are what peers say of themselves, reflexive endpoints what the hub
 sees; `ladder` tells which are tried.
@@ -9,11 +12,14 @@ sees; `ladder` tells which are tried.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Union
+
+from .._wireguard.dump import Peer
 
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
@@ -33,25 +39,57 @@ class Place:
     hub: Address
     relayed: tuple[Network, ...]
 
-    def host_route(self, allowed_ips: str) -> str:
-        """The one host route in `allowed_ips` (`"address/bitmask"`) that may become a direct
-        peer's, as `"192.168.7.6/32"`.
+    def seen(self, peers: Iterable[Peer]) -> Place:
+        """The same place with the AllowedIPs that the hub peer, one of `peers`, has now."""
+        peer = hub_peer(self.hub, peers)
+        return self if peer is None else replace(self, relayed=_networks(peer))
 
-        It has to lie in a network of the interface, must be neither our own address nor the
-        hub's, and the hub peer has to cover it, so that traffic falls back to the relay.
-        Raises UnacceptableError.
+    @property
+    def inside(self) -> tuple[Network, ...]:
+        """What this node reaches through the tunnel, so that no endpoint can be in there.  A default route is
+        not meant: WireGuard's own packets have to get past that anyway (its fwmark)."""
+        routed = (network for network in self.relayed if network.prefixlen)
+        return (*(interface.network for interface in self.own), *routed)
+
+    def address(self, allowed_ips: str) -> str:
+        """What of `allowed_ips` (`"address/bitmask"`, or several with commas) may become a direct peer's, the
+        host route at which it is asked first: `"192.168.7.6/32,10.1.0.0/24"`.
+
+        There has to be a host route in a network of the interface.  None may hold our own address or the
+        hub's, and the hub peer has to cover each more widely, so that traffic falls back to the relay when
+        the direct peer has lost it; what the hub peer does not cover at all is not ours to reach, and is left
+        out, if it is not in a network of the interface.  Raises UnacceptableError.
         """
         try:
-            claimed = ipaddress.ip_network(allowed_ips.strip())
+            claimed = [ipaddress.ip_network(text.strip()) for text in allowed_ips.split(",")]
         except ValueError:
             raise UnacceptableError(f"the hub gives {allowed_ips!r} as its address, which is none") from None
-        if claimed.num_addresses != 1:
-            raise UnacceptableError(
-                f"the hub gives {claimed} as its address; only a host route can be direct"
-            )
-        address = claimed.network_address
-        if not any(address in interface.network for interface in self.own):
-            raise UnacceptableError(f"{address} is outside the interface's network")
+        hosts = [network for network in claimed if self._is_own(network) and network.num_addresses == 1]
+        others = [network for network in claimed if network not in hosts]
+        if not hosts:
+            raise UnacceptableError(self._no_address(claimed[0]))
+        for network in hosts:
+            self._check_host(network.network_address)
+        for network in others:
+            if self._is_own(network):
+                raise UnacceptableError(
+                    f"the hub gives {network} as its address; only a host route can be direct"
+                )
+        routed = [network for network in others if _covered(network, self.relayed)]
+        for network in [*hosts, *routed]:
+            self._check_fallback(network)
+        return ",".join(str(network) for network in [*hosts, *routed])
+
+    def _is_own(self, network: Network) -> bool:
+        """Whether it is in, or around, a network of the interface."""
+        return any(_overlap(network, interface.network) for interface in self.own)
+
+    def _no_address(self, network: Network) -> str:
+        if network.num_addresses != 1:
+            return f"the hub gives {network} as its address; only a host route can be direct"
+        return f"{network.network_address} is outside the interface's network"
+
+    def _check_host(self, address: Address) -> None:
         if address == self.hub:
             raise UnacceptableError(f"{address} is the hub's own address")
         if any(address == interface.ip for interface in self.own):
@@ -60,7 +98,14 @@ class Place:
             raise UnacceptableError(
                 f"{address} is not in the hub peer's AllowedIPs, so it could not fall back"
             )
-        return str(claimed)
+
+    def _check_fallback(self, network: Network) -> None:
+        taken = next((piece for piece in _pieces(network) if piece in self.relayed), None)
+        if taken is not None:
+            raise UnacceptableError(
+                f"{taken} itself is in the hub peer's AllowedIPs, so it could not fall back: a wider network "
+                "has to be there"
+            )
 
     def endpoint(self, text: str) -> str:
         """The endpoint `"ip:port"` or `"[ip]:port"`, if it may be sent to.  Raises UnacceptableError."""
@@ -74,9 +119,60 @@ class Place:
             raise UnacceptableError(f"endpoint {text}: no such port")
         if address.is_loopback or address.is_multicast or address.is_unspecified or address.is_link_local:
             raise UnacceptableError(f"endpoint {text}: not an address to send to")
-        if any(address in interface.network for interface in self.own):
+        if any(address in network for network in self.inside):
             raise UnacceptableError(f"endpoint {text} lies inside the VPN")
         return f"[{address}]:{number}" if address.version == 6 else f"{address}:{number}"
+
+
+def hub_peer(hub: Address, peers: Iterable[Peer]) -> Peer | None:
+    """The one of `peers` to which packets to the hub's VPN address go, by the longest prefix."""
+    lengths = {
+        peer: max((network.prefixlen for network in _networks(peer) if hub in network), default=-1)
+        for peer in peers
+    }
+    found = max(lengths, key=lambda peer: lengths[peer], default=None)
+    return None if found is None or lengths[found] < 0 else found
+
+
+def _networks(peer: Peer) -> tuple[Network, ...]:
+    return tuple(ipaddress.ip_network(text) for text in peer.allowed_ips)
+
+
+def host(address: str) -> str:
+    """Where the peer with this `address` is asked: `"192.168.7.6"`."""
+    return address.partition("/")[0]
+
+
+def networks(address: str) -> tuple[str, ...]:
+    """Whatever belongs to the peer with this `address`."""
+    return tuple(address.split(","))
+
+
+@functools.lru_cache(maxsize=4096)
+def moved(address: str) -> tuple[str, ...]:
+    """The AllowedIPs of a direct peer with this `address`.
+
+    The hub peer has `10.1.0.0/24` as well, and WireGuard would take it from there.  Its two halves win by the
+    longest prefix, and leave it where it falls back to.
+    """
+    return tuple(str(piece) for text in networks(address) for piece in _pieces(ipaddress.ip_network(text)))
+
+
+def _pieces(network: Network) -> list[Network]:
+    return [network] if network.num_addresses == 1 else list(network.subnets())
+
+
+def _covered(network: Network, by: Iterable[Network]) -> bool:
+    return any(
+        one.version == network.version
+        and one.prefixlen <= network.prefixlen
+        and network.network_address in one
+        for one in by
+    )
+
+
+def _overlap(one: Network, other: Network) -> bool:
+    return one.version == other.version and (one.network_address in other or other.network_address in one)
 
 
 MAX_HOST_CANDIDATES = 4

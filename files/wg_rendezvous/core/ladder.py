@@ -91,8 +91,7 @@ def _reflexive(view: PeerView) -> Address | None:
 
 
 def _usable(candidates: Iterable[str], place: Place, version: int) -> list[str]:
-    networks = [interface.network for interface in place.own]
-    return [one for one in host_candidates(candidates, networks) if _host(one).version == version]
+    return [one for one in host_candidates(candidates, place.inside) if _host(one).version == version]
 
 
 def _pairs(mine: list[str], yours: list[str]) -> list[Rung]:

@@ -20,7 +20,7 @@ from typing import Any, Callable
 
 from .._wireguard.dump import Peer
 from . import actions, events
-from .candidates import UnacceptableError
+from .candidates import UnacceptableError, host, moved
 from .link import PROMOTED, Effect, Link, LinkEvent, State
 from .node import CONFIGURED, KEEPALIVE_S, PACKETS_PER_KNOCK, Node
 from .report import AGENT_AWAY, OFFLINE, Outlook, describe, describe_refused
@@ -153,9 +153,9 @@ class Loop:
     def adopt(self, link: Link, now_s: float) -> None:
         """Take over a link that was not this loop's; it is promoted if the device says so."""
         self.links[link.peer] = link
-        self.node.claims.setdefault(link.address, link.peer)
+        self.node.claim(link.peer, link.address)
         entry = self.node.device.peers.get(link.peer)
-        if entry is not None and link.address in entry.allowed_ips:
+        if entry is not None and self.node.is_moved(link.address, entry):
             self._feed(link, LinkEvent.ADOPTED, now_s)
 
     def _endpoint(self, link: Link) -> str | None:
@@ -167,7 +167,7 @@ class Loop:
         """Take over the peers that an earlier run knew: address and endpoint of each."""
         for peer, (address, endpoint) in known.items():
             self.links[peer] = Link(peer, address, endpoint, online=True, since_at=now_s, named_at=now_s)
-            self.node.claims.setdefault(address, peer)
+            self.node.claim(peer, address)
 
     # -- events -----------------------------------------------------------------------------
 
@@ -237,7 +237,7 @@ class Loop:
                     link.why = f"handshake with {entry.endpoint}; no answer through the link yet"
                     self._feed(link, LinkEvent.HANDSHAKE, now_s)
             elif link.state is State.KNOCKING or (
-                link.promoted and (entry is None or link.address not in entry.allowed_ips)
+                link.promoted and (entry is None or not self.node.is_moved(link.address, entry))
             ):
                 self._lost(link, now_s)
             elif link.promoted and entry is not None:
@@ -320,7 +320,7 @@ class Loop:
             link.address = address
         if link is None:
             link = self.links[peer] = Link(peer, address, since_at=now_s)
-        self.node.claims[address] = peer
+        self.node.claim(peer, address)
         link.online, link.named_at = True, now_s
         link.followed = link.followed or endpoint
         self._count(link, endpoint, now_s)
@@ -329,8 +329,7 @@ class Loop:
         self.node.known[peer] = (address, endpoint)
 
     def _unclaim(self, link: Link) -> None:
-        if self.node.claims.get(link.address) == link.peer:
-            del self.node.claims[link.address]
+        self.node.unclaim(link.peer, link.address)
 
     def _refuse(self, peer: str, why: str, now_s: float) -> None:
         self.refused[peer] = why
@@ -493,7 +492,7 @@ class Loop:
 
     def _promote(self, link: Link, now_s: float) -> None:
         link.heard_at = now_s
-        self._change(link, allowed_ips=(link.address,))
+        self._change(link, allowed_ips=moved(link.address))
 
     def _remove(self, link: Link, _now_s: float) -> None:
         self.node.remove(link.peer)
@@ -502,8 +501,7 @@ class Loop:
         link.probe_due_at = None
         link.attempt += 1
         link.probing = True
-        host = link.address.partition("/")[0]
-        self.node.do(actions.Probe(link.peer, host, link.attempt, PROBE_TIMEOUT_S))
+        self.node.do(actions.Probe(link.peer, host(link.address), link.attempt, PROBE_TIMEOUT_S))
 
     def _probe_soon(self, link: Link, now_s: float) -> None:
         link.probe_due_at = now_s + PROBE_AGAIN_S

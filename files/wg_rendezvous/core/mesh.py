@@ -235,6 +235,12 @@ class Mesh:
 
     def _on_device_seen(self, event: events.DeviceSeen, now_s: float) -> None:
         self.node.device, self.node.configured = event.device, event.configured
+        foreign = [peer for key, peer in event.device.peers.items() if key not in self.node.owned]
+        place = self.node.place.seen(foreign)
+        if place != self.node.place:
+            self.node.place = place
+            for peer, view in list(self._views.items()):  # what is relayed may be direct, or no longer
+                self._take_in(peer, view, now_s)
         self.pairs.device_seen(event, now_s)
         self.loop.handle(event, now_s)
 

@@ -8,6 +8,7 @@ Every wait scales with the measured round trip to the hub.
 from __future__ import annotations
 
 from . import actions
+from .candidates import moved
 from .hub import Hub
 from .node import KEEPALIVE_S, Node
 from .rendezvous import TRYING, Pair, Phase
@@ -83,7 +84,7 @@ class Moves:
     def promote(self, pair: Pair, now_s: float) -> None:
         """Give the entry its AllowedIPs."""
         pair.traffic_at = pair.shaken_at = now_s  # until it is known better
-        self.node.change(pair.peer, persistent_keepalive_s=KEEPALIVE_S, allowed_ips=(pair.address,))
+        self.node.change(pair.peer, persistent_keepalive_s=KEEPALIVE_S, allowed_ips=moved(pair.address))
 
     def promote_later(self, pair: Pair, now_s: float) -> None:
         """When the signal should have arrived."""

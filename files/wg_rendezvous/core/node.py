@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._wireguard.dump import Device
+from .._wireguard.dump import Device, Peer
 from .._wireguard.keys import check_key
 from . import actions
 from .actions import Action, PeerChange
-from .candidates import Place, UnacceptableError
+from .candidates import Place, UnacceptableError, moved, networks
 from .pacing import TokenBucket, Turns
 from .refresh import Budget, Policy, Refresh
 
@@ -36,7 +36,7 @@ class Settings:
 class Node:
     """The agent's own node, whose public key is `own_key`, at `place` in the VPN.
 
-    `owned` maps the peers of the device that are the agent's to their addresses; `claims` maps addresses to
+    `owned` maps the peers of the device that are the agent's to their addresses; `claims` maps networks to
     the online peers whose links have them; `known` maps peers to the addresses and endpoints that are
     remembered across restarts.
     """
@@ -70,13 +70,29 @@ class Node:
             check_key(peer)
         except ValueError as error:
             raise UnacceptableError(f"the hub names it, but {error}") from None
-        address = self.place.host_route(allowed_ips)
+        address = self.place.address(allowed_ips)
         if peer in self.device.peers and peer not in self.owned:
             raise UnacceptableError(CONFIGURED)
-        owner = self.claims.get(address, peer)
-        if owner != peer:
-            raise UnacceptableError(f"{address} belongs to {owner}, which is online")
+        for network in networks(address):
+            owner = self.claims.get(network, peer)
+            if owner != peer:
+                raise UnacceptableError(f"{network} belongs to {owner}, which is online")
         return address
+
+    def claim(self, peer: str, address: str) -> None:
+        """The link to `peer` has these networks, as far as they are nobody else's."""
+        for network in networks(address):
+            self.claims.setdefault(network, peer)
+
+    def unclaim(self, peer: str, address: str) -> None:
+        """The link to `peer` has them no more."""
+        for network in networks(address):
+            if self.claims.get(network) == peer:
+                del self.claims[network]
+
+    def is_moved(self, address: str, entry: Peer) -> bool:
+        """Whether all of `address` is with this peer of the device."""
+        return set(moved(address)) <= set(entry.allowed_ips)
 
     # -- what survives a restart ------------------------------------------------------------
 

@@ -115,10 +115,10 @@ class Pairs:
         admission.give_budget(pair, now_s)
         pair.retry_at = now_s
         self.pairs[peer] = pair
-        self.node.claims.setdefault(address, peer)
+        self.node.claim(peer, address)
         entry = self.node.device.peers.get(peer)
         if entry is not None and peer in self.node.owned:
-            if address in entry.allowed_ips:
+            if self.node.is_moved(address, entry):
                 pair.why = "it was direct when the agent began to signal" if why == NOT_TRIED else why
                 self._vigil.count(pair, entry)
                 self._feed(pair, PairEvent.ADOPTED, now_s)
@@ -140,7 +140,7 @@ class Pairs:
             pair = None
         if pair is None:
             pair = self.adopt(peer, address, NOT_TRIED, now_s)
-        self.node.claims[address] = peer
+        self.node.claim(peer, address)
         before, pair.view = pair.view, view
         if view.endpoint:
             self.node.refresh.seen(peer, view.endpoint)
@@ -202,8 +202,7 @@ class Pairs:
         pair = self.pairs.pop(peer, None)
         if pair is not None:
             self._giving_back.leave_out(pair)
-            if self.node.claims.get(pair.address) == peer:
-                del self.node.claims[pair.address]
+            self.node.unclaim(peer, pair.address)
         return pair
 
     # -- events -----------------------------------------------------------------------------
@@ -296,7 +295,7 @@ class Pairs:
             entry = event.device.peers.get(pair.peer)
             if pair.phase in TRYING:
                 self._look_for_handshake(pair, entry, now_s)
-            elif pair.promoted and (entry is None or pair.address not in entry.allowed_ips):
+            elif pair.promoted and (entry is None or not self.node.is_moved(pair.address, entry)):
                 self._lost(pair, entry, now_s)
             elif pair.promoted and entry is not None:
                 self._vigil.look_for_traffic(pair, entry, now_s)

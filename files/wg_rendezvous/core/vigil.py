@@ -13,6 +13,7 @@ from typing import Callable
 
 from .._wireguard.dump import Peer
 from . import actions
+from .candidates import host
 from .hub import Hub
 from .node import Node
 from .rendezvous import Pair, PairEvent, Phase
@@ -81,7 +82,7 @@ class Vigil:
 
     def count(self, pair: Pair, entry: Peer) -> tuple[int, int]:
         """Remember the counters; returns those of the heartbeats."""
-        beats = self.beat_bytes.get(pair.address.partition("/")[0], (0, 0))
+        beats = self.beat_bytes.get(host(pair.address), (0, 0))
         pair.rx_bytes, pair.tx_bytes = entry.rx_bytes, entry.tx_bytes
         pair.handshake_at = entry.latest_handshake_at
         self._beats_before[pair.peer] = beats
@@ -200,20 +201,19 @@ class Vigil:
     def beat(self, pair: Pair, now_s: float) -> None:
         """Send a heartbeat now.  Where no agent runs, the kernel answers TCP: it is no reason to demote."""
         self._number += 1
-        host = pair.address.partition("/")[0]
+        address = host(pair.address)
         pair.watch.sent(self._number, now_s)
         if pair.signals or pair.phase is Phase.PROVISIONAL:
-            self.node.do(actions.SendBeat(pair.peer, host, self._number))
+            self.node.do(actions.SendBeat(pair.peer, address, self._number))
         else:
-            self.node.do(actions.Probe(pair.peer, host, self._number, self._probe_s(pair)))
+            self.node.do(actions.Probe(pair.peer, address, self._number, self._probe_s(pair)))
 
     def confirm(self, pair: Pair, now_s: float) -> None:
         """Send a padded heartbeat, and a small one beside it."""
         if pair.signals:
             self._number += 1
             pair.watch.sent(self._number, now_s, padded=True)
-            host = pair.address.partition("/")[0]
-            self.node.do(actions.SendBeat(pair.peer, host, self._number, padded=True))
+            self.node.do(actions.SendBeat(pair.peer, host(pair.address), self._number, padded=True))
             self.beat(pair, now_s)
 
     # -- waits, by the measured round trips -------------------------------------------------

@@ -46,26 +46,26 @@ async def _serve(options: HubOptions) -> None:
         await observation.read()
     except DeviceError as error:
         raise OptionError(f"option --interface: {error}") from None
-    host = web.listen_host(options.listen_host, await device.addresses(), options.interface)
+    hosts = web.listen_hosts(options.listen_host, await device.addresses(), options.interface)
     api = HubApi(observation, options.interface)
     web.make_directory(STATE_DIRECTORY, 0o700)
     async with contextlib.AsyncExitStack() as ending:
-        inside = web.listener(host, options.listen_port, options.interface)
-        ending.push_async_callback(web.stop, await web.start(api.application(), [inside]))
+        inside = [web.listener(host, options.listen_port, options.interface) for host in hosts]
+        ending.push_async_callback(web.stop, await web.start(api.application(), inside))
         own = web.unix_listener(f"{RUN_DIRECTORY}/{options.interface}.sock")
         ending.push_async_callback(web.stop, await web.start(api.local_application(), [own]))
         ending.callback(api.stop)  # before these two, which would wait for streams
         pong = api.rendezvous.pong
-        beats = await heartbeat.listen(host, options.listen_port, options.interface, pong)
+        beats = await heartbeat.listen(hosts, options.listen_port, options.interface, pong)
         ending.callback(beats.close)
         api.rendezvous.challenge_by(beats.ping_back)
 
         tasks = [asyncio.ensure_future(work) for work in (observation.run(), stop.wait())]
         tasks.append(asyncio.ensure_future(notify.keep_alive(observation.is_healthy)))
-        fields = {"interface": options.interface, "listen": host, "port": options.listen_port}
+        fields = {"interface": options.interface, "listen": hosts, "port": options.listen_port}
         logger.info("hub started", extra={"fields": fields})
         notify.ready()
-        notify.status(f"serving {options.interface} on {host} port {options.listen_port}")
+        notify.status(f"serving {options.interface} on {', '.join(hosts)} port {options.listen_port}")
         try:
             await asyncio.wait(tasks[:2], return_when=asyncio.FIRST_COMPLETED)
             notify.stopping()

@@ -41,7 +41,7 @@ ONLINE_KEEPALIVES = 2.5
 
 @dataclass(frozen=True)
 class Answer:
-    """What `/peer/{key}` says: believed endpoint, the one host route, latest handshake (Unix time)."""
+    """What `/peer/{key}` says: believed endpoint, address (`address_of`), latest handshake (Unix time)."""
 
     endpoint: str
     allowed_ips: str
@@ -150,7 +150,10 @@ class Registry:
             peer.heard_at_s = peer.received_at_s = at_s
 
     def peer_at(self, address: str) -> str | None:
-        """The peer that may use this source address, by the longest prefix, as WireGuard itself decides."""
+        """The peer whose source address this is, by the longest prefix, as WireGuard itself decides.
+
+        Who is in a subnet behind a peer is not that peer: outside of the VPN only host routes count.
+        """
         try:
             parsed = ipaddress.ip_address(address.split("%")[0])
         except ValueError:
@@ -158,7 +161,7 @@ class Registry:
         if any(parsed == own.ip for own in self._own):
             return None
         key = self._identities.hosts.get(parsed)
-        if key is None:
+        if key is None and any(parsed in network for network in self.networks()):
             key = next((owner for network, owner in self._identities.networks if parsed in network), None)
         return key
 
@@ -172,7 +175,7 @@ class Registry:
         return 0 if peer is None else peer.hands_shaken_at
 
     def route(self, key: str) -> str | None:
-        """The peer's one host route, if it has one and nobody else still holds that address."""
+        """The peer's address, as `address_of` has it, if it has one that nobody else still holds."""
         return self._routes.get(key)
 
     def believed(self, key: str) -> str | None:
@@ -221,14 +224,15 @@ class Registry:
         peer.latest = latest
 
     def _assign_routes(self, at_s: float) -> list[Event]:
-        """Give every peer its one host route.
+        """Give every peer its address.
 
-        An address that moves to another key stays with its owner as long as that is online, so that a second
-        machine with the same address cannot take the links of the first (DESIGN §5 "What is believed").
+        A host route that moves to another key stays with its owner as long as that is online, so that a
+        second machine with the same address cannot take the links of the first (DESIGN §5, "What is
+        believed").
         """
         events: list[Event] = []
-        wanted = {key: host_route(peer.latest.allowed_ips, self._own) for key, peer in self._peers.items()}
-        claims = {route: key for key, route in wanted.items() if route is not None}
+        wanted = {key: address_of(peer.latest.allowed_ips, self._own) for key, peer in self._peers.items()}
+        claims = {_first(address): key for key, address in wanted.items() if address is not None}
         conflicts: dict[str, str] = {}
         for route, owner in list(self._owners.items()):
             claimant = claims.get(route)
@@ -245,26 +249,42 @@ class Registry:
             self._owners.setdefault(route, key)
         self._routes = {owner: route for route, owner in self._owners.items()}
         self._routes.update(
-            {key: route for key, route in wanted.items() if route is not None and self._owners[route] == key}
+            {
+                key: address
+                for key, address in wanted.items()
+                if address is not None and self._owners[_first(address)] == key
+            }
         )
         self._conflicts = conflicts
         return events
 
 
-def host_route(allowed_ips: Iterable[str], own: Sequence[IPInterface]) -> str | None:
-    """The one address that a peer may be reached at directly, as `address/bits`; None if it has none.
+def address_of(allowed_ips: Iterable[str], own: Sequence[IPInterface]) -> str | None:
+    """What others may move to a direct peer: all of its AllowedIPs, with commas as `wg set` takes them; None
+    if it cannot be addressed.
 
-    It is a host route (/32 or /128) inside a network of the interface, and not the interface's own address.
-    Of several, the lowest; IPv4 before IPv6.
+    The first is where it is asked: a host route (/32 or /128) inside a network of the interface, and not the
+    interface's own address. Of several, the lowest; IPv4 before IPv6.
     """
-    fit: list[tuple[int, IPNetwork]] = []
+    hosts: list[IPNetwork] = []
+    others: list[IPNetwork] = []
     for text in allowed_ips:
         network = ipaddress.ip_network(text, strict=False)
         address = network.network_address
-        inside = any(address.version == one.version and address in one.network for one in own)
-        if network.num_addresses == 1 and inside and all(address != one.ip for one in own):
-            fit.append((network.version, network))
-    return str(min(fit, key=lambda one: (one[0], int(one[1].network_address)))[1]) if fit else None
+        if network.num_addresses > 1 or not any(address in one.network for one in own):
+            others.append(network)
+        elif all(address != one.ip for one in own):
+            hosts.append(network)
+    in_order = [*sorted(hosts, key=_by_version), *sorted(others, key=_by_version)]
+    return ",".join(str(network) for network in in_order) if hosts else None
+
+
+def _by_version(network: IPNetwork) -> tuple[int, int, int]:
+    return network.version, int(network.network_address), network.prefixlen
+
+
+def _first(address: str) -> str:
+    return address.partition(",")[0]
 
 
 def _received_before(latest: dump.Peer, at_s: float, unix_at: float) -> float | None:

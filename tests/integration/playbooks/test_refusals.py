@@ -149,3 +149,22 @@ def test_no_preshared_key_is_repeated(node: Node) -> None:
     run = node.site(listed({**PHONE, "preshared_key": "hunter2"}), peers(), "-vvv", "--diff")
     assert_refused(run, "hub", "preshared_key of peer phone", "wg genpsk")
     assert "hunter2" not in run.output
+
+
+@pytest.mark.parametrize("arguments", [(), ("--limit=alice",)], ids=["all", "limit"])
+def test_groups_with_other_names_are_named_and_nothing_is_changed(
+    node: Node, arguments: tuple[str, ...]
+) -> None:
+    groups = {"wireguard_hubs": hub(), "wireguard_peer": peers()}
+    run = node.playbook("rendezvous.wireguard.site", groups, *arguments)
+    assert run.exit_code == 2, run.output
+    assert run.changed_hosts == {}
+    assert "no host is in the group wireguard_hub or wireguard_peers" in run.output
+    assert "The groups of the inventory are: wireguard_hubs, wireguard_peer." in run.output
+    assert "Check the inventory and the node" not in run.output
+
+
+def test_an_empty_inventory_is_no_success(node: Node) -> None:
+    run = node.playbook("rendezvous.wireguard.site", {})
+    assert run.exit_code == 2, run.output
+    assert "The groups of the inventory are: none." in run.output

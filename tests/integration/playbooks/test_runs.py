@@ -4,7 +4,12 @@
 
 from __future__ import annotations
 
+import re
+
 from .conftest import ALICE, BOB, HUB, Node
+
+RECORDED_PORTS = re.compile(r'\+  "(tcp|udp)_ports": \[([\d,\s+]*)\]')
+"""Of a firewall's record in a diff."""
 
 PEERS = {"alice": ALICE, "bob": BOB}
 
@@ -13,6 +18,21 @@ def test_check_mode_runs_to_its_end_on_a_fresh_hub_and_fresh_peers(node: Node) -
     run = node.site({"hub": HUB}, PEERS, "--diff")
     assert run.exit_code == 0, run.output
     assert run.changed_hosts.keys() == {"hub", "alice", "bob"}
+
+
+def test_ports_of_the_user_are_opened_besides_those_of_the_roles(node: Node) -> None:
+    hub = {**HUB, "wg_interface_tcp_ports": [443], "wg_interface_udp_ports": "53"}
+    alice = {**ALICE, "wg_interface_tcp_ports": [22, 8080]}
+    run = node.site({"hub": hub}, {"alice": alice}, "--diff")
+    assert run.exit_code == 0, run.output
+    records = [
+        {
+            protocol: [int(port) for port in re.findall(r"\d+", ports)]
+            for protocol, ports in RECORDED_PORTS.findall(record)
+        }
+        for record in run.output.split('+  "interface": "wg0"')[1:]
+    ]
+    assert records == [{"tcp": [443, 8080], "udp": [53, 8080]}, {"tcp": [22, 8080], "udp": [8080]}]
 
 
 def test_what_an_ini_inventory_calls_false_is_false(node: Node) -> None:

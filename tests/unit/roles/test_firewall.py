@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,7 @@ def test_a_rule_of_ours_that_is_needed_no_more_goes() -> None:
 def test_only_a_relay_has_a_table_of_its_own() -> None:
     nothing = Ruleset({})
     commands = plan(nothing, HUB).own_table or ""
-    assert 'iifname "wg0" ip daddr 192.168.7.0/24 notrack' in commands
+    assert 'iifname "wg0" fib daddr oifname "wg0" notrack' in commands
     assert not plan(nothing, PEER)
     was_relay = Ruleset({"nftables": [{"table": {"family": "inet", "name": "rendezvous_wg0"}}]})
     assert plan(was_relay, PEER).own_table == "delete table inet rendezvous_wg0"
@@ -184,8 +185,7 @@ def test_what_goes_to_any_own_address_is_tracked() -> None:
         'iifname "wg0" ip daddr 192.168.7.1 accept',
         'iifname "wg0" ip daddr 192.168.7.2 accept',
         'iifname "wg0" ip6 daddr fd00:7::1 accept',
-        'iifname "wg0" ip daddr 192.168.7.0/24 notrack',
-        'iifname "wg0" ip6 daddr fd00:7::/64 notrack',
+        'iifname "wg0" fib daddr oifname "wg0" notrack',
     ]
 
 
@@ -308,6 +308,38 @@ def test_none_leaves_all_rules_alone() -> None:
     )
 
 
+UFW = """\
+-P INPUT DROP
+-P OUTPUT DROP
+-N ufw-before-input
+-N ufw-before-output
+-N ufw-user-output
+-A INPUT -j ufw-before-input
+-A OUTPUT -j ufw-before-output
+-A ufw-before-input -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A ufw-before-output -o lo -j ACCEPT
+-A ufw-before-output -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A ufw-before-output -j ufw-user-output
+"""
+
+
+@pytest.mark.parametrize(
+    ("openings", "rules", "remedies"),
+    [
+        (PEER, UFW, ["add `ufw allow out to any proto udp`"]),
+        (PEER, UFW + "-A ufw-user-output -p udp -j ACCEPT\n", []),
+        (PEER, UFW + "-A ufw-user-output -p udp -m udp --dport 51820 -j ACCEPT\n", []),
+        (PEER, UFW.replace("-P OUTPUT DROP", "-P OUTPUT ACCEPT"), []),
+        (HUB, UFW, []),
+    ],
+)
+def test_of_what_ufw_drops_only_that_is_named_which_the_role_does_not_open(
+    openings: Openings, rules: str, remedies: list[str]
+) -> None:
+    problems = named(replace(openings, backend="ufw"), {"iptables": rules})
+    assert [problem.partition(": ")[2] for problem in problems] == remedies
+
+
 def test_firewalld_keeps_its_table_to_itself() -> None:
     text = json.dumps(listing(ESTABLISHED)).replace('"site"', '"firewalld"')
     assert (
@@ -397,3 +429,81 @@ def test_the_unit_says_what_it_wants(capsys: pytest.CaptureFixture[str]) -> None
     assert "firewall.py INTERFACE" in capsys.readouterr().err
     assert _firewall.main(["no-such-interface"]) == 1
     assert "no-such-interface" in capsys.readouterr().err
+
+
+ROUTER = Openings(
+    "wg0", ("192.168.7.5/24", "fd00:7::5/64"), None, (8080,), subnets=("10.1.0.0/24", "fd08::/64")
+)
+
+
+def accepted(found: dict[str, Any], openings: Openings) -> list[str]:
+    """What is inserted, without places and comments."""
+    return [rule.text.partition(" comment")[0] for rule in plan(Ruleset(found), openings).insert]
+
+
+def test_a_subnet_behind_a_peer_is_forwarded_to_and_from() -> None:
+    assert accepted(listing(ESTABLISHED, hook="forward"), ROUTER) == [
+        'iifname "wg0" ip daddr 10.1.0.0/24 accept',
+        'oifname "wg0" ip saddr 10.1.0.0/24 accept',
+        'iifname "wg0" ip6 daddr fd08::/64 accept',
+        'oifname "wg0" ip6 saddr fd08::/64 accept',
+    ]
+    assert accepted(listing(ESTABLISHED, hook="forward"), PEER) == []
+
+
+@pytest.mark.parametrize(("family", "subnet"), [("ip", "10.1.0.0/24"), ("ip6", "fd08::/64")])
+def test_a_chain_of_one_family_gets_the_rules_of_that_family(family: str, subnet: str) -> None:
+    found = json.loads(json.dumps(listing(ESTABLISHED, hook="forward")).replace('"inet"', f'"{family}"'))
+    assert all(subnet in rule for rule in accepted(found, ROUTER))
+    assert len(accepted(found, ROUTER)) == 2
+
+
+def test_iptables_that_drops_what_goes_to_a_subnet_is_named_with_the_rule() -> None:
+    problems = named(ROUTER, {"iptables": "-P INPUT ACCEPT\n-P FORWARD DROP\n-P OUTPUT ACCEPT\n"})
+    assert any("iptables -I FORWARD -i wg0 -d 10.1.0.0/24 -j ACCEPT" in problem for problem in problems)
+    assert not any("fd08::" in problem for problem in problems)
+
+
+def test_a_hub_that_is_the_way_out_masquerades_its_networks_and_lets_them_pass() -> None:
+    hub = Openings("wg0", ("192.168.7.1/24", "fd00:7::1/64"), 51820, relay=True, masquerade=True)
+    commands = plan(Ruleset({}), hub).own_table or ""
+    assert 'oifname != "wg0" ip saddr 192.168.7.0/24 masquerade' in commands
+    assert 'oifname != "wg0" ip6 saddr fd00:7::/64 masquerade' in commands
+    assert 'iifname "wg0" accept' in accepted(listing(hook="forward"), hub)
+    assert 'oifname "wg0" ct state established,related accept' in accepted(listing(hook="forward"), hub)
+
+
+@pytest.mark.parametrize(
+    ("subnets", "forwarding"),
+    [
+        ((), {}),
+        (("10.1.0.0/24",), {"net/ipv4/ip_forward": "1"}),
+        (("fd08::/64",), {"net/ipv6/conf/all/forwarding": "1"}),
+    ],
+)
+def test_only_who_has_a_subnet_forwards(
+    subnets: tuple[str, ...], forwarding: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_firewall, "IPV6_ROUTES", "/nowhere")
+    assert _firewall.sysctls(replace(PEER, subnets=subnets)) == forwarding
+
+
+def test_a_router_goes_on_to_take_the_advertisements_that_its_own_way_out_comes_from(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rows = [("00450003", "wan0"), ("00000003", "lan0"), ("00440001", "lan1"), ("00450003", "wan0")]
+    zero = "0" * 32
+    text = "".join(f"{zero} 00 {zero} 00 {zero} 0400 00 00 {flags} {name}\n" for flags, name in rows)
+    (tmp_path / "ipv6_route").write_text(text)
+    monkeypatch.setattr(_firewall, "IPV6_ROUTES", str(tmp_path / "ipv6_route"))
+    wanted = _firewall.sysctls(replace(PEER, subnets=("fd08::/64",)))
+    assert list(wanted) == ["net/ipv6/conf/wan0/accept_ra", "net/ipv6/conf/all/forwarding"]
+    assert wanted["net/ipv6/conf/wan0/accept_ra"] == "2"
+
+
+def test_the_record_of_an_older_version_is_read() -> None:
+    values = {key: value for key, value in json.loads(HUB.to_json()).items() if key in _OLDER}
+    assert Openings.from_json(json.dumps(values)) == replace(HUB, udp_ports=())
+
+
+_OLDER = ("interface", "addresses", "listen_port", "tcp_ports", "relay", "backend")

@@ -335,3 +335,49 @@ def test_every_variable_of_a_role_is_checked_but_one_that_only_the_role_computes
 
 def test_all_problems_are_said_at_once() -> None:
     assert len(said(hub_with(wg_hub_endpoint=None), alice_with(address="192.168.7.5"))) == 2
+
+
+# --- subnets behind peers ---
+
+
+@pytest.mark.parametrize(
+    ("subnet", "words"),
+    [
+        ("10.1.0.0/33", ["wg_interface_subnets", "10.1.0.0/33"]),
+        ("10.1.0.1/24", ["wg_interface_subnets", "10.1.0.0/24"]),
+        ("10.1.0.1/32", ["10.1.0.1/32 is a single address", "10.1.0.0/31"]),
+        ("0.0.0.0/0", ["is everything", "wg_peer_hub_networks"]),
+        ("192.168.7.128/25", ["overlaps the VPN's network 192.168.7.0/24"]),
+        ("192.168.0.0/16", ["overlaps the VPN's network 192.168.7.0/24"]),
+        ("fd08::/64", ["alice has no such address in the VPN", "an IPv6 address as well"]),
+    ],
+)
+def test_what_cannot_be_a_subnet_behind_a_peer(subnet: str, words: list[str]) -> None:
+    assert_said(said_alone(alice_with(wg_interface_subnets=[subnet]), "hub"), "alice", *words)
+
+
+def test_two_peers_with_overlapping_subnets_are_both_named() -> None:
+    alice = alice_with(wg_interface_subnets=["10.1.0.0/16"])
+    bob = peer_with("bob", "192.168.7.6/24", wg_interface_subnets=["10.1.2.0/24"])
+    problems = said(HUB, alice, bob)
+    assert_said(
+        problems, "bob", "wg_interface_subnets 10.1.2.0/24", "wg_interface_subnets of alice, 10.1.0.0/16"
+    )
+
+
+def test_a_subnet_in_a_network_of_the_vpn_that_only_the_hub_has() -> None:
+    hub = hub_with(wg_interface_address=["192.168.7.1/24", "10.1.0.1/16"])
+    problems = said(hub, alice_with(wg_interface_subnets=["10.1.2.0/24"]))
+    assert_said(problems, "alice", "10.1.2.0/24", "the VPN's network 10.1.0.0/16")
+
+
+def test_a_subnet_that_a_listed_peer_of_the_hub_has() -> None:
+    listed = [{"name": "printer", "public_key": KEY, "allowed_ips": ["10.1.2.0/24"]}]
+    problems = said(hub_with(wg_interface_peers=listed), alice_with(wg_interface_subnets=["10.1.0.0/16"]))
+    assert_said(problems, "alice", "10.1.0.0/16", "wg_interface_peers of hub gives to", "printer")
+
+
+def test_nothing_is_said_about_subnets_side_by_side() -> None:
+    alice = alice_with(wg_interface_subnets=["10.1.0.0/24", "10.1.1.0/24"])
+    bob = peer_with("bob", "192.168.7.6/24", wg_interface_subnets="10.1.2.0/24")
+    assert said(hub_with(wg_interface_subnets=["10.2.0.0/16"]), alice, bob) == []

@@ -121,6 +121,25 @@ def test_relay_works_without_agents_and_direct_with_them(
     assert pinger.lost <= 2
 
 
+def test_ipv6_and_a_subnet_behind_a_peer_take_the_path_that_its_address_takes(
+    mesh: Mesh, alice: Machine, bob: Machine
+) -> None:
+    bob.run("ip address replace 10.70.0.1/24 dev lo")
+    assert bob.run("cat /proc/sys/net/ipv4/ip_forward") == "1\n"
+
+    def answers_come(ttl: int) -> None:
+        for address in ("fd77::6", "10.70.0.1"):
+            assert f"ttl={ttl} " in alice.run(f"ping -n -c 1 -W 2 {address}")
+
+    answers_come(64)
+    stop_agents(alice, bob)
+    mesh.wait_for_path(alice, bob, "relay", TO_RELAY_S)
+    answers_come(63)
+    start_agents(alice, bob)
+    mesh.wait_for_path(alice, bob, "direct", TO_DIRECT_S)
+    answers_come(64)
+
+
 def test_tcp_survives_relay_direct_relay_direct_while_the_hub_drops_invalid(
     mesh: Mesh, hub: Machine, alice: Machine, bob: Machine, tmp_path: Path, report: Report
 ) -> None:
@@ -179,6 +198,23 @@ def test_second_run_changes_nothing_and_loses_nothing_while_direct_and_after_a_f
         assert len(tasks) <= 6, f"{host}: {tasks}"
     assert pinger.lost == 0
     assert mesh.path(alice, bob) == "direct"
+
+
+def test_peers_of_other_tools_stay_in_the_file_and_in_the_running_interface(
+    run_site: RunSite, alice: Machine
+) -> None:
+    in_file, running = (alice.run("wg genkey | wg pubkey").strip() for _ in range(2))
+    before = alice.run("cat /etc/wireguard/wg0.conf")
+    section = f"\n# somebody else's\n[Peer]\nPublicKey = {in_file}\nAllowedIPs = 192.168.7.201/32\n"
+    alice.run(f"cat >> /etc/wireguard/wg0.conf <<'END'\n{section}END")
+    alice.run(f"wg set wg0 peer {running} allowed-ips 192.168.7.202/32 persistent-keepalive 21")
+    wanted = alice.run(f"cat /etc/wireguard/wg0.conf; wg show wg0 dump | grep {running}")
+
+    run = run_site()
+
+    assert (run.exit_code, run.changed_hosts) == (0, {}), run.output
+    assert alice.run(f"cat /etc/wireguard/wg0.conf; wg show wg0 dump | grep {running}") == wanted
+    alice.run(f"wg set wg0 peer {running} remove; cat > /etc/wireguard/wg0.conf <<'END'\n{before}END")
 
 
 def test_restart_of_the_tunnel_brings_handshake_agent_and_direct_path_back(

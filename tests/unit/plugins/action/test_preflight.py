@@ -12,11 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.rendezvous.wireguard.plugins.module_utils import _system
 from ansible_collections.rendezvous.wireguard.plugins.modules import preflight
 
 CHECKOUT = Path(__file__).resolve().parents[4]
 NO_SYSTEM: dict[str, Any] = {}
 """With it the module refuses every node, and so says that it was asked."""
+RELEASE = _system.os_release(Path("/etc/os-release").read_text(encoding="utf-8"))
+THIS_SYSTEM: dict[str, Any] = {
+    RELEASE["ID"]: {RELEASE.get("VERSION_ID", "unknown"): {"packages": [], "userspace_packages": []}}
+}
 
 
 def run(directory: Path, variables: dict[str, Any], **options: Any) -> dict[str, Any]:
@@ -73,6 +78,12 @@ def test_a_node_is_asked_after_the_inventory_was_found_good(tmp_path: Path) -> N
     assert "is not supported" in result["msg"] or "needs root" in result["msg"]
     assert result["msg"].startswith("localhost: ")
     assert "is not supported" not in run(tmp_path, {"wg_interface_mtu": 1})["msg"]
+
+
+def test_what_was_checked_says_for_which_interface_and_role(tmp_path: Path) -> None:
+    result = run(tmp_path, {}, systems=THIS_SYSTEM, firewall="none", address="192.168.7.5/24")
+
+    assert (result["interface"], result["role"]) == ("wg0", "interface")
 
 
 def test_a_user_who_is_not_root_is_told_to_become_root(monkeypatch: pytest.MonkeyPatch) -> None:

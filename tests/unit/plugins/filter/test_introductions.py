@@ -10,7 +10,8 @@ from ansible_collections.rendezvous.wireguard.plugins.filter.introductions impor
 
 
 def host(hub: str = "hub", interface: str = "wg0", **more: Any) -> dict[str, Any]:
-    about = {"hub": hub, "interface": "wg0", "peer": {"allowed_ips": ["192.168.7.5/32"]}}
+    addresses, subnets = ["192.168.7.5/24"], ["10.1.0.0/24"]
+    about = {"hub": hub, "interface": "wg0", "addresses": addresses, "subnets": subnets}
     return {"wg_interface__node": {"interface": interface, "introduction": about}, **more}
 
 
@@ -30,8 +31,8 @@ def test_each_hub_has_one_entry_with_its_peers_in_order() -> None:
 
     assert (first["hub"], first["interface"]) == ("hub", "wg0")
     assert first["peers"] == [
-        {"name": "carol", "public_key": "C", "allowed_ips": ["192.168.7.5/32"]},
-        {"name": "alice", "public_key": "A", "allowed_ips": ["192.168.7.5/32"]},
+        {"name": "carol", "public_key": "C", "allowed_ips": ["192.168.7.5/32", "10.1.0.0/24"]},
+        {"name": "alice", "public_key": "A", "allowed_ips": ["192.168.7.5/32", "10.1.0.0/24"]},
     ]
     assert second["hub"] == "other"
     assert [peer["name"] for peer in second["peers"]] == ["bob"]

@@ -57,7 +57,7 @@ async def listen() -> AsyncIterator[Listen]:
     made: list[heartbeat.Beats] = []
 
     async def start(host: str, port: int = 0, on_pong: heartbeat.OnPong | None = None) -> heartbeat.Beats:
-        made.append(await heartbeat.listen(host, port, "lo", on_pong))
+        made.append(await heartbeat.listen([host], port, "lo", on_pong))
         return made[-1]
 
     yield start
@@ -113,9 +113,10 @@ async def test_a_padded_ping_fills_the_mtu_and_is_never_fragmented(
 ) -> None:
     beats = await listen(host)
     mtu_bytes = LOOPBACK_MTU_BYTES
-    assert beats.largest_bytes() == mtu_bytes - headers_bytes
-    assert beats._transport is not None
-    own = beats._transport.get_extra_info("socket")
+    assert beats.largest_bytes(host) == mtu_bytes - headers_bytes
+    transport = beats._sockets[0]._transport
+    assert transport is not None
+    own = transport.get_extra_info("socket")
     assert own.getsockopt(*MTU_DISCOVER[host]) == heartbeat.PMTUDISC_DO
 
 

@@ -129,7 +129,7 @@ class Beats:
     def ping(self, *ping: Any) -> None:
         self.sent.append(ping)
 
-    def largest_bytes(self) -> int:
+    def largest_bytes(self, _address: str) -> int:
         return 1392
 
     def mtu_bytes(self) -> int:

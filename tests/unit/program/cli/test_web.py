@@ -45,17 +45,22 @@ def test_a_port_that_is_taken_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "host"), [(None, "192.168.7.1"), ("192.168.7.9", "192.168.7.9"), ("fd07::1", "fd07::1")]
+    ("wanted", "hosts"),
+    [
+        (None, ["192.168.7.1", "192.168.7.9", "fd07::1"]),
+        ("192.168.7.9", ["192.168.7.9"]),
+        ("fd07::1", ["fd07::1"]),
+    ],
 )
-def test_the_program_listens_on_the_interfaces_own_address(wanted: str | None, host: str) -> None:
-    assert web.listen_host(wanted, ADDRESSES, "wg0") == host
+def test_the_program_listens_on_the_interfaces_own_addresses(wanted: str | None, hosts: list[str]) -> None:
+    assert web.listen_hosts(wanted, ADDRESSES, "wg0") == hosts
 
 
 def test_an_address_that_the_interface_does_not_have_is_refused() -> None:
     with pytest.raises(web.ListenError, match=r"192\.168\.7\.2 is no address of wg0: use 192\.168\.7\.1 or"):
-        web.listen_host("192.168.7.2", ADDRESSES, "wg0")
+        web.listen_hosts("192.168.7.2", ADDRESSES, "wg0")
     with pytest.raises(web.ListenError, match="wg0 has no address"):
-        web.listen_host(None, [], "wg0")
+        web.listen_hosts(None, [], "wg0")
 
 
 def test_a_unix_listener_is_for_its_owner_only_and_makes_its_directory(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wg_rendezvous.core.candidates import Place, UnacceptableError, host_candidates
+from wg_rendezvous.core.candidates import Place, UnacceptableError, host, host_candidates, moved
 
 PLACE = Place(
     own=(ipaddress.ip_interface("192.168.7.5/24"), ipaddress.ip_interface("fd07::5/64")),
@@ -29,7 +29,7 @@ PLACE = Place(
     ],
 )
 def test_a_host_route_inside_the_network_is_believed(claimed: str, route: str) -> None:
-    assert PLACE.host_route(claimed) == route
+    assert PLACE.address(claimed) == route
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,72 @@ def test_a_host_route_inside_the_network_is_believed(claimed: str, route: str) -
 )
 def test_any_other_claim_is_refused_with_its_reason(claimed: str, reason: str) -> None:
     with pytest.raises(UnacceptableError, match=reason):
-        PLACE.host_route(claimed)
+        PLACE.address(claimed)
+
+
+ROUTED = Place(
+    PLACE.own,
+    PLACE.hub,
+    (
+        *PLACE.relayed,
+        *(
+            ipaddress.ip_network(text)
+            for text in ("10.1.0.0/24", "10.2.0.0/16", "10.2.3.0/25", "10.9.9.9/32")
+        ),
+    ),
+)
+"""A node that reaches subnets behind other peers."""
+
+
+@pytest.mark.parametrize(
+    ("claimed", "address"),
+    [
+        ("fd07::6/128,192.168.7.6/32", "fd07::6/128,192.168.7.6/32"),
+        ("192.168.7.6/32,10.1.0.0/24", "192.168.7.6/32,10.1.0.0/24"),
+        ("10.1.0.0/24,192.168.7.6/32", "192.168.7.6/32,10.1.0.0/24"),
+        ("192.168.7.6/32,10.2.4.0/24,10.3.0.0/16,2001:db8::/32", "192.168.7.6/32,10.2.4.0/24"),
+    ],
+)
+def test_what_this_node_reaches_through_the_hub_may_be_direct(claimed: str, address: str) -> None:
+    assert ROUTED.address(claimed) == address
+    assert host(address) in ("192.168.7.6", "fd07::6")
+
+
+@pytest.mark.parametrize(
+    ("claimed", "reason"),
+    [
+        ("192.168.7.6/32,192.168.7.64/26", "host route"),
+        ("192.168.7.6/32,0.0.0.0/0", "host route"),
+        ("192.168.7.6/32,192.168.7.1/32", "hub's own"),
+        ("192.168.7.6/32,fd07::5/128", "this node's own"),
+        ("192.168.7.6/32,10.2.3.0/24", "10.2.3.0/25 itself"),
+        ("192.168.7.6/32,10.9.9.9/32", "10.9.9.9/32 itself"),
+        ("192.168.7.6/32,10.1.0.1/24", "which is none"),
+        ("10.1.0.0/24", "host route"),
+    ],
+)
+def test_what_could_not_fall_back_keeps_a_peer_relayed(claimed: str, reason: str) -> None:
+    with pytest.raises(UnacceptableError, match=reason):
+        ROUTED.address(claimed)
+
+
+def test_a_subnet_moves_in_halves_so_that_the_hub_peer_keeps_it() -> None:
+    assert moved("192.168.7.6/32,10.1.0.0/24,fd08::/127") == (
+        *("192.168.7.6/32", "10.1.0.0/25", "10.1.0.128/25", "fd08::/128", "fd08::1/128"),
+    )
+
+
+@pytest.mark.parametrize("endpoint", ["10.1.0.7:51820", "10.2.200.1:1"])
+def test_an_endpoint_that_is_reached_through_the_tunnel_is_never_sent_to(endpoint: str) -> None:
+    with pytest.raises(UnacceptableError, match="inside the VPN"):
+        ROUTED.endpoint(endpoint)
+    assert host_candidates([endpoint], ROUTED.inside) == ()
+
+
+def test_a_full_tunnel_does_not_put_the_whole_internet_inside_the_vpn() -> None:
+    place = Place(PLACE.own, PLACE.hub, (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")))
+    assert place.endpoint("203.0.113.7:51820") == "203.0.113.7:51820"
+    assert place.address("192.168.7.6/32,10.1.0.0/24") == "192.168.7.6/32,10.1.0.0/24"
 
 
 @pytest.mark.parametrize("endpoint", ["203.0.113.7:51820", "10.1.2.3:1", "[2001:db8::7]:65535"])

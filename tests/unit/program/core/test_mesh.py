@@ -557,3 +557,53 @@ def test_what_was_counted_of_a_peer_that_the_hub_does_not_know_any_more_is_forgo
     driven.start()
     driven.give(events.Snapshot(events.PeerView("192.168.7.5/32"), {}))
     assert PEER not in driven.mesh.node.refresh.counts
+
+
+# --- subnets behind a peer ---
+
+SUBNET, HALVES = "10.1.0.0/24", ("10.1.0.0/25", "10.1.0.128/25")
+
+
+def with_subnet(*relayed: str) -> Driven:
+    """The peer has a subnet, and our hub peer has these networks."""
+    driven = Driven()
+    driven.peers[HUB] = dataclasses.replace(HUB_PEER, allowed_ips=relayed)
+    driven.records = {PEER: events.PeerRecord(ENDPOINT, f"{ADDRESS},{SUBNET}")}
+    driven.shaking, driven.answering = {PEER}, {PEER}
+    return driven.start().run(30)
+
+
+def test_a_subnet_moves_with_the_address_and_the_hub_peer_keeps_it() -> None:
+    driven = with_subnet("192.168.7.0/24", SUBNET)
+    assert driven.state() is State.DIRECT
+    assert driven.peers[PEER].allowed_ips == (ADDRESS, *HALVES)
+    assert not driven.changes(HUB)
+    assert driven.all_done(actions.Probe)[-1].address == "192.168.7.6"
+
+
+def test_a_subnet_that_is_not_routed_here_is_left_out_until_it_is() -> None:
+    driven = with_subnet("192.168.7.0/24")
+    assert driven.peers[PEER].allowed_ips == (ADDRESS,)
+    driven.peers[HUB] = dataclasses.replace(HUB_PEER, allowed_ips=("192.168.7.0/24", SUBNET))
+    driven.run(30)
+    assert driven.peers[PEER].allowed_ips == (ADDRESS, *HALVES)
+    assert driven.state() is State.DIRECT
+
+
+def test_a_link_of_which_something_else_took_a_half_is_made_anew() -> None:
+    driven = with_subnet("192.168.7.0/24", SUBNET)
+    driven.peers[PEER] = dataclasses.replace(driven.peers[PEER], allowed_ips=(ADDRESS, HALVES[0]))
+    driven.run(30)
+    assert driven.peers[PEER].allowed_ips == (ADDRESS, *HALVES)
+
+
+def test_two_peers_with_one_subnet_do_not_take_it_from_one_another() -> None:
+    driven = with_subnet("192.168.7.0/24", SUBNET)
+    other = events.PeerRecord("203.0.113.9:51820", f"192.168.7.9/32,{SUBNET}")
+    driven.records = {**(driven.records or {}), OTHER: other}
+    driven.shaking.add(OTHER)
+    driven.run(30)
+    assert driven.peers[PEER].allowed_ips == (ADDRESS, *HALVES)
+    assert OTHER not in driven.peers
+    [refused] = [entry for entry in driven.mesh.status(driven.now_s) if entry["peer"] == OTHER]
+    assert refused["why"] == f"{SUBNET} belongs to {PEER}, which is online"

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wg_rendezvous._wireguard import dump
-from wg_rendezvous.hub.registry import Registry, host_route
+from wg_rendezvous.hub.registry import Registry, address_of
 
 from .fake import device, key, peer
 
@@ -249,8 +249,10 @@ def test_online_is_exactly_growth_within_two_and_a_half_keepalives(steps: list[t
     ("allowed_ips", "route"),
     [
         (("127.7.0.5/32",), "127.7.0.5/32"),
-        (("127.7.0.9/32", "127.7.0.5/32"), "127.7.0.5/32"),
-        (("fd07::5/128", "127.7.0.5/32"), "127.7.0.5/32"),
+        (("127.7.0.9/32", "127.7.0.5/32"), "127.7.0.5/32,127.7.0.9/32"),
+        (("fd07::5/128", "127.7.0.5/32"), "127.7.0.5/32,fd07::5/128"),
+        (("10.2.0.0/24", "10.1.0.0/24", "127.7.0.5/32"), "127.7.0.5/32,10.1.0.0/24,10.2.0.0/24"),
+        (("127.7.0.5/32", "10.9.9.9/32"), "127.7.0.5/32,10.9.9.9/32"),
         (("fd07::5/128",), "fd07::5/128"),
         (("127.7.0.1/32",), None),
         (("127.7.0.0/24",), None),
@@ -258,10 +260,17 @@ def test_online_is_exactly_growth_within_two_and_a_half_keepalives(steps: list[t
         ((), None),
     ],
 )
-def test_a_peer_is_reached_at_one_host_route_inside_the_vpn_and_not_the_hubs(
+def test_a_peer_is_asked_at_a_host_route_inside_the_vpn_and_has_whatever_else_the_hub_sends_it(
     allowed_ips: tuple[str, ...], route: str | None
 ) -> None:
-    assert host_route(allowed_ips, OWN) == route
+    assert address_of(allowed_ips, OWN) == route
+
+
+def test_who_is_in_a_subnet_behind_a_peer_is_not_that_peer() -> None:
+    registry = new_registry()
+    registry.observe(device(peer(5, allowed_ips=("127.7.0.5/32", "fd07::5/128", "10.1.0.0/24"))), 1.0, 1001.0)
+    assert registry.peer_at("127.7.0.5") == registry.peer_at("fd07::5") == key(5)
+    assert registry.peer_at("10.1.0.7") is None
 
 
 def test_the_caller_is_told_by_the_longest_prefix_as_wireguard_does() -> None:
