@@ -113,18 +113,21 @@ class Beats:
         """Ping `address` at the port that its own latest ping came from."""
         self.ping(address, number, port=self._ports.get(address))
 
-    def largest_bytes(self, address: str) -> int:
-        """The UDP payload of a packet to `address` that fills the interface's MTU, as it is now."""
-        family = _family(address)
+    def mtu_bytes(self) -> int:
+        """The interface's MTU as it is now, 0 if it cannot be read."""
         request = struct.pack("16si12x", self._interface.encode(), 0)
         try:
-            with socket.socket(family, socket.SOCK_DGRAM) as any_socket:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
                 answer = fcntl.ioctl(any_socket, SIOCGIFMTU, request)
         except OSError as error:
             logger.debug("no MTU", extra={"fields": {"interface": self._interface, "error": str(error)}})
-            return LAYOUT.size
+            return 0
         mtu_bytes: int = struct.unpack("16si12x", answer)[1]
-        return max(LAYOUT.size, mtu_bytes - IP_HEADER_BYTES[family] - UDP_HEADER_BYTES)
+        return mtu_bytes
+
+    def largest_bytes(self, address: str) -> int:
+        """The UDP payload of a packet to `address` that fills the interface's MTU."""
+        return max(LAYOUT.size, self.mtu_bytes() - IP_HEADER_BYTES[_family(address)] - UDP_HEADER_BYTES)
 
     def close(self) -> None:
         """Stop listening."""

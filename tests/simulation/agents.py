@@ -31,6 +31,7 @@ RESTART_S = 1.0
 WITHDRAW_S = 3.0
 AGENT_STARTS_S = 0.5
 SPINS = 100
+MTU_BYTES = 1420
 
 
 def dump_of(device: Device) -> dump.Device:
@@ -353,7 +354,7 @@ class Agent:
         self._client.beat(action.peer, action.address, action.number, action.padded)
 
     def _read_device(self, _action: actions.ReadDevice) -> events.Event:
-        return events.DeviceSeen(self._read(), beat_bytes=self._client.beat_bytes())
+        return events.DeviceSeen(self._read(), beat_bytes=self._client.beat_bytes(), mtu_bytes=MTU_BYTES)
 
     def _send_openers(self, action: actions.SendOpeners) -> None:
         for endpoint in action.endpoints:

@@ -36,6 +36,8 @@ HANDSHAKE_AGAIN_S = 5.5
 """A lost handshake of WireGuard's is tried again after 5 s and jitter."""
 UNPROVEN_S = 14.0
 """What strikes while a link is moved makes it wait for so long: moving it for nothing cost traffic."""
+GIVEN_BACK_S = 1.0
+"""So long whoever takes a fresh port waits for those that do not confirm."""
 STEADY_S = 3.0
 
 
@@ -184,7 +186,15 @@ def _excuses_of(cluster: list[Strike], besides_s: float, agents: list[Agent]) ->
         last = strike.end if fault.impossible else strike.begin
         # A link that was just given back for a fresh port cannot be had back when the hub is gone.
         fresh = any(-1.0 < at - strike.begin < 3.0 for agent in agents for at in agent.fresh_ports_at)
-        return [Excuse(strike.begin, last + fault.detection_s + besides_s, names, fault.hub and not fresh)]
+        found = [Excuse(strike.begin, last + fault.detection_s + besides_s, names, fault.hub and not fresh)]
+        if fault.hub:  # whose stream is not back yet hears late that a link is given back for a fresh port
+            found += [
+                Excuse(at - GIVEN_BACK_S, at + fault.detection_s, frozenset({agent.name}), False)
+                for agent in agents
+                for at in agent.fresh_ports_at
+                if strike.begin < at < strike.end + fault.repaired_s
+            ]
+        return found
     times_s = sum(strike.fault.detection_s + strike.fault.repaired_s + besides_s for strike in cluster)
     return [Excuse(cluster[0].begin, max(strike.end for strike in cluster) + times_s, frozenset(), False)]
 

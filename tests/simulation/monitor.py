@@ -28,23 +28,29 @@ class Outage(NamedTuple):
 @dataclass
 class PathMonitor:
     """Watches the path of a pair from the first time on that there is one: when it was missing, and since
-    when it is direct. Their passes are `apart_s` apart."""
+    when it is direct. Their passes are `apart_s` apart. With `every_s` it looks so often, and not at every
+    change."""
 
     world: World
     one: Node
     other: Node
     journal: Journal
     apart_s: float = 0.0
+    every_s: float | None = None
     outages: list[Outage] = field(default_factory=list)
     direct_since: float | None = None
     lost_at: float | None = None
+    _changes: list[tuple[float, bool]] = field(default_factory=list)
     _connected: bool = False
     _was_direct: bool = False
 
     def __post_init__(self) -> None:
         self.name = f"{self.one.name}-{self.other.name}"
-        self.world.engine.watchers.append(self._look)
-        self._look()
+        if self.every_s is None:
+            self.world.engine.watchers.append(self._look)
+            self._look()
+        else:
+            self._look_again(self.every_s)
 
     @property
     def direct(self) -> bool:
@@ -82,12 +88,22 @@ class PathMonitor:
         """The longest outage."""
         return max((outage.end - outage.begin for outage in self.outages), default=0.0)
 
+    def was_direct_at(self, at: float) -> bool:
+        """Whether it was until that time."""
+        before = [direct for when, direct in self._changes if when < at]
+        return bool(before) and before[-1]
+
+    def _look_again(self, every_s: float) -> None:
+        self._look()
+        self.world.engine.call_in(every_s, lambda: self._look_again(every_s))
+
     def _look(self) -> None:
         now = self.world.engine.now
         passes, direct = self.world.paths(self.one.device, self.other.device)
         was_direct = self.direct
         if direct != self.direct:
             self.direct_since = now if direct else None
+            self._changes.append((now, direct))
             self.journal.write(now, self.name, "direct" if direct else "not direct any more")
         self._connected = self._connected or passes
         if not passes and self.lost_at is None and self._connected:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tests.nat_profiles import PROFILES
 from tests.simulation.agents import Agent, HubModel, Journal
+from tests.simulation.courtesy import Courtesy
 from tests.simulation.monitor import Node, PathMonitor
 from tests.simulation.network import Link
 from tests.simulation.origin import OriginAgent
@@ -29,6 +30,8 @@ AGENTS_START_AT = 10.0
 PROBE_TIMEOUT_S = 1.0
 PACKET_EVERY_S = 0.4
 """As heartbeats: traffic itself repairs nothing sooner than the agents do."""
+SAMPLE_S = 0.1
+"""The paths of a star are looked at so often, and not at every change: there may be a hundred of them."""
 IDLE, ONE_WAY, BOTH_WAYS = "idle", "one way", "both ways"
 
 
@@ -79,18 +82,24 @@ class Run:
         random = self.engine.random
         self.loss = random.choice((0.0, 0.0, 0.01, 0.03)) if scenario.loss is None else scenario.loss
         self.agents: dict[str, Agent] = {}
+        self.world.network.observers.append(Courtesy(self.agents).see)
         self.truths: dict[str, str] = {}
         self.strikes: list[Strike] = []
         self.disturbed = False
+        self.cut_at = self.healed_at = float("inf")
         self.finish: Callable[[], None] = lambda: None
         self._addresses = iter(f"192.0.2.{number}" for number in range(1, 250))
         self.nodes = [self._add(nth) for nth in range(len(scenario.nats))]
         self.engine.run_until(AGENTS_START_AT - 0.001)
         for node in self.nodes:
             node.device.host.link.loss = self.loss
-        watched = range(len(self.nodes)) if scenario.signals else (0,)
+        watched = range(len(self.nodes)) if scenario.signals and not scenario.star else (0,)
+        if scenario.star:
+            center = self.nodes[0].device.public_key
+            self.signal_hub.is_told = lambda about, to: center in (about, to)
+        every_s = SAMPLE_S if scenario.star else None
         self.monitors = [
-            PathMonitor(self.world, self.nodes[one], other, self.journal, self._apart_s(nth))
+            PathMonitor(self.world, self.nodes[one], other, self.journal, self._apart_s(nth), every_s)
             for one in watched
             for nth, other in enumerate(self.nodes)
             if nth > one
@@ -104,9 +113,12 @@ class Run:
         """The nth node: its tunnel comes up when it joins, its agent runs 10 s later."""
         random = self.engine.random
         name = chr(ord("A") + nth)
-        link = Link(random.uniform(0.001, self.scenario.delay_s), random.choice((0.0, 0.005)))
-        key_number = 99 if name == self.case.larger else 10 + nth
-        device = self.world.add_node(name, PROFILES[self.scenario.nats[nth]], key_number, link)
+        link = Link(
+            random.uniform(self.scenario.least_delay_s, self.scenario.delay_s), random.choice((0.0, 0.005))
+        )
+        key_number = 250 if name == self.case.larger else 10 + nth
+        nat = self.world.nat(self.world.nodes["A"]) if self.scenario.lan and nth else None
+        device = self.world.add_node(name, PROFILES[self.scenario.nats[nth]], key_number, link, nat)
         self.truths[device.public_key] = device.address
         node: Node
         if name in self.scenario.origins:
@@ -210,8 +222,10 @@ class Scenario:
     end, `happenings` plans what happens meanwhile. From the third agent on, one joins every
     `newcomer_every_s`. Those named in `origins` are agents of the origin's protocol, those in `polling` are
     ours without signals. With `signals` the hub takes signals, and all pairs are watched. `traffic` is what
-    each pair has; links take up to `delay_s`, one way to the core, and lose `loss`, None: chosen at
-    random."""
+    each pair has; links take
+    `least_delay_s` to `delay_s`, one way to the core, and lose `loss`, None: chosen at
+    random. In a `star` A has links to all others, and they have none with one another; with
+    `lan` all are behind A's NAT."""
 
     nats: tuple[str, ...]
     check: Callable[[Run], None]
@@ -222,7 +236,10 @@ class Scenario:
     origins: tuple[str, ...] = ()
     polling: tuple[str, ...] = ()
     signals: bool = False
+    star: bool = False
+    lan: bool = False
     traffic: str = IDLE
+    least_delay_s: float = 0.001
     delay_s: float = 0.06
     loss: float | None = None
 

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from tests.simulation import chaos
 from tests.simulation.agents import RESTART_S, Agent
+from tests.simulation.cuts import STARS
 from tests.simulation.run import (
     AGENTS_START_AT,
     Case,
@@ -318,7 +319,7 @@ ORIGIN = {
 }
 """The other end leaves the relay by itself, so there are times without a path that are not ours."""
 
-SCENARIOS = {**RESTART_CONDITION, **HOPELESS, **LIFE, **ORIGIN, **SIGNALLED}
+SCENARIOS = {**RESTART_CONDITION, **HOPELESS, **LIFE, **ORIGIN, **SIGNALLED, **STARS}
 
 
 def scenario_of(case: Case) -> Scenario:

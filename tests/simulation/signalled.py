@@ -11,7 +11,10 @@ from functools import partial
 from itertools import product
 
 from tests.simulation.chaos import agree, check, slow_s
+from tests.simulation.crowds import CROWDS
+from tests.simulation.cuts import CUTS
 from tests.simulation.faults import FAULTS, RARE
+from tests.simulation.membership import MEMBERSHIP, why
 from tests.simulation.nat import Endpoint
 from tests.simulation.network import Host
 from tests.simulation.run import AGENTS_START_AT, BOTH_WAYS, IDLE, ONE_WAY, Run, Scenario
@@ -44,6 +47,22 @@ def check_joined(run: Run) -> None:
         if len(run.monitors) == 1:
             assert since_s <= JOINED_S + slow_s(run), f"{monitor.name} was direct after {since_s:.2f} s"
     assert sum(len(agent.fresh_ports_at) for agent in run.agents.values()) == 0, "a fresh port without need"
+
+
+def _filter(run: Run) -> None:
+    """UDP 8080 does not get to the hub, TCP does."""
+    run.hub.stack.on_ping = lambda _address, _ping: None
+
+
+def check_joined_at_once(run: Run) -> None:
+    """The first try is the one that succeeds, and nobody ever doubts the link: all waits follow the round
+    trip."""
+    check_joined(run)
+    said = [what for _at, _who, what in run.journal.lines]
+    tries = sum("link relayed -> offered" in what for what in said)
+    assert tries == 1, f"{tries} tries"
+    assert not any("-> doubtful" in what for what in said), "a link is doubted that works"
+    assert not any("new stream" in what for what in said), "a stream is given up that works"
 
 
 def check_relayed(run: Run) -> None:
@@ -146,11 +165,12 @@ IDLE_SPAN_S = 300.0
 def _idle(run: Run, costs: Costs) -> None:
     """Keepalives, one heartbeat exchange in 30 s, a handshake every two minutes, and nothing else."""
     assert run.monitor.direct
-    beats = costs.direct["A data"] + costs.direct["B data"]
-    assert beats <= 2 * (IDLE_SPAN_S / 30.0 + 1), f"{beats} packets of heartbeats on an idle link"
+    ours, theirs = costs.direct["A data"], costs.direct["B data"]
+    assert ours == theirs, f"{ours} packets of heartbeats there, {theirs} back"
+    assert abs(ours - IDLE_SPAN_S / 30.0) <= 1, f"{ours} heartbeats on an idle link"
     keepalives = costs.direct["A keepalive"] + costs.direct["B keepalive"]
-    assert keepalives <= 2 * (IDLE_SPAN_S / 10.0 + 1), f"{keepalives} keepalives on an idle link"
-    assert len(costs.unproven) <= IDLE_SPAN_S / 100.0 + 1, f"{len(costs.unproven)} handshakes or openers"
+    assert keepalives <= IDLE_SPAN_S / 10.0, f"{keepalives} keepalives on an idle link"
+    assert len(costs.unproven) <= IDLE_SPAN_S / 120.0 + 1, f"{len(costs.unproven)} handshakes or openers"
 
 
 HOPELESS_SPAN_S = 7200.0
@@ -160,7 +180,7 @@ def _quiet(run: Run, costs: Costs) -> None:
     """In the long run less than one packet a minute to addresses that have proven nothing, from each end."""
     for agent in run.agents.values():
         sent = sum(who == agent.name for _, who in costs.unproven)
-        assert sent <= HOPELESS_SPAN_S / 60.0, f"{agent.name} sent {sent} packets without hope"
+        assert sent < HOPELESS_SPAN_S / 60.0, f"{agent.name} sent {sent} packets without hope"
 
 
 def _bounded(run: Run, costs: Costs) -> None:
@@ -195,6 +215,24 @@ def check_agree(run: Run) -> None:
         assert agree(monitor), f"{monitor.name}: only one end has moved"
 
 
+PROVEN_BY = ("through the link", "it was direct when the agent began to signal")
+
+
+def check_mixed(run: Run) -> None:
+    """Direct without a fresh port of ours, and it says by what it was proven."""
+    check_agree(run)
+    assert run.monitor.direct, f"not direct: {why(run, 'A', 'B')}"
+    assert run.a.fresh_ports_at == [], "a fresh port without need"
+    assert any(words in why(run, "A", "B") for words in PROVEN_BY), why(run, "A", "B")
+
+
+def check_mixed_lossless(run: Run) -> None:
+    """The same, and no more is lost than while one end has moved and the other has not."""
+    check_mixed(run)
+    assert run.monitor.longest_s <= run.monitor.promotion_s, f"{run.monitor.longest_s:.3f} s without a path"
+    assert len(run.monitor.outages) <= 3, run.monitor.outages
+
+
 def _narrow(run: Run) -> None:
     for one, other in (("A", "B"), ("B", "A")):
         run.world.network.passes[one, other] = MTU.__ge__
@@ -206,7 +244,7 @@ def _relayed_as_narrow(run: Run) -> None:
     whys = [
         agent.mesh.links[other.device.public_key].why for agent, other in ((run.a, run.b), (run.b, run.a))
     ]
-    assert any("path MTU" in why for why in whys), whys
+    assert any("path MTU below 1480" in why for why in whys), whys
 
 
 def _hub_gone_and_nat_rebooted(run: Run) -> None:
@@ -271,6 +309,14 @@ JOIN = {
     for one, other in product(CONES, CONES)
 }
 JOIN["signals: 150 ms"] = _signalled(("cone drop", "cone accept"), check_joined, 30.0, delay_s=0.15)
+FAR = {
+    f"signals: far away, {name}": _signalled(
+        ("cone drop", "cone accept"), check_joined_at_once, 60.0, happenings=happenings,
+        least_delay_s=0.3, delay_s=0.3,
+    )
+    for name, happenings in (("heartbeats pass", lambda _: None), ("heartbeats to the hub filtered", _filter))
+}  # fmt: skip
+JOIN["signals: ten of them"] = _signalled(CONES * 3 + ("cone drop",), check_joined, 30.0, traffic=IDLE)
 JOIN["signals: six of them"] = _signalled(
     ("cone drop", "cone reject", "cone accept") * 2, check_joined, 30.0, traffic=ONE_WAY
 )
@@ -314,14 +360,14 @@ REPAIR["large packets cut"] = _signalled(
 )
 MIXED = {
     "signals: origin's agent": _signalled(
-        ("cone drop", "cone drop"), check_agree, 150.0, origins=("B",), traffic=IDLE
+        ("cone drop", "cone drop"), check_mixed, 150.0, origins=("B",), traffic=IDLE
     ),
     "signals: agent that polls": _signalled(
-        ("cone drop", "cone drop"), check_agree, 80.0, polling=("B",), traffic=IDLE
+        ("cone drop", "cone drop"), check_mixed_lossless, 80.0, polling=("B",)
     ),
     "hub of the origin for a while": _signalled(
         ("cone drop", "cone reject"),
-        check_agree,
+        check_mixed_lossless,
         150.0,
         happenings=partial(_strike, "hub of the origin for a while"),
     ),
@@ -341,4 +387,15 @@ COST = {
         happenings=partial(_count, 0.0, _bounded), signals=True, traffic=IDLE, loss=0.0,
     ),
 }  # fmt: skip
-SIGNALLED = {**JOIN, **HOPELESS_SIGNALLED, **WINDOW_SIGNALLED, **REPAIR, **MIXED, **COST}
+SIGNALLED = {
+    **JOIN,
+    **FAR,
+    **HOPELESS_SIGNALLED,
+    **WINDOW_SIGNALLED,
+    **REPAIR,
+    **MIXED,
+    **COST,
+    **CUTS,
+    **CROWDS,
+    **MEMBERSHIP,
+}

@@ -23,6 +23,7 @@ from tests.simulation.world import HUB_ADDRESS
 from wg_rendezvous.core import events
 from wg_rendezvous.core.actions import Registration
 from wg_rendezvous.core.events import PeerView
+from wg_rendezvous.core.pacing import TokenBucket, signal_limits
 
 RETRANSMIT_S, RETRANSMIT_MAX_S = 0.2, 60.0
 OPEN_WITHIN_S = 1.0
@@ -144,6 +145,13 @@ class Run:
     announced: bool = False
     links: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     closed_at: float = 0.0
+    told_at: float = 0.0
+
+    def tell(self, now: float, *event: Any) -> None:
+        """An event of the stream, if it is open."""
+        if self.connection is not None and self.connection.open:
+            self.told_at = now
+            self.connection.send(event)
 
 
 class SignalHub:
@@ -158,6 +166,11 @@ class SignalHub:
         self._proven = proven
         self._runs: dict[str, Run] = {}
         self._told: dict[str, Record] = {}
+        self._signals: dict[str, TokenBucket] = {}
+        self.refused = 0
+        """Signals that were too many."""
+        self.is_told: Callable[[str, str], bool] = lambda _about, _to: True
+        """Who is told of whom."""
         self.supported = True
         self.disturb: Callable[[Callable[[], None]], None] = lambda deliver: deliver()
         """What happens to a signal on its way; one that is delivered is delivered by `deliver`."""
@@ -189,8 +202,8 @@ class SignalHub:
         for key, run in list(self._runs.items()):
             if run.connection is not None and run.connection.stuck_s > UNACKNOWLEDGED_S:
                 run.connection.end()
-            elif run.connection is not None and now - run.connection.heard_at > COMMENT_EVERY_S:
-                run.connection.send(("comment",))
+            elif run.connection is not None and now - run.told_at > COMMENT_EVERY_S:
+                run.tell(now, "comment")
             elif run.connection is None and now - run.closed_at > FORGET_S:
                 del self._runs[key]
         if self.device.version != self._looked_at or now >= self._ages_at:
@@ -230,8 +243,8 @@ class SignalHub:
                 old, run.connection = run.connection, None
                 old.end()
             run.connection, run.announced = connection, True
-            peers = {other: self.view(other, key) for other in self.device.peers if other != key}
-            connection.send(("snapshot", self.view(key, key), peers))
+            peers = {other: self.view(other, key) for other in self._others(key)}
+            run.tell(self.device.engine.now, "snapshot", self.view(key, key), peers)
             self.tell()
         elif kind == "register":
             self._register(key, rest[0])
@@ -239,6 +252,9 @@ class SignalHub:
             self.tell()
         elif kind == "signal":
             self._forward(key, connection, *rest)
+
+    def _others(self, key: str) -> list[str]:
+        return [other for other in self.device.peers if other != key and self.is_told(other, key)]
 
     def _register(self, key: str, registration: Registration) -> None:
         self.polled_at.pop(key, None)
@@ -253,12 +269,16 @@ class SignalHub:
                 run.links[other] = report
 
     def _forward(self, key: str, connection: Connection, to: str, signal: Mapping[str, Any]) -> None:
-        run = self._runs.get(to)
-        if run is None or run.connection is None:
+        run, now = self._runs.get(to), self.device.engine.now
+        rate_per_s, burst = signal_limits(len(self.device.peers))
+        if not self._signals.setdefault(key, TokenBucket(rate_per_s, burst, now)).take(1, now):
+            self.refused += 1
+            connection.send(("too often", to, signal))
+        elif run is None or run.connection is None:
             connection.send(("undeliverable", to, signal))
         else:
-            receiver = run.connection
-            self.disturb(lambda: receiver.send(("signal", key, signal)) if receiver.open else None)
+            receiver = run
+            self.disturb(lambda: receiver.tell(self.device.engine.now, "signal", key, signal))
 
     def view(self, key: str, to: str) -> PeerView:
         """What `to` is told of `key`."""
@@ -296,8 +316,7 @@ class SignalHub:
             if forgotten is not None and forgotten.connection is not None:
                 forgotten.connection.end()
             for run in self._runs.values():
-                if run.connection is not None:
-                    run.connection.send(("gone", key))
+                run.tell(self.device.engine.now, "gone", key)
         proven = self._proven()
         self._looked_at = self.device.version
         self._ages_at = min((self._ages_at_of(key) for key in self.device.peers), default=0.0)
@@ -307,9 +326,10 @@ class SignalHub:
                 continue
             self._told[key] = record
             for to, run in self._runs.items():
-                if run.connection is not None:
-                    told = ("peer", key, self.view(key, to)) if to != key else ("registered", record.view())
-                    run.connection.send(told)
+                if to == key and run.connection is not None:
+                    run.connection.send(("registered", record.view()))
+                elif self.is_told(key, to):
+                    run.tell(self.device.engine.now, "peer", key, self.view(key, to))
 
 
 class SignalClient:
@@ -348,6 +368,7 @@ class SignalClient:
             self.stack, HUB_ADDRESS, number, self._message, lambda: self._ended(connection, "it was closed")
         )
         self._connection = connection
+        self._opened_at = self.engine.now
         self._snapshot_seen = False
         connection.send(("open", registration))
         self.engine.call_in(OPEN_WITHIN_S, lambda: self._check_opened(connection))
@@ -375,7 +396,8 @@ class SignalClient:
         kind, *rest = body
         if kind == "snapshot":
             self._snapshot_seen = True
-            self._deliver(events.Snapshot(*rest))
+            own, peers = rest
+            self._deliver(events.Snapshot(own, peers, self.engine.now - self._opened_at))
         elif kind == "peer":
             self._deliver(events.PeerChanged(*rest))
         elif kind == "gone":
@@ -390,6 +412,8 @@ class SignalClient:
             self._deliver(events.StreamHeard())
         elif kind == "undeliverable":
             self._deliver(events.SignalFailed(rest[0], rest[1], undeliverable=True, reason="no stream"))
+        elif kind == "too often":
+            self._deliver(events.SignalFailed(rest[0], rest[1], False, reason="429", retry_in_s=1.0))
 
     def register(self, registration: Registration) -> None:
         """`Register`."""

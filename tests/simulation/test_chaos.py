@@ -26,6 +26,11 @@ FAILED_ONCE = {
     701390: "a fresh port was taken while the loop had a direct link, whose other end was not told",
     701408: "a NAT lost its state under idle links: withdrawals ended before the agent missed its stream",
     901211: "a peer was added and removed in one breath, without being recorded",
+    710002: "the hub's packets had taken a tuple too: the smaller key's end alone can heal that",
+    710282: "a link was given back to an end whose stream was not back yet: what that may cost is stated now",
+    710706: "a NAT lost its state under idle links, which took 39 s to be noticed",
+    718: "thin traffic was no traffic while the session was to be renewed",
+    710468: "a link that was given back for another one's fresh port needed one of its own",
 }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from tests.nat_profiles import PROFILES
 from tests.simulation.agents import Agent, HubModel, Journal
+from tests.simulation.courtesy import Courtesy
 from tests.simulation.monitor import PathMonitor
 from tests.simulation.nat import Endpoint
 from tests.simulation.network import Host
@@ -53,6 +54,8 @@ class Stage:
         self.direct_since = self.monitor.direct_since
         self.sent: list[tuple[float, str, Endpoint]] = []
         self.world.network.observers.append(self._see)
+        courtesy = Courtesy({agent.name: agent for agent in self.agents})
+        self.world.network.observers.append(courtesy.see)
 
     def _see(self, host: Host, remote: Endpoint, payload: Any) -> None:
         if isinstance(payload, (Initiation, Opener)) and remote != HUB_ENDPOINT:

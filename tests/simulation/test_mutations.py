@@ -11,16 +11,22 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from tests.simulation.crowds import CROWDS
+from tests.simulation.cuts import CUTS
 from tests.simulation.run import Case
 from tests.simulation.scenarios import SCENARIOS, simulate_all
 from tests.simulation.signalled import HOPELESS_SIGNALLED, JOIN, REPAIR
 from tests.simulation.test_restart_condition import cases
 
-from wg_rendezvous.core import vigil
+from wg_rendezvous.core import retries, vigil
 from wg_rendezvous.core.events import HubAnswered, PeerRecord
+from wg_rendezvous.core.hub import Hub
 from wg_rendezvous.core.link import TRANSITIONS, Effect, LinkEvent, State
 from wg_rendezvous.core.loop import Loop
 from wg_rendezvous.core.mesh import Mesh
+from wg_rendezvous.core.moves import Moves
+from wg_rendezvous.core.pacing import TokenBucket
+from wg_rendezvous.core.pairs import Pairs
 from wg_rendezvous.core.refresh import FAILURES_LARGER_KEY, Count, Refresh
 from wg_rendezvous.core.rendezvous import TRANSITIONS as RENDEZVOUS
 from wg_rendezvous.core.rendezvous import Effect as Does
@@ -217,3 +223,62 @@ def test_demotion_while_the_hub_is_silent_is_noticed(monkeypatch: pytest.MonkeyP
 def test_heartbeats_that_are_not_sent_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vigil, "BEAT_TRAFFIC_S", 30.0)
     check_some_fails(REPAIR, "without a path|not direct again")
+
+
+def test_waits_that_do_not_follow_the_round_trip_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Moves, "_patience_s", lambda _moves, _pair, floor_s: floor_s)
+    monkeypatch.setattr(vigil.Vigil, "_missed_s", lambda _vigil, _pair: vigil.MISSED_S)
+    check_some_fails(
+        ["signals: far away, heartbeats pass"], "tries|doubted|not direct|stay direct|was direct"
+    )
+
+
+def test_round_trips_that_only_heartbeats_measure_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Hub, "rtt_s", property(lambda hub: hub.watch.rtt_s or 0.0))
+    check_some_fails(
+        ["signals: far away, heartbeats to the hub filtered"],
+        "tries|doubted|not direct|stay direct|was direct",
+    )
+
+
+def test_pacing_that_is_left_out_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TokenBucket, "take", lambda *_: True)
+    check_some_fails(["signals: ten of them"], "packets to unproven addresses in a second")
+
+
+def test_knocks_again_and_again_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    mutate(
+        monkeypatch,
+        (Phase.KNOCKING, PairEvent.KNOCK_DUE, Phase.KNOCKING, (Does.KNOCK, Does.KNOCK_LATER)),
+    )
+    check_some_fails(HOPELESS_SIGNALLED, "initiations to .* in one rendezvous")
+
+
+def test_openers_for_every_knock_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    mutate(monkeypatch, (Phase.KNOCKING, PairEvent.KNOCK_DUE, Phase.KNOCKING, (Does.OPEN, Does.KNOCK)))
+    check_some_fails(HOPELESS_SIGNALLED, "openers to .* in one rendezvous")
+
+
+def test_a_busy_end_that_does_not_say_when_to_come_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries.Retries, "named", lambda *_: None)
+    check_some_fails(CROWDS, "was direct after|is not direct")
+
+
+def test_fresh_ports_for_a_cut_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of one end again and again."""
+    port_taken = Pairs.port_taken
+
+    def forget(links: Pairs, now_s: float) -> None:
+        port_taken(links, now_s)
+        for pair in links.pairs.values():
+            pair.port_tried = False
+
+    monkeypatch.setattr(Pairs, "port_taken", forget)
+    check_some_fails(["cut for 600 s: cone drop x cone reject"], "fresh ports on a cut")
+
+
+def test_lost_links_that_are_tried_more_seldom_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "RETRY_DIRECT_S", 30.0)
+    check_some_fails(
+        [name for name in CUTS if name.endswith("reject")], "is direct again|is not direct again"
+    )

@@ -6,6 +6,8 @@ otherwise."""
 from __future__ import annotations
 
 import pytest
+from tests.simulation.crowds import CROWDS
+from tests.simulation.cuts import CUTS, STARS
 from tests.simulation.run import Case
 from tests.simulation.scenarios import SCENARIOS, simulate
 from tests.simulation.signalled import SIGNALLED
@@ -20,12 +22,21 @@ FEW = {
     "hub gone, NATs rebooted",
     "clock ahead and back",
     "idle",
+    "signals: ten of them",
+    "hub away for an hour, NATs rebooted",
+    "hub away for an hour, peers removed",
 }
 
 
 @pytest.mark.parametrize("larger", ["A", "B"])
 @pytest.mark.parametrize("scenario", SIGNALLED)
 def test_holds(scenario: str, larger: str) -> None:
-    for nth, offset_s in enumerate(OFFSETS_S[: 1 if scenario in FEW else None]):
+    few = scenario in FEW or scenario in CUTS or scenario in CROWDS
+    for nth, offset_s in enumerate(OFFSETS_S[: 1 if few else None]):
         seed = 1000 * list(SCENARIOS).index(scenario) + 10 * nth + (larger == "B")
         simulate(Case(scenario, offset_s, larger, seed))
+
+
+@pytest.mark.parametrize("scenario", STARS)
+def test_many_links_are_back_as_soon_as_one(scenario: str) -> None:
+    simulate(Case(scenario, 0.07, "B", 5))

@@ -165,6 +165,8 @@ class Device:
         self.peers: dict[str, Peer] = {}
         self.on_packet: Callable[[Inner], None] = lambda _inner: None
         self.clock_ahead_s = 0.0
+        self.answered_at: dict[str, float] = {}
+        """When a handshake was last completed with which address."""
         self.version = 0
         self._owners: dict[str, Peer] = {}
         self._allowed: dict[str, tuple[str, ...]] = {}
@@ -382,7 +384,7 @@ class Device:
             peer.previous = peer.current
         peer.current = keypair
         self._add(keypair)
-        self._handshake_complete(peer)
+        self._handshake_complete(peer, source)
         self._send_keepalive(peer)
 
     def _receive_transport(self, message: Transport, source: Endpoint) -> None:
@@ -396,7 +398,7 @@ class Device:
             peer.previous, peer.current, peer.next = peer.current, keypair, None
         self._received(peer, source, KEEPALIVE_BYTES if message.inner is None else message.inner.size)
         if confirmed:
-            self._handshake_complete(peer)
+            self._handshake_complete(peer, source)
             self._send_staged(peer)
         self._keep_key_fresh(peer)
         if message.inner is not None:
@@ -421,7 +423,8 @@ class Device:
             peer.endpoint, peer.endpoint_since = source, self.engine.now
             self.engine.changed()
 
-    def _handshake_complete(self, peer: Peer) -> None:
+    def _handshake_complete(self, peer: Peer, source: Endpoint) -> None:
+        self.answered_at[source.address] = self.engine.now
         peer.retransmit.cancel()
         peer.retransmissions = 0
         peer.last_minute_handshake_sent = False

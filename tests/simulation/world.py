@@ -40,11 +40,17 @@ class World:
         self.devices = paths.by_host(self.hub)
 
     def add_node(
-        self, name: str, profile: NatProfile, key_number: int = 0, link: Link | None = None
+        self,
+        name: str,
+        profile: NatProfile,
+        key_number: int = 0,
+        link: Link | None = None,
+        nat: Nat | None = None,
     ) -> Device:
-        """A node behind a NAT of its own, not connected yet; `key_number` orders its key, if given."""
+        """A node behind a NAT of its own, or behind `nat` with others, not connected yet; `key_number`
+        orders its key, if given."""
         number = len(self.nodes) + 2
-        nat = Nat(self.engine, f"203.0.113.{number}", profile)
+        nat = nat or Nat(self.engine, f"203.0.113.{number}", profile)
         host = self.network.add(Host(name, f"10.0.{number}.2", nat, link or Link()))
         public_key = key(key_number or number)
         device = Device(self.engine, self.network, host, public_key, f"192.168.7.{number}", 51820 + number)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
+import time
 from collections.abc import Coroutine, Iterator
 from typing import Any, Callable, TypeVar
 
@@ -46,14 +48,19 @@ async def run(
     """
     try:
         with contextlib.ExitStack() as ending:
+            started_s = time.monotonic()
             connection = await _connected(base, ending)
+            connected_s = time.monotonic()
             for body in registration_bodies(registration, __version__):
                 await _register(connection, body)
                 if not connection.reusable:
                     connection = await _connected(base, ending)
             registered()
+            asked_s = time.monotonic()
             head = await _open(connection)
-            await _Reader(connection, head, deliver).run()
+            # TCP's handshake and this request took a round trip each, and whatever kept one of them back.
+            rtt_s = min(connected_s - started_s, time.monotonic() - asked_s)
+            await _Reader(connection, head, lambda event: deliver(_timed(event, rtt_s))).run()
         closed = events.StreamClosed("the hub closed the stream")
     except UnsupportedError as error:
         closed = events.StreamClosed(str(error), unsupported=True)
@@ -63,6 +70,10 @@ async def run(
         logger.exception("the stream failed")
         closed = events.StreamClosed(repr(error))
     deliver(closed)
+
+
+def _timed(event: events.Event, rtt_s: float) -> events.Event:
+    return dataclasses.replace(event, rtt_s=rtt_s) if isinstance(event, events.Snapshot) else event
 
 
 def sentence(request: str, answer: Answer) -> str:

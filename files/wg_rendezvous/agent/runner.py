@@ -317,7 +317,10 @@ class Agent:
             logger.warning("the interface has another key: the agent ends", extra={"fields": fields})
             self._stop.set()
         return events.DeviceSeen(
-            device, frozenset(self.configuration.peers()), self._beats.bytes_by_address()
+            device,
+            frozenset(self.configuration.peers()),
+            self._beats.bytes_by_address(),
+            self._beats.mtu_bytes(),
         )
 
     async def _set_peers(self, action: actions.SetPeers) -> None:

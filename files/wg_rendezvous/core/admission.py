@@ -13,7 +13,8 @@ import collections
 from . import ladder
 from .fresh_port import FreshPort
 from .hub import Hub
-from .node import PACKETS_PER_KNOCK, Node
+from .ladder import REFLEXIVE
+from .node import Node
 from .pacing import TokenBucket
 from .rendezvous import Pair, Phase
 from .signals import OFFER, OPENED, PROMOTE, VERIFIED, WITHDRAW, Signal, SignalError
@@ -24,6 +25,7 @@ ANSWERED_PER_S, ANSWERED_AT_ONCE = 4.0, 4.0
 """Of one peer, offers and what else is answered: whoever signals in vain all the time must not use up what
 there is for all, of packets to unproven addresses and of signals to answer with."""
 STOPPING_PAUSE_S = 30.0
+BUSY = "busy with others: one after the other"
 TOO_OFTEN = "it offers too often"
 
 SESSIONS_OF_A_RUN = 2**32
@@ -68,10 +70,12 @@ class Admission:
             return "the agent stops", STOPPING_PAUSE_S
         if now_s < self._port.ready_at or self._port.under_way:
             return "it is about to take a fresh port", 0.0
+        if offer.strategy == REFLEXIVE and offer.target not in ("", self.hub.own.endpoint):
+            return "your openers went to an endpoint that is not ours any more", 0.0  # ours would collide
         if pair.unproven and pair.retry_at is not None and pair.retry_at > now_s:
             return pair.why, pair.retry_at - now_s
-        if not self.node.bucket.take(PACKETS_PER_KNOCK, now_s):
-            return "busy with others", 0.0
+        if not pair.may_knock(offer.endpoint, self.node.turns, now_s):
+            return BUSY, (pair.turn_at or now_s) - now_s
         return "", 0.0
 
 

@@ -54,11 +54,12 @@ class DeviceSeen:
     """The WireGuard device as it is now; read after every earlier action was carried out.
     `configured` are the public keys of the peers in the interface's configuration; `beat_bytes` maps VPN
     addresses to the bytes of heartbeats that were received from there and sent there so far, as WireGuard
-    counts them."""
+    counts them; `mtu_bytes` is the interface's MTU, 0 if it is not known."""
 
     device: Device
     configured: frozenset[str] = frozenset()
     beat_bytes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    mtu_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -119,10 +120,12 @@ class PeerView:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The stream is open: the hub's view of ourselves, and of every other peer."""
+    """The stream is open: the hub's view of ourselves, and of every other peer.  `rtt_s` is the shortest
+    of the exchanges that it took, None if it was not measured."""
 
     own: PeerView
     peers: Mapping[str, PeerView]
+    rtt_s: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

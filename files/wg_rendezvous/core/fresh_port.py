@@ -12,10 +12,13 @@ from collections.abc import Mapping
 
 from .giving_back import CONFIRMED_WITHIN_S, GivingBack
 from .hub import Hub
+from .ladder import is_same_address
 from .node import Node
 from .rendezvous import TRYING, Pair
 from .vigil import RETRY_DIRECT_FOR_S
 
+LOST_TRIES, LOST_TRIES_SMALLER_KEY = 5, 20
+"""A path that was lost and is not back after so many tries may need a fresh port, like one that never was."""
 ABOUT_TO = "a fresh port is about to be taken"
 
 
@@ -40,6 +43,31 @@ class FreshPort:
     def ready_at(self) -> float:
         """Before that nothing is to be offered: the hub has to see the port first."""
         return self._seen_by
+
+    def lost_tries_before(self, pair: Pair, now_s: float) -> float:
+        """After how many tries in vain a port is worth it for a link that was direct.  It heals a tuple that
+        was taken (facts 1 and 12), but no cut, and which of them it is shows by one port."""
+        return self._tries_of_end(pair) * self._price(now_s)
+
+    def _tries_of_end(self, pair: Pair) -> float:
+        """One port is enough, whichever end takes it: the larger key does, and the other one waits for
+        that, unless its firewall is known to learn for a while only, its own mapping has moved (the hub's
+        packets took a tuple too), or the other end is somewhere else now."""
+        endpoint = pair.view.endpoint if pair.view else None
+        if self.node.refresh.is_larger(pair.peer) or pair.port_helped or not (endpoint and pair.proven):
+            return LOST_TRIES
+        if self.hub.own.endpoint != pair.proven_mine:
+            return LOST_TRIES
+        if endpoint == pair.proven:
+            return LOST_TRIES_SMALLER_KEY  # it has not taken one
+        return float("inf") if is_same_address(endpoint, pair.proven) else LOST_TRIES
+
+    def _price(self, now_s: float) -> float:
+        """What a port for a lost link costs, at least 1: all direct links are made anew for it, and the more
+        of them there are for each that is lost, the more likely it is the other end that is cut off."""
+        direct = sum(pair.promoted for pair in self._pairs.values())
+        lost = sum(now_s < pair.direct_until and not pair.promoted for pair in self._pairs.values())
+        return 1 + direct / max(1, lost)
 
     def consider(self, pair: Pair, now_s: float) -> None:
         """Take one if the restart condition holds for this link, or say why not in its `why`."""
@@ -107,6 +135,8 @@ class FreshPort:
     def taken(self, now_s: float) -> None:
         """WireGuard listens on it."""
         self._seen_by = now_s + CONFIRMED_WITHIN_S
+        for pair in self._pairs.values():
+            pair.port_tried = pair.port_tried or (not pair.promoted and pair.lost_tries > 0)
 
     def seen(self) -> None:
         """The hub sees this node, at whatever port."""

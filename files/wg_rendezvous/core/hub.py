@@ -63,6 +63,9 @@ class Hub:
         self._numbers = 0
         self._asked_at = float("-inf")
         self._asking_until = float("-inf")
+        self._ask_at: float | None = None
+        self._report_waits = False
+        self._http_rtt_s: float | None = None
         self._first_until = float("-inf")
         self._opening = False
         self._open_at: float | None = None
@@ -70,8 +73,9 @@ class Hub:
 
     @property
     def rtt_s(self) -> float:
-        """The smoothed round trip to the hub, 0 before the first."""
-        return self.watch.rtt_s or 0.0
+        """The smoothed round trip of heartbeats to the hub; that of HTTP where none was answered (something
+        filters their port), 0 before the first."""
+        return self.watch.rtt_s or self._http_rtt_s or 0.0
 
     @property
     def signal_trips_s(self) -> float:
@@ -91,8 +95,9 @@ class Hub:
         self._stream_heard_at = now_s
         self.heard(now_s)
 
-    def opened(self, own: PeerView, now_s: float) -> None:
-        """The stream is open."""
+    def opened(self, own: PeerView, now_s: float, rtt_s: float | None = None) -> None:
+        """The stream is open, and its requests were answered within `rtt_s`."""
+        self._http_rtt_s = rtt_s if rtt_s is not None else self._http_rtt_s
         self.kind, self.stream_open, self.own = Kind.SIGNALS, True, own
         self._opening, self._open_at, self._failures = False, None, 0
         self.silent = self.silent_since = None
@@ -100,6 +105,9 @@ class Hub:
         self._first_until = now_s + FIRST_ANSWER_S
         self.stream_heard(now_s)
         self._beat(now_s)
+        if self._report_waits:  # the registration of this stream may be older than the reason to ask
+            self._report_waits = False
+            self.report(())
 
     def closed(self, reason: str, unsupported: bool, now_s: float) -> None:
         """The stream ended, or could not be opened."""
@@ -134,12 +142,20 @@ class Hub:
             self._asking_until = min(self._asking_until, now_s)
 
     def ask(self, now_s: float) -> None:
-        """Find out whether the hub answers, and how it sees us: there is a reason to doubt."""
-        if self.kind is Kind.SIGNALS and now_s - self._asked_at >= ASK_EVERY_S:
-            self._asked_at = now_s
-            self._asking_until = now_s + SILENT_S
-            self._beat(now_s)
-            self.report(())
+        """Find out whether the hub answers, and how it sees us: there is a reason to doubt.  It was asked
+        a moment ago?  Then soon, since what is to be registered may be something else by now."""
+        if self.kind is Kind.SIGNALS:
+            self._ask_at = max(now_s, self._asked_at + ASK_EVERY_S)
+            self._ask_if_due(now_s)
+
+    def _ask_if_due(self, now_s: float) -> None:
+        if self._ask_at is None or now_s < self._ask_at:
+            return
+        self._ask_at, self._asked_at = None, now_s
+        self._asking_until = now_s + SILENT_S
+        self._beat(now_s)
+        self._report_waits = not self.stream_open
+        self.report(())
 
     def report(self, peers: Iterable[str]) -> None:
         """Register again, with what the links to these peers are now; the answer says how the hub sees us."""
@@ -152,6 +168,7 @@ class Hub:
             self._open(now_s)
         if self.kind is not Kind.SIGNALS:
             return
+        self._ask_if_due(now_s)
         if now_s >= self._beat_at(watching):
             self._beat(now_s)
         if self.stream_open and now_s >= self._silent_at:
@@ -164,6 +181,8 @@ class Hub:
         times = [float("inf") if self._open_at is None else self._open_at]
         if self.kind is Kind.SIGNALS:
             times.append(self._beat_at(watching))
+            if self._ask_at is not None:
+                times.append(self._ask_at)
             if self.stream_open:
                 times.append(self._silent_at)
         return max(now_s, min(times))
@@ -196,6 +215,6 @@ class Hub:
         self.node.do(actions.SendBeat(None, str(self.node.place.hub), self._numbers))
 
     def _open(self, _now_s: float) -> None:
-        self._opening, self._open_at = True, None
+        self._opening, self._open_at, self._report_waits = True, None, False
         self.watch.forget()
         self.node.do(actions.OpenStream(self._registration(None)))

@@ -12,7 +12,7 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .candidates import Place, UnacceptableError, host_candidates
+from .candidates import Address, Place, UnacceptableError, host_candidates
 from .events import PeerView
 
 HOST, REFLEXIVE = "host", "reflexive"
@@ -44,19 +44,50 @@ def endpoints_of(place: Place, own: PeerView, other: PeerView) -> list[str]:
     return [rung.yours for rung in _all_rungs(place, own, other)]
 
 
+def why_none(own: PeerView, other: PeerView) -> str:
+    """Why there is no candidate pair: a sentence."""
+    for view, whose in ((own, "of this node"), (other, "of it")):
+        if not view.endpoint:
+            return f"the hub names no endpoint {whose} yet"
+    if not _same_family(own, other):
+        return f"no common IP family: the hub sees this node at {own.endpoint}, and it at {other.endpoint}"
+    return f"its endpoint {other.endpoint} is none to send to"
+
+
+def is_same_address(one: str, other: str) -> bool:
+    """Whether two endpoints have the same IP address."""
+    return _host(one) == _host(other)
+
+
 def _all_rungs(place: Place, own: PeerView, other: PeerView) -> list[Rung]:
     """The host candidates first."""
     found: list[Rung] = []
     if own.endpoint and other.endpoint:
-        if _host(own.endpoint) == _host(other.endpoint):
+        if _reflexive(own) is not None and _reflexive(own) == _reflexive(other):
             found += _pairs(_usable(own.candidates, place, 4), _usable(other.candidates, place, 4))
         found += _pairs(_usable(own.candidates, place, 6), _usable(other.candidates, place, 6))
+        if not _same_family(own, other):
+            return found
         try:
             yours = place.endpoint(other.endpoint)
         except UnacceptableError:
             return found
         found.append(Rung(REFLEXIVE, own.endpoint, yours))
     return found
+
+
+def _same_family(own: PeerView, other: PeerView) -> bool:
+    """Whether the reflexive endpoints are of one IP version: else no packet gets from one to the other."""
+    mine, yours = _reflexive(own), _reflexive(other)
+    return mine is None or yours is None or mine.version == yours.version
+
+
+def _reflexive(view: PeerView) -> Address | None:
+    """The address that the hub sees, None if it names none."""
+    try:
+        return _host(view.endpoint or "")
+    except ValueError:
+        return None
 
 
 def _usable(candidates: Iterable[str], place: Place, version: int) -> list[str]:
@@ -89,5 +120,5 @@ def _common_bits(one: str, other: str) -> int:
     return a.max_prefixlen - (int(a) ^ int(b)).bit_length()
 
 
-def _host(endpoint: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _host(endpoint: str) -> Address:
     return ipaddress.ip_address(endpoint.rsplit(":", 1)[0].strip("[]"))

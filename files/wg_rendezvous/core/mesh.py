@@ -366,9 +366,9 @@ class Mesh:
     def _on_snapshot(self, event: events.Snapshot, now_s: float) -> None:
         if self.hub.kind is not Kind.SIGNALS:
             self.node.say("info", "the hub takes signals", peers=len(event.peers))
-        self.hub.opened(event.own, now_s)
+        self.hub.opened(event.own, now_s, event.rtt_s)
         # Not only those that this run was told of: also what an earlier run left in the device and on disk.
-        remembered = {**self._views, **self.links, **self.node.known}
+        remembered = {**self._views, **self.links, **self.node.known, **self.node.refresh.counts}
         for peer in [peer for peer in remembered if peer not in event.peers]:
             self._forget(peer, now_s)
         for peer, view in event.peers.items():

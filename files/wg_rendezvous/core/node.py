@@ -15,7 +15,7 @@ from .._wireguard.keys import check_key
 from . import actions
 from .actions import Action, PeerChange
 from .candidates import Place, UnacceptableError, moved, networks
-from .pacing import TokenBucket
+from .pacing import TokenBucket, Turns
 from .refresh import Budget, Policy, Refresh
 
 KEEPALIVE_S = 13
@@ -47,6 +47,7 @@ class Node:
         self.settings = settings
         self.refresh = Refresh(own_key, settings.budget)
         self.bucket = TokenBucket()
+        self.turns = Turns(self.bucket, PACKETS_PER_KNOCK)
         self.device = Device(None, 0, 0, {})
         self.configured: frozenset[str] = frozenset()
         self.owned: dict[str, str] = {}

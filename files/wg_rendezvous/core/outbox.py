@@ -2,21 +2,22 @@
 # Copyright the rendezvous.wireguard authors
 """The signals of one agent on their way to the hub, no faster than the hub takes them.
 
-The hub takes 60 signals of a peer at once and 20 in a second (docs/protocol.md).  Whoever has more links than
-that goes back with all of them when its path is gone: what is too much at once waits here, in its order,
-instead of being refused there.  A signal that is refused all the same comes back, and goes out again when the
-hub says so.
+The hub takes so many signals of a peer at once and in a second (`pacing.signal_limits`, docs/protocol.md).
+Whoever has many links goes back with all of them when its path is gone: what is too much at once waits here,
+in its order, instead of being refused there.  A signal that is refused all the same comes back, and goes out
+again when the hub says so.
 """
 
 from __future__ import annotations
 
 import collections
+from collections.abc import Sized
 
 from . import actions, events
 from .actions import SendSignal
 from .hub import Hub
 from .node import Node
-from .pacing import SIGNALS_AT_ONCE, SIGNALS_PER_S, TokenBucket
+from .pacing import TokenBucket, signal_limits
 from .rendezvous import Pair
 from .signals import OFFER, OPENED, PROMOTE, REFUSED, VERIFIED, WITHDRAW, WITHDRAWN, Signal
 
@@ -26,12 +27,13 @@ WITHDRAW_SELDOM_S = 2.0
 
 
 class Outbox:
-    """Sends the signals of the pairs of `node`, whose hub is `hub`."""
+    """Sends the signals of `pairs`, the links of `node`, whose hub is `hub`: it knows them all."""
 
-    def __init__(self, node: Node, hub: Hub) -> None:
+    def __init__(self, node: Node, hub: Hub, pairs: Sized) -> None:
         self.node = node
         self.hub = hub
-        self._bucket = TokenBucket(SIGNALS_PER_S, SIGNALS_AT_ONCE)
+        self._pairs = pairs
+        self._of_hub = TokenBucket(*signal_limits(0))
         self._waiting: collections.deque[SendSignal] = collections.deque()
         self._hold_until = float("-inf")
 
@@ -57,8 +59,13 @@ class Outbox:
 
     def tick(self, now_s: float) -> None:
         """Send what may be sent by now."""
-        while self._waiting and now_s >= self._hold_until and self._bucket.take(1, now_s):
+        while self._waiting and now_s >= self._hold_until and self._bucket().take(1, now_s):
             self.node.do(self._waiting.popleft())
+
+    def _bucket(self) -> TokenBucket:
+        """What the hub takes; the more peers there are, the more it is."""
+        self._of_hub.rate_per_s, self._of_hub.burst = signal_limits(len(self._pairs))
+        return self._of_hub
 
     def wakeup_at(self, now_s: float) -> float:
         """When `tick` is wanted."""
@@ -68,7 +75,7 @@ class Outbox:
 
     def room_at(self, now_s: float) -> float:
         """When the next signal can go out."""
-        return max(now_s, self._hold_until, self._bucket.available_at(1, now_s))
+        return max(now_s, self._hold_until, self._bucket().available_at(1, now_s))
 
     def has_room(self, now_s: float) -> bool:
         """Whether a signal would go out at once."""
@@ -84,7 +91,8 @@ class Outbox:
     def offer(self, pair: Pair, now_s: float) -> None:
         """Our openers towards the other end are out."""
         if pair.rung is not None:
-            self.send(pair, Signal(OFFER, pair.session, pair.rung.strategy, pair.rung.mine), now_s)
+            strategy, mine, yours = pair.rung.strategy, pair.rung.mine, pair.rung.yours
+            self.send(pair, Signal(OFFER, pair.session, strategy, mine, target=yours), now_s)
 
     def refuse(self, pair: Pair, offered: Signal, why: str, pause_s: float, now_s: float) -> None:
         """An offer is not taken now."""

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 
 UNPROVEN_PACKETS_PER_S, UNPROVEN_AT_ONCE = 20.0, 10.0
 """In no second more than 30: those that are kept, and those that come meanwhile."""
-SIGNALS_PER_S, SIGNALS_AT_ONCE = 20.0, 60.0
-"""Of one peer, by the hub; and its registrations."""
+CALLS_PER_S, CALLS_AT_ONCE = 20.0, 60.0
+"""The hub takes so many signals, and registrations, of one peer: each of them is told to others."""
+SIGNALS_PER_S_AND_PEER, SIGNALS_AT_ONCE_AND_PEER = 1.0, 3.0
+"""With many peers it takes more signals: a node signals about each of its links, and after a cut of its
+network they are all tried again every 3 s."""
 ROUNDING = 1e-6
 """What `available_at` may be early by, in tokens."""
 
@@ -42,3 +45,33 @@ class TokenBucket:
         """The time at which `count` tokens will be there."""
         self.take(0, now_s)
         return now_s + max(0.0, count - self.tokens) / self.rate_per_s
+
+
+def signal_limits(peers: int) -> tuple[float, float]:
+    """How many signals of one peer a hub with so many peers takes: in a second, and at once."""
+    return (
+        max(CALLS_PER_S, SIGNALS_PER_S_AND_PEER * peers),
+        max(CALLS_AT_ONCE, SIGNALS_AT_ONCE_AND_PEER * peers),
+    )
+
+
+class Turns:
+    """Turns at `bucket`, for many who want `count` tokens each: who has to wait is told when to come, and is
+    not overtaken by those who come later."""
+
+    def __init__(self, bucket: TokenBucket, count: int) -> None:
+        self.bucket = bucket
+        self.count = count
+        self._last_at = float("-inf")
+
+    def comes_at(self, turn_at: float | None, now_s: float) -> float:
+        """Whose turn is at `turn_at`, None if there is none yet, takes the tokens if it has come: `now_s`;
+        or else the time of the turn."""
+        has_come = now_s >= (self._last_at if turn_at is None else turn_at)
+        if has_come and self.bucket.take(self.count, now_s):
+            return now_s
+        if turn_at is not None and not has_come:
+            return turn_at
+        next_at = self._last_at + self.count / self.bucket.rate_per_s
+        self._last_at = max(next_at, self.bucket.available_at(self.count, now_s))
+        return self._last_at

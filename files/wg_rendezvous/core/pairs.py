@@ -23,7 +23,7 @@ from .giving_back import GivingBack
 from .hub import Hub
 from .ladder import REFLEXIVE, Rung
 from .moves import Moves, smoothed_s
-from .node import PACKETS_PER_KNOCK, Node
+from .node import Node
 from .outbox import Outbox
 from .rendezvous import NOT_TRIED, TRANSITIONS, TRYING, Effect, Pair, PairEvent, Phase
 from .retries import RETRY_DIRECT_S, Retries
@@ -70,10 +70,10 @@ class Pairs:
         self._session = int(instance[:16], 16)
         self._vigil = Vigil(node, hub, self._feed)
         self._moves = Moves(node, hub)
-        self._outbox = Outbox(node, hub)
+        self._outbox = Outbox(node, hub, self.pairs)
         self._giving_back = GivingBack(self._outbox, self._feed)
         self.port = FreshPort(node, hub, self._giving_back, self.pairs)
-        self._retries = Retries(node, self.port.consider)
+        self._retries = Retries(node, self.port)
         self._admission = Admission(node, hub, self.port)
         self._due_ats: dict[str, float] = {}
         self._dirty: set[str] = set()
@@ -193,6 +193,7 @@ class Pairs:
             self._feed(pair, PairEvent.STOP, now_s)
             self.forget(peer)
             self.node.known.pop(peer, None)
+            self.node.refresh.counts.pop(peer, None)
             self.node.say("warning", "the link is given up", peer=peer, why=why)
 
     def forget(self, peer: str) -> Pair | None:
@@ -242,8 +243,11 @@ class Pairs:
             pair.why = f"the other end: {signal.why}" if signal.why else "the other end has gone back"
         if signal.type == OPENED and pair.phase is Phase.OFFERED:
             pair.trips_s = smoothed_s(pair.trips_s, now_s - pair.offered_at)
+        was_trying = pair.phase in TRYING
         self._feed(pair, event, now_s)
-        if signal.pause_s and pair.retry_at is not None:
+        if signal.pause_s and was_trying and signal.type == REFUSED:
+            self._retries.named(pair, signal.pause_s, now_s)
+        elif signal.pause_s and pair.retry_at is not None:
             pair.retry_at = max(pair.retry_at, now_s + signal.pause_s)
 
     def _take_offer(self, pair: Pair, signal: Signal, now_s: float) -> None:
@@ -282,7 +286,7 @@ class Pairs:
 
     def device_seen(self, event: events.DeviceSeen, now_s: float) -> None:
         """Look for handshakes, for traffic, and for what something else changed."""
-        self._vigil.beat_bytes = event.beat_bytes
+        self._vigil.beat_bytes, self._vigil.mtu_bytes = event.beat_bytes, event.mtu_bytes
         for peer in event.configured & self.node.owned.keys() & self.pairs.keys():
             del self.node.owned[peer]
             self.node.say("warning", "the peer is the admin's now", peer=peer)
@@ -414,8 +418,10 @@ class Pairs:
             self._feed(pair, PairEvent.REPEAT, now_s)
         if pair.promoted:
             self._vigil.watch(pair, now_s)
-        elif self._may_start(pair, now_s) and self.node.bucket.take(PACKETS_PER_KNOCK, now_s):
-            self._start(pair, now_s)
+        elif self._may_start(pair, now_s):
+            rung = self._next_rung(pair, now_s)
+            if rung is not None and pair.may_knock(rung.yours, self.node.turns, now_s):
+                self._start(pair, now_s)
 
     def _may_start(self, pair: Pair, now_s: float) -> bool:
         return self._wants_start(pair) and _due(pair.retry_at, now_s) and now_s >= self.port.ready_at
@@ -430,14 +436,19 @@ class Pairs:
             and not self.port.under_way
         )
 
+    def _next_rung(self, pair: Pair, now_s: float) -> Rung | None:
+        """The candidate pair to be tried now, that of a link that was lost first; None if there is none."""
+        if not pair.rungs and pair.view is not None:
+            found = ladder.rungs(self.node.place, self.hub.own, pair.view)
+            pair.rungs = sorted(found, key=lambda rung: not pair.is_proven(rung.yours, now_s))
+            pair.began_at = now_s
+            if not found:
+                pair.why = ladder.why_none(self.hub.own, pair.view)
+                pair.retry_at = now_s + RETRY_DIRECT_S
+        return pair.rungs[0] if pair.rungs else None
+
     def _start(self, pair: Pair, now_s: float) -> None:
         """Offer the next candidate pair."""
-        if not pair.rungs and pair.view is not None:
-            pair.rungs = ladder.rungs(self.node.place, self.hub.own, pair.view)
-        if not pair.rungs:
-            pair.why = "the hub names no endpoint of it yet"
-            pair.retry_at = now_s + RETRY_DIRECT_S
-            return
         pair.rung = pair.rungs.pop(0)
         self._session = (self._session + 1) % 2**64
         pair.session = f"{self._session:016x}"
@@ -483,8 +494,7 @@ class Pairs:
         if pair.promoted:
             times += self._vigil.due_ats(pair, now_s)
         elif self._wants_start(pair) and pair.retry_at is not None:
-            tokens_at = self.node.bucket.available_at(PACKETS_PER_KNOCK, now_s)
-            times.append(max(pair.retry_at, self.port.ready_at, tokens_at))
+            times.append(max(pair.retry_at, self.port.ready_at, pair.turn_at or 0.0))
         return min(times, default=float("inf"))
 
     # -- effects ----------------------------------------------------------------------------

@@ -41,9 +41,9 @@ from dataclasses import dataclass, field
 
 from .events import PeerView
 from .heartbeat import Watch
-from .ladder import Rung
+from .ladder import Rung, is_same_address
 from .link import State
-from .pacing import TokenBucket
+from .pacing import TokenBucket, Turns
 
 
 class Phase(enum.Enum):
@@ -216,8 +216,11 @@ class Pair:
     `address` is its VPN address as a host route; `view` what the hub says of it, None until it did;
     `instance` the last run of its agent that was heard of.  `rung` is
     the candidate pair of this rendezvous, `rungs` those that remain.  `trips_s` is how long a signal and its
-    answer take.  Until `direct_until` a link that was lost is tried as one that is direct by rights;
-    `lost_tries` failed before that, `tries` since.  `withdrawals` is how often the present one was signalled.
+    answer take.  `proven` is the endpoint at which it was direct last, `proven_mine` the one at which the
+    hub saw this node then.  Until `direct_until` a link that was lost is tried as one that is direct by
+    rights, each time from `began_at` on; `lost_tries` failed before that, `tries` since, and with
+    `port_tried` a fresh port did not help, as one did before with `port_helped`.  `withdrawals` is how often
+    the present one was signalled.  At `turn_at` it may open and knock at an address that has proven nothing.
     All `_at` are seconds of the agent's own clock (CLOCK_BOOTTIME), None: not awaited.
     """
 
@@ -243,8 +246,14 @@ class Pair:
     promote_due_at: float | None = None
     repeat_at: float | None = None
     retry_at: float | None = None
+    turn_at: float | None = None
     counted_at: float = float("-inf")
+    proven: str | None = None
+    proven_mine: str | None = None
     direct_until: float = float("-inf")
+    began_at: float = float("-inf")
+    port_tried: bool = False
+    port_helped: bool = False
     tries: int = 0
     lost_tries: int = 0
     unproven: int = 0
@@ -276,6 +285,17 @@ class Pair:
     def online(self) -> bool:
         """Whether the hub says so."""
         return self.view is not None and self.view.online
+
+    def is_proven(self, endpoint: str, now_s: float) -> bool:
+        """Whether the link was direct there lately; another port of that address is no other victim."""
+        lately = now_s < self.direct_until
+        return lately and self.proven is not None and is_same_address(endpoint, self.proven)
+
+    def may_knock(self, endpoint: str, turns: Turns, now_s: float) -> bool:
+        """Whether to open and knock there now: where it is proven at once, elsewhere in its turn."""
+        turn_at = now_s if self.is_proven(endpoint, now_s) else turns.comes_at(self.turn_at, now_s)
+        self.turn_at = turn_at if turn_at > now_s else None
+        return self.turn_at is None
 
     def on(self, event: PairEvent, now_s: float) -> tuple[Effect, ...]:
         """Take one event: move to the next phase, and return what has to be done for it."""

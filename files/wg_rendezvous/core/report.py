@@ -101,6 +101,8 @@ def why_pair(pair: Pair, outlook: Outlook) -> str:
     what = pair.why
     if pair.tries and pair.rung is not None and outlook.now_s >= pair.direct_until:
         what = f"{what}; {outlook.of(pair.peer)}"
+    elif pair.port_tried and outlook.now_s < pair.direct_until:
+        what = f"{what}; a fresh port did not help: it looks like a cut, and there is no second one for it"
     if pair.tries >= HOPELESS_TRIES and pair.direct_until == float("-inf"):
         what = f"{what}; after {pair.tries} tries it seems that one side's NAT maps ports by destination"
     if not pair.controlling and not pair.unproven:

@@ -6,8 +6,7 @@ ever more seldom if it never was, and later if moving it cost traffic for nothin
 
 from __future__ import annotations
 
-from typing import Callable
-
+from .fresh_port import FreshPort
 from .ladder import REFLEXIVE
 from .node import Node
 from .rendezvous import Pair
@@ -16,22 +15,22 @@ from .vigil import RETRY_DIRECT_FOR_S
 RETRY_DIRECT_S = 3.0
 COUNT_EVERY_S = 2.0
 """Tries of an honest peer are further apart; another one must not make this node take a fresh port sooner."""
-LOST_TRIES = 5
-"""A path that was lost and is not back after so many tries may need a fresh port, like one that never was."""
 QUICK_TRIES = 10
 BACKOFF_S = 60.0
 BACKOFF_MAX_S = 3600.0
 PAUSE_S = 0.25
 PAUSE_MAX_S = 30.0
+BELIEVED_REFUSALS = 6
+"""So many in a row may name the time of the next offer; later ones only put it off."""
 
 
 class Retries:
-    """Decides for the links of `node`; `consider_port` is asked when a failure counts towards the restart
+    """Decides for the links of `node`; `port` is asked when a failure counts towards the restart
     condition."""
 
-    def __init__(self, node: Node, consider_port: Callable[[Pair, float], None]) -> None:
+    def __init__(self, node: Node, port: FreshPort) -> None:
         self.node = node
-        self._consider_port = consider_port
+        self._port = port
 
     def fail(self, pair: Pair, now_s: float) -> None:
         """This candidate pair came to nothing."""
@@ -41,20 +40,28 @@ class Retries:
         if pair.view is not None and pair.rung is not None and pair.view.endpoint != pair.rung.yours:
             pair.retry_at = now_s  # it has moved meanwhile
             return
-        direct_before = now_s < pair.direct_until
-        if direct_before:
-            pair.lost_tries += 1
-        else:
-            pair.tries += 1
-        if direct_before and pair.lost_tries <= LOST_TRIES:
-            pair.retry_at = now_s + RETRY_DIRECT_S
+        if now_s < pair.direct_until:
+            self._fail_lost(pair, now_s)
             return
+        pair.tries += 1
+        self._count(pair, now_s)
+        pair.retry_at = now_s + _backoff_s(pair.tries)
+
+    def _fail_lost(self, pair: Pair, now_s: float) -> None:
+        """It was direct, and is not back: it may need a fresh port, and no second before it was direct
+        again."""
+        pair.lost_tries += 1
+        if not pair.port_tried and pair.lost_tries > self._port.lost_tries_before(pair, now_s):
+            self._count(pair, now_s)
+        pair.retry_at = max(now_s, pair.began_at + RETRY_DIRECT_S)
+
+    def _count(self, pair: Pair, now_s: float) -> None:
+        """One failure more towards the restart condition; who offers more often is not counted more."""
         counts = pair.online and pair.peer in self.node.refresh.counts
-        if counts and now_s - pair.counted_at >= COUNT_EVERY_S:  # who offers more often is not counted more
+        if counts and now_s - pair.counted_at >= COUNT_EVERY_S:
             pair.counted_at = now_s
             self.node.refresh.failed(pair.peer)
-            self._consider_port(pair, now_s)
-        pair.retry_at = now_s + (RETRY_DIRECT_S if direct_before else _backoff_s(pair.tries))
+            self._port.consider(pair, now_s)
 
     def lost(self, pair: Pair, now_s: float) -> None:
         """It was direct: try again at once, and go on trying."""
@@ -66,6 +73,12 @@ class Retries:
         pair.rungs = []
         pair.retry_at = now_s + min(PAUSE_MAX_S, PAUSE_S * 2 ** min(pair.refusals, 10))
         pair.refusals += 1
+
+    def named(self, pair: Pair, pause_s: float, now_s: float) -> None:
+        """The other end, which has refused, says when to ask again: that is better known there."""
+        named_at = now_s + max(PAUSE_S, pause_s)
+        believed = pair.refusals <= BELIEVED_REFUSALS
+        pair.retry_at = named_at if believed else max(named_at, pair.retry_at or now_s)
 
     def unproven(self, pair: Pair, now_s: float) -> None:
         """It was moved for nothing, which cost traffic: a long pause."""

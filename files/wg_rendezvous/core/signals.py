@@ -27,7 +27,7 @@ class SignalError(ValueError):
 @dataclass(frozen=True)
 class Signal:
     """One signal, understood.  `session` is None for a withdrawal of whatever there is; `pause_s` asks the
-    controlling end to offer no sooner than that."""
+    controlling end to offer no sooner than that.  `endpoint` is the sender's, `target` the receiver's."""
 
     type: str
     session: str | None = None
@@ -35,11 +35,13 @@ class Signal:
     endpoint: str = ""
     why: str = ""
     pause_s: float = 0.0
+    target: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object that `parse` reads."""
         fields: dict[str, Any] = {"session": self.session, "strategy": self.strategy}
-        fields.update(endpoint=self.endpoint, why=self.why, pause_s=round(self.pause_s, 3))
+        fields.update(endpoint=self.endpoint, target=self.target, why=self.why)
+        fields.update(pause_s=round(self.pause_s, 3))
         return {"type": self.type, **{name: value for name, value in fields.items() if value}}
 
 
@@ -59,7 +61,13 @@ def parse(raw: Mapping[str, Any]) -> Signal | None:
     if not isinstance(session, str) or not SESSION.fullmatch(session):
         raise SignalError(f"the session of its {kind} is not 16 hexadecimal digits")
     return Signal(
-        kind, session, _text(raw, "strategy"), _text(raw, "endpoint"), _text(raw, "why"), _pause_s(raw)
+        kind,
+        session,
+        _text(raw, "strategy"),
+        _text(raw, "endpoint"),
+        _text(raw, "why"),
+        _pause_s(raw),
+        _text(raw, "target"),
     )
 
 

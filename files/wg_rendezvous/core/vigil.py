@@ -37,6 +37,8 @@ KEEPALIVES_BYTES = 64
 """More than this, heartbeats not counted, is traffic: a keepalive is 32 bytes."""
 HANDSHAKE_EVERY_S, HANDSHAKE_BYTES = 115.0, 148 + 92 + 32
 """A session is renewed after 120 s, which is no traffic either."""
+AROUND_IPV4_BYTES, AROUND_IPV6_BYTES = 32 + 8 + 20, 32 + 8 + 40
+"""A transport message, UDP and IP around a packet inside the tunnel."""
 RETRY_DIRECT_FOR_S = 600.0
 """A link that was direct is tried again and again for so long."""
 
@@ -44,13 +46,15 @@ RETRY_DIRECT_FOR_S = 600.0
 class Vigil:
     """Judges the promoted links of `node`, and sends their heartbeats; `feed` takes what came of it.
 
-    `beat_bytes` maps VPN addresses to the bytes of heartbeats received from there and sent there so far.
+    `beat_bytes` maps VPN addresses to the bytes of heartbeats received from there and sent there so far;
+    `mtu_bytes` is the interface's MTU, 0 if it is not known.
     """
 
     def __init__(self, node: Node, hub: Hub, feed: Callable[[Pair, PairEvent, float], None]) -> None:
         self.node = node
         self.hub = hub
         self.beat_bytes: Mapping[str, tuple[int, int]] = {}
+        self.mtu_bytes = 0
         self._feed = feed
         self._number = 0
         self._beats_before: dict[str, tuple[int, int]] = {}
@@ -58,16 +62,21 @@ class Vigil:
     # -- traffic ----------------------------------------------------------------------------
 
     def look_for_traffic(self, pair: Pair, entry: Peer, now_s: float) -> None:
-        """Bytes that are neither heartbeats nor keepalives nor a handshake."""
+        """Bytes that are neither heartbeats nor keepalives nor a handshake; where there was traffic a moment
+        ago, those of a handshake may count as well."""
         rx_before, tx_before, handshake_before = pair.rx_bytes, pair.tx_bytes, pair.handshake_at
         beats_before = self._beats_before.get(pair.peer, (0, 0))
         beats = self.count(pair, entry)
         rx = entry.rx_bytes - rx_before - (beats[0] - beats_before[0])
         tx = entry.tx_bytes - tx_before - (beats[1] - beats_before[1])
+        idle = not self.has_traffic(pair, now_s)
         if entry.latest_handshake_at != handshake_before:
             pair.shaken_at = now_s
-            return
-        due = now_s - pair.shaken_at >= HANDSHAKE_EVERY_S  # one of its messages may be in this reading
+            if idle:
+                return
+        due = (
+            idle and now_s - pair.shaken_at >= HANDSHAKE_EVERY_S
+        )  # one of its messages may be in this reading
         if max(rx, tx) > KEEPALIVES_BYTES + (HANDSHAKE_BYTES if due else 0):
             pair.traffic_at = now_s
 
@@ -89,10 +98,19 @@ class Vigil:
             pair.why = "it answers through the link"
             pair.direct_until = now_s + RETRY_DIRECT_FOR_S
             pair.tries = pair.lost_tries = pair.refusals = 0
+            count = self.node.refresh.counts.get(pair.peer)
+            pair.port_helped = pair.port_helped or (count is not None and count.factor > 1)
+            pair.port_tried = False
+            pair.proven = pair.rung.yours if pair.rung else self._endpoint_of(pair)
+            pair.proven_mine = self.hub.own.endpoint
             self.node.refresh.succeeded(pair.peer)
         if pair.watch.wide:
             pair.unproven = 0
         self._feed(pair, PairEvent.ANSWERED, now_s)
+
+    def _endpoint_of(self, pair: Pair) -> str | None:
+        entry = self.node.device.peers.get(pair.peer)
+        return entry.endpoint if entry else None
 
     def watch(self, pair: Pair, now_s: float) -> None:
         """Judge a promoted link by its heartbeats, and send the next one when it is due."""
@@ -124,12 +142,24 @@ class Vigil:
         since = pair.watch.padded_since()
         if since is not None and now_s >= since + self._missed_s(pair) and pair.watch.answered_at > since:
             if pair.watch.padded_missed() >= NARROW_MISSES:
-                pair.why = "path MTU below the interface's: small heartbeats are answered, large ones are not"
+                pair.why = self._too_narrow(pair)
                 self._feed(pair, PairEvent.NARROW, now_s)
             else:
                 self.confirm(pair, now_s)
         elif self.has_traffic(pair, now_s) and now_s - pair.watch.padded_at >= BEAT_PADDED_S:
             self.confirm(pair, now_s)
+
+    def _too_narrow(self, pair: Pair) -> str:
+        """What a padded heartbeat needed of the path: the interface's MTU and what WireGuard puts around
+        it."""
+        if not self.mtu_bytes:
+            return "path MTU too small: small heartbeats are answered, those as large as the MTU are not"
+        ipv6 = pair.rung is not None and pair.rung.yours.startswith("[")
+        needed_bytes = self.mtu_bytes + (AROUND_IPV6_BYTES if ipv6 else AROUND_IPV4_BYTES)
+        return (
+            f"path MTU below {needed_bytes}: small heartbeats are answered, those as large as the "
+            f"interface's MTU of {self.mtu_bytes} are not"
+        )
 
     def _beat_at(self, pair: Pair, now_s: float) -> float:
         """When the next small heartbeat of a promoted link is due."""

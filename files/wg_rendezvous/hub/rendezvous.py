@@ -15,7 +15,7 @@ import logging
 import time
 from typing import Any, Callable
 
-from ..core.pacing import SIGNALS_AT_ONCE, SIGNALS_PER_S, TokenBucket
+from ..core.pacing import CALLS_AT_ONCE, CALLS_PER_S, TokenBucket, signal_limits
 from .challenges import Challenges
 from .observation import Observation
 from .records import Changes, Records
@@ -176,19 +176,20 @@ class Rendezvous:
 
     def may_signal(self, key: str) -> bool:
         """Whether that peer has not signalled too often; counts this time."""
-        return self._may(self._signals, key)
+        return self._may(self._signals, key, *signal_limits(len(self._registry.known_keys())))
 
     def may_register(self, key: str) -> bool:
         """The same for registrations: each of them is told to others too."""
-        return self._may(self._claims, key)
+        return self._may(self._claims, key, CALLS_PER_S, CALLS_AT_ONCE)
 
     def may_open(self, key: str) -> bool:
         """The same for streams."""
         return self.streams.may_open(key, self._observation.clock())
 
-    def _may(self, buckets: dict[str, TokenBucket], key: str) -> bool:
+    def _may(self, buckets: dict[str, TokenBucket], key: str, rate_per_s: float, burst: float) -> bool:
         now_s = self._observation.clock()
-        bucket = buckets.setdefault(key, TokenBucket(SIGNALS_PER_S, SIGNALS_AT_ONCE, now_s))
+        bucket = buckets.setdefault(key, TokenBucket(rate_per_s, burst, now_s))
+        bucket.rate_per_s, bucket.burst = rate_per_s, burst  # there may be other peers by now
         return bucket.take(1, now_s)
 
     def signal(self, to: str, data: bytes) -> bool:

@@ -125,7 +125,7 @@ class V1Api:
     async def _signal(self, request: aiohttp_web.Request) -> aiohttp_web.Response:
         sender = _peer()
         if not self._rendezvous.may_signal(sender):
-            raise Refusal("too_many", "more than 20 signals in a second: wait a moment")
+            raise Refusal("too_many", "too many signals in a second: wait a moment")
         # From the raw target, as the origin's /peer/{key}: raw base64 has slashes.
         text = unquote(urlsplit(request.raw_path).path[len("/v1/signal/") :])
         try:

@@ -132,6 +132,9 @@ class Beats:
     def largest_bytes(self, _address: str) -> int:
         return 1392
 
+    def mtu_bytes(self) -> int:
+        return 1420
+
 
 @pytest.fixture
 async def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> runner.Agent:

@@ -9,7 +9,15 @@ from tests.unit.program.core.driven import OWN, PLACE
 
 from wg_rendezvous.core import actions
 from wg_rendezvous.core.events import PeerView
-from wg_rendezvous.core.hub import FIRST_ANSWER_S, RECONNECT_MAX_S, SILENT_S, STREAM_SILENT_S, Hub, Kind
+from wg_rendezvous.core.hub import (
+    ASK_EVERY_S,
+    FIRST_ANSWER_S,
+    RECONNECT_MAX_S,
+    SILENT_S,
+    STREAM_SILENT_S,
+    Hub,
+    Kind,
+)
 from wg_rendezvous.core.node import Node, Settings
 
 
@@ -132,3 +140,43 @@ def test_a_hub_without_v1_is_one_of_the_origin_and_is_asked_again_later(hub: Hub
     assert at > 1.0 + node.settings.interval_s
     hub.tick(False, at)
     assert opened(node) == 1
+
+
+def registered(node: Node) -> int:
+    return sum(isinstance(action, actions.Register) for action in node.flush())
+
+
+def test_a_reason_to_ask_that_comes_too_soon_is_served_a_moment_later(hub: Hub, node: Node) -> None:
+    """New candidates were never registered when they came right after another reason to ask."""
+    hub.ask(1.0)
+    assert registered(node) == 1
+    hub.ask(1.1)
+    assert registered(node) == 0
+    due_s = hub.wakeup_at(False, 1.1)
+    assert due_s <= 1.0 + ASK_EVERY_S
+    hub.tick(False, due_s)
+    assert registered(node) == 1
+    hub.tick(False, due_s + ASK_EVERY_S)
+    assert registered(node) == 0
+
+
+def test_a_reason_to_ask_while_the_stream_opens_is_served_when_it_is_open(hub: Hub, node: Node) -> None:
+    """Its registration was made before there was that reason."""
+    hub.closed("gone", False, 1.0)
+    hub.tick(False, 2.0)
+    assert opened(node) == 1
+    hub.ask(2.1)
+    assert registered(node) == 0
+    hub.opened(PeerView("192.168.7.5/32"), 2.2)
+    assert registered(node) == 1
+
+
+def test_where_heartbeats_are_filtered_the_round_trip_of_http_is_the_measure(node: Node) -> None:
+    hub = Hub(node, lambda _peers: actions.Registration("00", ()))
+    hub.start(0.0)
+    assert hub.rtt_s == 0.0
+    hub.opened(PeerView("192.168.7.5/32"), 0.3, 0.15)
+    assert hub.rtt_s == 0.15
+    assert hub.signal_trips_s == pytest.approx(0.3)
+    hub.beat_answered(1, 0.1, 0.4)
+    assert hub.rtt_s == pytest.approx(0.1)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.unit.program.core.driven import PLACE
 
 from wg_rendezvous.core.events import PeerView
-from wg_rendezvous.core.ladder import HOST, HOST_RUNGS, REFLEXIVE, Rung, endpoints_of, rungs
+from wg_rendezvous.core.ladder import HOST, HOST_RUNGS, REFLEXIVE, Rung, endpoints_of, rungs, why_none
 
 
 def view(endpoint: str | None, *candidates: str) -> PeerView:
@@ -84,3 +84,24 @@ def test_whatever_one_end_offers_the_other_one_names(mine: list[str], yours: lis
     """Each has its own order: what one of them tries is not always among the first of the other one."""
     own, other = view("203.0.113.1:1000", *mine), view("203.0.113.1:2000", *yours)
     assert {rung.mine for rung in rungs(PLACE, own, other)} <= set(endpoints_of(PLACE, other, own))
+
+
+def test_reflexive_endpoints_of_two_ip_families_are_no_pair_and_it_says_so() -> None:
+    own, other = view("203.0.113.1:1000", "10.0.0.5:51820"), view("[2001:db8:2::6]:51820")
+    for one, another in ((own, other), (other, own)):
+        assert rungs(PLACE, one, another) == []
+        assert endpoints_of(PLACE, one, another) == []
+        assert "no common IP family" in why_none(one, another)
+
+
+def test_host_candidates_of_one_family_are_tried_where_the_reflexive_ones_differ() -> None:
+    own = view("203.0.113.1:1000", "[2001:db8:1::5]:51820")
+    assert strategies(own, view("[2001:db8:2::6]:1", "[2001:db8:2::6]:51820")) == [HOST]
+
+
+def test_what_is_no_endpoint_at_all_is_no_pair_and_no_error() -> None:
+    own = view("203.0.113.1:1000")
+    assert rungs(PLACE, own, view("nonsense")) == []
+    assert "nonsense" in why_none(own, view("nonsense"))
+    assert "names no endpoint of it" in why_none(own, view(None))
+    assert "names no endpoint of this node" in why_none(view(None), own)

@@ -524,6 +524,41 @@ def why(driven: Driven) -> str:
     return text
 
 
+def signalling(address: str = ADDRESS, endpoint: str = ENDPOINT) -> events.PeerView:
+    return events.PeerView(address, endpoint, online=True, signals=True, instance="1" * 16)
+
+
+def test_a_peer_without_a_common_ip_family_gets_no_packet_and_the_reason_is_said() -> None:
+    driven = Driven(own=key(0x02)).start()
+    driven.later.clear()
+    own = events.PeerView("192.168.7.5/32", "203.0.113.5:51820")
+    driven.give(events.Snapshot(own, {PEER: signalling(endpoint="[2001:db8::7]:51820")}))
+    hear_the_hub_for(60, driven)
+    assert driven.all_done(actions.SendOpeners) == []
+    assert driven.all_done(actions.SendSignal) == []
+    assert driven.changes() == []
+    [entry] = driven.mesh.status(driven.now_s)
+    assert "no common IP family" in entry["why"]
+
+
+def test_what_was_counted_of_a_peer_goes_with_its_link() -> None:
+    driven = Driven().start()
+    driven.give(events.Snapshot(events.PeerView("192.168.7.5/32"), {PEER: signalling()}))
+    assert PEER in driven.mesh.node.refresh.counts
+    driven.give(events.PeerChanged(PEER, signalling(address="10.9.9.9/32")))
+    assert PEER not in driven.mesh.node.refresh.counts
+
+
+def test_what_was_counted_of_a_peer_that_the_hub_does_not_know_any_more_is_forgotten() -> None:
+    driven = Driven()
+    count = {"endpoint": ENDPOINT, "failures": 1, "row": 1, "factor": 4}
+    refresh = {"taken_ages_s": [], "counts": {PEER: count}}
+    driven.mesh.restore({"links": {}, "refresh": refresh}, driven.now_s)
+    driven.start()
+    driven.give(events.Snapshot(events.PeerView("192.168.7.5/32"), {}))
+    assert PEER not in driven.mesh.node.refresh.counts
+
+
 # --- subnets behind a peer ---
 
 SUBNET, HALVES = "10.1.0.0/24", ("10.1.0.0/25", "10.1.0.128/25")

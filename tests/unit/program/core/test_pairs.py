@@ -6,18 +6,20 @@ simulation, whose schedules are too long to read."""
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
 from tests.unit.program.core.driven import OTHER, PEER, key
 from tests.unit.program.core.told import Told, told, view
 
 from wg_rendezvous.core import actions, events
+from wg_rendezvous.core.fresh_port import LOST_TRIES, LOST_TRIES_SMALLER_KEY
 from wg_rendezvous.core.hub import STREAM_SILENT_S
 from wg_rendezvous.core.moves import smoothed_s
-from wg_rendezvous.core.pacing import SIGNALS_AT_ONCE, SIGNALS_PER_S
+from wg_rendezvous.core.pacing import signal_limits
 from wg_rendezvous.core.refresh import FAILURES_LARGER_KEY, Count
 from wg_rendezvous.core.rendezvous import PROMOTED, TRYING, Phase
-from wg_rendezvous.core.retries import BACKOFF_S, LOST_TRIES
+from wg_rendezvous.core.retries import BACKOFF_S
 from wg_rendezvous.core.vigil import NARROW_MISSES, RETRY_DIRECT_FOR_S
 
 HOPELESS = OTHER
@@ -180,6 +182,7 @@ def test_an_idle_agent_notices_that_its_stream_went_silent() -> None:
 
 
 MANY = 100
+SIGNALS_PER_S, SIGNALS_AT_ONCE = signal_limits(MANY)
 
 
 def crowd() -> Told:
@@ -214,25 +217,47 @@ def give_and_confirm(mesh: Told, event: events.Event, seconds: float) -> None:
                 mesh.hear("withdrawn", peer)
 
 
-def test_an_agent_that_ends_gives_a_hundred_links_back_as_fast_as_the_hub_takes_signals() -> None:
+def use_up(mesh: Told, left: int) -> None:
+    """Let it signal so much that the hub would take only so many more at once."""
+    room = int(SIGNALS_AT_ONCE)
+    for number in range(room - left):
+        peer = list(mesh.views)[number % MANY]
+        mesh.hear("withdraw", peer, session=f"{number + 1000:016x}")
+    mesh.signals.clear()
+
+
+def test_an_agent_that_ends_gives_a_hundred_links_back_at_once() -> None:
+    mesh = crowd()
+    mesh.run(10.0)
+    mesh.give(events.Stopping(hub_answers=True))
+    assert len(withdrawals(mesh)) == MANY
+
+
+def test_an_agent_that_ends_gives_its_links_back_as_fast_as_the_hub_takes_signals() -> None:
     """Those that have to wait stay direct meanwhile, so that nothing is lost for it."""
     mesh = crowd()
+    mesh.run(10.0)
+    left = 40
+    use_up(mesh, left)
     began_at = mesh.now_s
     mesh.give(events.Stopping(hub_answers=True))
     moved = [peer for peer in mesh.views if mesh.peers.get(peer) and mesh.peers[peer].allowed_ips]
-    assert len(withdrawals(mesh)) == SIGNALS_AT_ONCE
+    assert len(withdrawals(mesh)) == left
     assert set(moved) == mesh.views.keys() - withdrawals(mesh).keys()
-    give_and_confirm(mesh, events.Tick(), (MANY - SIGNALS_AT_ONCE) / SIGNALS_PER_S + 0.5)
+    give_and_confirm(mesh, events.Tick(), (MANY - left) / SIGNALS_PER_S + 0.5)
     assert len(withdrawals(mesh)) == MANY
     assert mesh.mesh.quiet
     last_at = max(withdrawals(mesh).values())
-    assert last_at - began_at <= (MANY - SIGNALS_AT_ONCE) / SIGNALS_PER_S + 0.2
+    assert (MANY - left) / SIGNALS_PER_S - 0.1 <= last_at - began_at <= (MANY - left) / SIGNALS_PER_S + 0.2
     assert mesh.mesh.give_up_at == pytest.approx(last_at + 1.0, abs=0.1)
 
 
 def test_signals_of_one_agent_keep_to_what_the_hub_takes() -> None:
     """All paths are lost at once: every end goes back now, and tells the others as fast as it may."""
     mesh = crowd()
+    mesh.run(10.0)
+    left = 40
+    use_up(mesh, left)
     for peer in mesh.views:
         mesh.hear("withdrawn", peer)
     assert not any(entry.allowed_ips for peer, entry in mesh.peers.items() if peer in mesh.views)
@@ -242,9 +267,9 @@ def test_signals_of_one_agent_keep_to_what_the_hub_takes() -> None:
     for first in ats[:: len(ats) // 50]:
         for span_s in (0.5, 1.0, 5.0):
             sent = sum(first <= at <= first + span_s for at in ats)
-            assert sent <= SIGNALS_AT_ONCE + SIGNALS_PER_S * span_s + 1
+            assert sent <= (SIGNALS_AT_ONCE if first > ats[0] + 3.0 else left) + SIGNALS_PER_S * span_s + 1
     # Nobody waits for his first one because another one is told again.
-    assert max(withdrawals(mesh).values()) - ats[0] <= (MANY - SIGNALS_AT_ONCE) / SIGNALS_PER_S + 0.5
+    assert max(withdrawals(mesh).values()) - ats[0] <= (MANY - left) / SIGNALS_PER_S + 0.5
 
 
 def test_a_signal_that_was_too_many_goes_out_again_when_the_hub_says_so() -> None:
@@ -262,10 +287,12 @@ def test_a_signal_that_was_too_many_goes_out_again_when_the_hub_says_so() -> Non
 
 def test_a_fresh_port_waits_until_all_links_are_given_back() -> None:
     mesh = crowd()
+    mesh.run(10.0)
+    use_up(mesh, 10)
     assert takes_port_for_loop(mesh)
-    give_and_confirm(mesh, events.Tick(), 1.5)
+    give_and_confirm(mesh, events.Tick(), 0.7)
     assert not mesh.all_done(actions.TakeFreshPort)
-    give_and_confirm(mesh, events.Tick(), 2.0)
+    give_and_confirm(mesh, events.Tick(), 0.5)
     assert len(mesh.all_done(actions.TakeFreshPort)) == 1
     assert len(withdrawals(mesh)) == MANY
 
@@ -356,10 +383,21 @@ def test_a_path_that_stays_lost_counts_for_the_restart_condition() -> None:
     mesh.make_direct(OTHER)
     mesh.shaking.clear()
     mesh.hear("withdraw", OTHER)
-    fail(mesh, OTHER, LOST_TRIES)
+    fail(mesh, OTHER, LOST_TRIES_SMALLER_KEY)
     assert mesh.mesh.node.refresh.counts[OTHER].failures == 0
     fail(mesh, OTHER, 2)
     assert mesh.mesh.node.refresh.counts[OTHER].failures == 2
+
+
+def test_the_larger_key_does_not_wait_for_the_others_fresh_port() -> None:
+    mesh = told()
+    mesh.make_direct()
+    mesh.shaking.clear()
+    mesh.hear("withdraw")
+    for _ in range(LOST_TRIES + 2):
+        mesh.offer()
+        mesh.run(3.0)
+    assert mesh.mesh.node.refresh.counts[PEER].failures == 2
 
 
 def test_a_path_that_stayed_lost_for_ten_minutes_is_not_left_for_an_hour() -> None:
@@ -405,6 +443,45 @@ def test_who_offers_too_often_reads_it_in_the_links_why_and_once_in_the_log() ->
     mesh.pair().phase = Phase.RELAYED
     mesh.offer()
     assert "it offers too often" in mesh.pair().why
+
+
+def test_an_offer_that_opened_towards_an_endpoint_of_before_is_refused() -> None:
+    """Nothing is open for the present one: a knock from there could take the tuple that the other end needs
+    (DESIGN fact 1)."""
+    mesh = told()
+    mesh.offer(target="203.0.113.5:1")
+    assert mesh.said_to(PEER) == ["refused"]
+    assert PEER not in mesh.peers
+    mesh.run(1.0)
+    mesh.offer(target=mesh.mesh.hub.own.endpoint)
+    assert mesh.said_to(PEER) == ["refused", "opened"]
+
+
+def test_an_offer_that_has_to_wait_is_told_when_to_come_again() -> None:
+    mesh = told()
+    mesh.mesh.node.bucket.take(10, mesh.now_s)
+    mesh.offer()
+    _, _, refused = mesh.signals[-1]
+    assert refused["type"] == "refused"
+    assert refused["pause_s"] == pytest.approx(0.2, abs=0.01)
+    mesh.run(refused["pause_s"] + 0.1)
+    mesh.offer()
+    assert mesh.said_to(PEER) == ["refused", "opened"]
+
+
+def test_who_is_told_when_to_come_again_comes_then_but_not_for_ever() -> None:
+    """A peer that always names a moment must not be tried all the time."""
+    mesh = told(OTHER)
+    ats = []
+    for _ in range(12):
+        before = mesh.pair(OTHER).session
+        while mesh.pair(OTHER).session == before:
+            mesh.run(0.05)
+        ats.append(mesh.now_s)
+        mesh.hear("refused", OTHER, why="busy", pause_s=0.5)
+    waits_s = [later - at for at, later in itertools.pairwise(ats)]
+    assert all(wait_s <= 0.7 for wait_s in waits_s[:5]), waits_s
+    assert waits_s[-1] >= 29.0, waits_s
 
 
 def test_failures_of_a_peer_that_offers_all_the_time_count_once_in_two_seconds() -> None:
@@ -494,6 +571,17 @@ def test_a_renewed_session_is_no_traffic() -> None:
     )
     mesh.run(5.0)
     assert mesh.pair().traffic_at == quiet_at
+
+
+def test_thin_traffic_is_traffic_also_while_the_session_is_to_be_renewed() -> None:
+    """A NAT that lost its state under it was noticed after 11 s.  (Found by the simulation's chaos, 718.)"""
+    mesh = told()
+    mesh.make_direct()
+    for _ in range(120):
+        entry = mesh.peers[PEER]
+        mesh.peers[PEER] = dataclasses.replace(entry, rx_bytes=entry.rx_bytes + 300)
+        mesh.run(1.0)
+    assert mesh.now_s - mesh.pair().traffic_at <= 1.0
 
 
 def traffic(mesh: Told, seconds: float) -> None:

@@ -57,12 +57,12 @@ class Told(Driven):
         self.views[peer] = dataclasses.replace(self.views[peer], **fields)
         self.give(events.PeerChanged(peer, self.views[peer]))
 
-    def offer(self, peer: str = PEER) -> None:
+    def offer(self, peer: str = PEER, **fields: object) -> None:
         """A controlling peer offers, in a new session."""
         self._sessions += 1
         endpoint = self.views[peer].endpoint
         session = f"{self._sessions:016x}"
-        self.hear("offer", peer, session=session, strategy="reflexive", endpoint=endpoint)
+        self.hear("offer", peer, session=session, strategy="reflexive", endpoint=endpoint, **fields)
 
     def make_direct(self, peer: str = PEER) -> None:
         """A whole rendezvous."""

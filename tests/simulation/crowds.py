@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""Many peers start at once: all are direct as soon as the pacing permits, whoever has which key."""
+
+from __future__ import annotations
+
+from tests.simulation.chaos import agree
+from tests.simulation.run import AGENTS_START_AT, IDLE, Run, Scenario
+
+from wg_rendezvous.core.node import PACKETS_PER_KNOCK
+from wg_rendezvous.core.pacing import UNPROVEN_PACKETS_PER_S
+
+JOINED_S = 1.5
+"""What the last of them takes when its turn has come."""
+
+
+BOTH_BUSY = 2.5
+"""Where all are busy, an offer that has to wait at its other end has used up a turn at its own."""
+
+
+def within_s(links: int, star: bool) -> float:
+    """So many links of one node, one after the other at addresses that have proven nothing."""
+    turns_s = links * PACKETS_PER_KNOCK / UNPROVEN_PACKETS_PER_S
+    return JOINED_S + turns_s * (1.0 if star else BOTH_BUSY)
+
+
+def _check(run: Run) -> None:
+    allowed_s = within_s(len(run.nodes) - 1, run.scenario.star)
+    for monitor in run.monitors:
+        assert agree(monitor), f"{monitor.name}: only one end has moved"
+        assert monitor.direct_since is not None, f"{monitor.name} is not direct"
+        since_s = monitor.direct_since - AGENTS_START_AT - run.case.offset_s
+        assert since_s <= allowed_s, f"{monitor.name} was direct after {since_s:.2f} s, not {allowed_s:.2f}"
+    assert sum(len(agent.fresh_ports_at) for agent in run.agents.values()) == 0, "a fresh port without need"
+
+
+def _crowd(count: int, star: bool) -> Scenario:
+    nats = ("cone drop", "cone reject", "cone accept")
+    return Scenario(
+        tuple(nats[nth % 3] for nth in range(count)),
+        _check,
+        within_s(count, star) + 2.0,
+        signals=True,
+        star=star,
+        traffic=IDLE,
+        loss=0.0,
+        delay_s=0.02,
+    )
+
+
+CROWDS = {
+    "30 with one, at once": _crowd(31, star=True),
+    "12 with one another, at once": _crowd(12, star=False),
+}
