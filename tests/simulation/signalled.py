@@ -46,6 +46,30 @@ def check_joined(run: Run) -> None:
     assert sum(len(agent.fresh_ports_at) for agent in run.agents.values()) == 0, "a fresh port without need"
 
 
+SIGNALS_TO_PROMOTE = 4
+"""Of a rendezvous: `offer`, `opened`, `verified`, `promote`."""
+
+
+def _lose_the_promotion(run: Run) -> None:
+    passed = 0
+
+    def disturb(deliver: Callable[[], None]) -> None:
+        nonlocal passed
+        passed += 1
+        if passed != SIGNALS_TO_PROMOTE:
+            deliver()
+
+    run.signal_hub.disturb = disturb
+
+
+def check_promoted_after_all(run: Run) -> None:
+    """Only one end had moved for a moment, and no second rendezvous was needed."""
+    assert run.monitor.direct, "not direct"
+    outages_s = [outage.end - outage.begin for outage in run.monitor.outages]
+    assert 0.15 <= max(outages_s, default=0.0) <= 0.4, f"without a path for {outages_s}: was a `promote` lost?"
+    assert "provisional -> withdrawing" not in str(run.journal)
+
+
 def check_relayed(run: Run) -> None:
     """Never direct, with the reason, and no packet lost for trying but for that of a fresh port."""
     check(run)
@@ -273,6 +297,10 @@ JOIN = {
 JOIN["signals: 150 ms"] = _signalled(("cone drop", "cone accept"), check_joined, 30.0, delay_s=0.15)
 JOIN["signals: six of them"] = _signalled(
     ("cone drop", "cone reject", "cone accept") * 2, check_joined, 30.0, traffic=ONE_WAY
+)
+
+JOIN["signals: promotion lost"] = _signalled(
+    ("cone drop", "cone drop"), check_promoted_after_all, happenings=_lose_the_promotion
 )
 
 HOPELESS_SIGNALLED = {

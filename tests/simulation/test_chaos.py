@@ -26,6 +26,7 @@ FAILED_ONCE = {
     701390: "a fresh port was taken while the loop had a direct link, whose other end was not told",
     701408: "a NAT lost its state under idle links: withdrawals ended before the agent missed its stream",
     901211: "a peer was added and removed in one breath, without being recorded",
+    921977: "`promote` was lost: one end moved alone for a second, and then waited long to try again",
 }
 
 

@@ -86,6 +86,7 @@ class Pairs:
             Effect.READ: self._moves.read,
             Effect.PROMOTE: self._moves.promote,
             Effect.PROMOTE_LATER: self._moves.promote_later,
+            Effect.REPEAT_LATER: self._moves.repeat_later,
             Effect.BEAT: self._vigil.beat,
             Effect.CONFIRM: self._vigil.confirm,
             Effect.ASK: self._moves.ask,

@@ -54,6 +54,35 @@ def test_a_promotion_that_comes_too_late_is_withdrawn() -> None:
     assert mesh.said_to()[-1] == "withdraw"
 
 
+def test_a_promotion_is_repeated_until_something_comes_back_through_the_link() -> None:
+    """It may have been lost, and nothing gets through before the other end has moved too.  (Found by the
+    simulation's chaos, seed 921977.)"""
+    mesh = told(OTHER)
+    mesh.shaking.add(OTHER)
+    mesh.hear("opened", OTHER)
+    mesh.run(0.4)
+    mesh.hear("verified", OTHER)
+    mesh.run(0.9)
+    assert mesh.phase(OTHER) is Phase.PROVISIONAL
+    assert 3 <= mesh.said_to(OTHER).count("promote") <= 5
+    mesh.answering.add(OTHER)
+    mesh.run(0.1)
+    assert mesh.phase(OTHER) is Phase.DIRECT
+    said = mesh.said_to(OTHER).count("promote")
+    mesh.run(5.0)
+    assert mesh.said_to(OTHER).count("promote") == said, "it is repeated although the link is direct"
+
+
+def test_a_promotion_that_is_said_once_more_changes_nothing() -> None:
+    mesh = told()
+    mesh.make_direct()
+    for phase in PROMOTED:
+        mesh.pair().phase = phase
+        mesh.hear("promote")
+        assert mesh.phase() is phase
+    assert not mesh.mesh.pairs.refused_signals
+
+
 def test_a_confirmation_that_was_not_asked_for_means_that_the_other_end_has_gone_back() -> None:
     """It took a late withdrawal of this end for a new one."""
     mesh = told()
