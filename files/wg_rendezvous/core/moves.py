@@ -48,10 +48,14 @@ class Moves:
 
     # -- effects ----------------------------------------------------------------------------
 
-    def open(self, pair: Pair, _now_s: float) -> None:
-        """Send low-TTL openers to the target."""
-        if pair.rung is not None:
-            self.node.open(pair.rung.yours)
+    def open(self, pair: Pair, now_s: float) -> None:
+        """Send low-TTL openers to the target.  Where they were in vain before and nothing has changed, one
+        will do, and none where the knock follows at once, which opens as well."""
+        if pair.rung is None:
+            return
+        hopeless = pair.vain.get(pair.rung.yours) == pair.rung.mine and now_s >= pair.direct_until
+        if not hopeless or pair.controlling:
+            self.node.open(pair.rung.yours, single=hopeless)
 
     def add(self, pair: Pair, _now_s: float) -> None:
         """The target as a silent entry."""

@@ -221,7 +221,8 @@ class Pair:
     `instance` the last run of its agent that was heard of.  `rung` is
     the candidate pair of this rendezvous, `rungs` those that remain.  `trips_s` is how long a signal and its
     answer take.  Until `direct_until` a link that was lost is tried as one that is direct by rights;
-    `lost_tries` failed before that, `tries` since.  `withdrawals` is how often the present one was signalled.
+    `lost_tries` failed before that, `tries` since.  `vain` maps endpoints of the peer at which it failed to
+    the own one then.  `withdrawals` is how often the present one was signalled.
     All `_at` are seconds of the agent's own clock (CLOCK_BOOTTIME), None: not awaited.
     """
 
@@ -251,6 +252,7 @@ class Pair:
     direct_until: float = float("-inf")
     tries: int = 0
     lost_tries: int = 0
+    vain: dict[str, str] = field(default_factory=dict)
     unproven: int = 0
     refusals: int = 0
     withdrawals: int = 0
