@@ -359,7 +359,7 @@ class Agent:
     def _send_openers(self, action: actions.SendOpeners) -> None:
         for endpoint in action.endpoints:
             self.opened_at.append(self.engine.now)
-            for ttl in (2, 3, 4):
+            for ttl in (3,) if endpoint in action.single else (2, 3, 4):
                 self.device.send_opener(parse_endpoint(endpoint), ttl)
 
     def _set_peers(self, action: actions.SetPeers) -> None:

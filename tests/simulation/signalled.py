@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from itertools import product
+from itertools import pairwise, product
 
 from tests.simulation.chaos import agree, check, slow_s
 from tests.simulation.crowds import CROWDS
@@ -63,6 +63,30 @@ def check_joined_at_once(run: Run) -> None:
     assert tries == 1, f"{tries} tries"
     assert not any("-> doubtful" in what for what in said), "a link is doubted that works"
     assert not any("new stream" in what for what in said), "a stream is given up that works"
+
+
+SIGNALS_TO_PROMOTE = 4
+"""Of a rendezvous: `offer`, `opened`, `verified`, `promote`."""
+
+
+def _lose_the_promotion(run: Run) -> None:
+    passed = 0
+
+    def disturb(deliver: Callable[[], None]) -> None:
+        nonlocal passed
+        passed += 1
+        if passed != SIGNALS_TO_PROMOTE:
+            deliver()
+
+    run.signal_hub.disturb = disturb
+
+
+def check_promoted_after_all(run: Run) -> None:
+    """Only one end had moved for a moment, and no second rendezvous was needed."""
+    assert run.monitor.direct, "not direct"
+    longest_s = run.monitor.longest_s
+    assert 0.15 <= longest_s <= 0.4, f"without a path for {longest_s:.2f} s: was a `promote` lost?"
+    assert "provisional -> withdrawing" not in str(run.journal)
 
 
 def check_relayed(run: Run) -> None:
@@ -174,13 +198,24 @@ def _idle(run: Run, costs: Costs) -> None:
 
 
 HOPELESS_SPAN_S = 7200.0
+TEN_MINUTES_S = 600.0
+LADDER_S, LADDER_GAP_S = 60.0, 30.0
+"""So long the ladder takes at most, and so long nothing is sent after it."""
 
 
-def _quiet(run: Run, costs: Costs) -> None:
-    """In the long run less than one packet a minute to addresses that have proven nothing, from each end."""
-    for agent in run.agents.values():
-        sent = sum(who == agent.name for _, who in costs.unproven)
-        assert sent < HOPELESS_SPAN_S / 60.0, f"{agent.name} sent {sent} packets without hope"
+def most_in_ten_minutes(costs: Costs) -> int:
+    """The most packets of both ends of a hopeless pair in any ten minutes, the ladder's last try included."""
+    ats = sorted(at for at, _who in costs.unproven)
+    last = next(one for one, other in pairwise(ats) if other - one > LADDER_GAP_S)
+    assert last - AGENTS_START_AT < LADDER_S, f"the ladder took {last - AGENTS_START_AT:.0f} s"
+    ats = [at for at in ats if at > last - 1.0]
+    return max(sum(at <= other < at + TEN_MINUTES_S for other in ats) for at in ats)
+
+
+def _quiet(_run: Run, costs: Costs) -> None:
+    """Less than one packet a minute to addresses that have proven nothing, from both ends together."""
+    most = most_in_ten_minutes(costs)
+    assert most < TEN_MINUTES_S / 60.0, f"{most} packets without hope in ten minutes"
 
 
 def _bounded(run: Run, costs: Costs) -> None:
@@ -321,6 +356,10 @@ JOIN["signals: six of them"] = _signalled(
     ("cone drop", "cone reject", "cone accept") * 2, check_joined, 30.0, traffic=ONE_WAY
 )
 
+JOIN["signals: promotion lost"] = _signalled(
+    ("cone drop", "cone drop"), check_promoted_after_all, happenings=_lose_the_promotion
+)
+
 HOPELESS_SIGNALLED = {
     f"signals: symmetric drop x {other}": _signalled(
         ("symmetric drop", other), check_relayed, 150.0, traffic=ONE_WAY
@@ -377,11 +416,14 @@ COST = {
         ("cone drop", "cone reject"), check_costs, 30.0 + IDLE_SPAN_S,
         happenings=partial(_count, 30.0, _idle), signals=True, traffic=IDLE, loss=0.0,
     ),
-    "quiet when hopeless": Scenario(
-        ("symmetric drop", "symmetric drop"), check_costs, 3600.0 + HOPELESS_SPAN_S,
-        Settings(refresh=Policy.OFF), happenings=partial(_count, 3600.0, _quiet), signals=True, traffic=IDLE,
-        loss=0.0,
-    ),
+    **{
+        f"quiet when hopeless, fresh ports: {policy.value}": Scenario(
+            ("symmetric drop", "symmetric drop"), check_costs, HOPELESS_SPAN_S,
+            Settings(refresh=policy), happenings=partial(_count, 0.0, _quiet), signals=True, traffic=IDLE,
+            loss=0.0,
+        )
+        for policy in (Policy.OFF, Policy.REBIND)
+    },
     "six at once": Scenario(
         ("symmetric drop",) * 6, check_costs, 60.0,
         happenings=partial(_count, 0.0, _bounded), signals=True, traffic=IDLE, loss=0.0,

@@ -31,6 +31,7 @@ FAILED_ONCE = {
     710706: "a NAT lost its state under idle links, which took 39 s to be noticed",
     718: "thin traffic was no traffic while the session was to be renewed",
     710468: "a link that was given back for another one's fresh port needed one of its own",
+    921977: "`promote` was lost: one end moved alone for a second, and then waited long to try again",
 }
 
 

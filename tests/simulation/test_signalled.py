@@ -17,7 +17,8 @@ pytestmark = pytest.mark.sim
 OFFSETS_S = (0.0, 0.07, 0.6)
 """How long after A's agent B's one starts: at once, within a round trip, later."""
 FEW = {
-    "quiet when hopeless",
+    "quiet when hopeless, fresh ports: off",
+    "quiet when hopeless, fresh ports: rebind",
     "signals: six of them",
     "hub gone, NATs rebooted",
     "clock ahead and back",

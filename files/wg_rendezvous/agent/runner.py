@@ -327,7 +327,10 @@ class Agent:
         await self.device.set(*(command for change in action.changes for command in commands(change)))
 
     async def _send_openers(self, action: actions.SendOpeners) -> None:
-        send_openers(self._port, self._fwmark, action.endpoints, self.options.opener_ttls)
+        ttls = self.options.opener_ttls
+        all_of_them = [endpoint for endpoint in action.endpoints if endpoint not in action.single]
+        send_openers(self._port, self._fwmark, all_of_them, ttls)
+        send_openers(self._port, self._fwmark, action.single, [ttls[len(ttls) // 2]])
 
     async def _record_owned(self, action: actions.RecordOwned) -> None:
         self.storage.write_owned(action.owned)

@@ -36,9 +36,11 @@ class ReadDevice:
 
 @dataclass(frozen=True)
 class SendOpeners:
-    """Send low-TTL packets from WireGuard's own port to these endpoints (DESIGN fact 2)."""
+    """Send low-TTL packets from WireGuard's own port to these endpoints (DESIGN fact 2), one of each TTL; to
+    those in `single` one alone, of the middle TTL."""
 
     endpoints: tuple[str, ...]
+    single: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

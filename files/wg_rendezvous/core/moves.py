@@ -17,6 +17,7 @@ OFFERED_S = 1.0
 KNOCKING_S = 0.8
 VERIFIED_S = 3.0
 STAGGER_S = 0.1
+REPEAT_S = 0.2
 """The waits of a rendezvous; more where the round trip to the hub is long."""
 
 
@@ -47,10 +48,14 @@ class Moves:
 
     # -- effects ----------------------------------------------------------------------------
 
-    def open(self, pair: Pair, _now_s: float) -> None:
-        """Send low-TTL openers to the target."""
-        if pair.rung is not None:
-            self.node.open(pair.rung.yours)
+    def open(self, pair: Pair, now_s: float) -> None:
+        """Send low-TTL openers to the target.  Where they were in vain before and nothing has changed, one
+        will do, and none where the knock follows at once, which opens as well."""
+        if pair.rung is None:
+            return
+        hopeless = pair.vain.get(pair.rung.yours) == pair.rung.mine and now_s >= pair.direct_until
+        if not hopeless or pair.controlling:
+            self.node.open(pair.rung.yours, single=hopeless)
 
     def add(self, pair: Pair, _now_s: float) -> None:
         """The target as a silent entry."""
@@ -89,6 +94,10 @@ class Moves:
     def promote_later(self, pair: Pair, now_s: float) -> None:
         """When the signal should have arrived."""
         pair.promote_due_at = now_s + (pair.trips_s or self.hub.signal_trips_s) / 2
+
+    def repeat_later(self, pair: Pair, now_s: float) -> None:
+        """When a heartbeat should have come back: as long as the other end has not moved, none can."""
+        pair.repeat_at = now_s + max(REPEAT_S, pair.trips_s or self.hub.signal_trips_s)
 
     def ask(self, _pair: Pair, now_s: float) -> None:
         """Does the hub answer?"""

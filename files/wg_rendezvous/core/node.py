@@ -55,7 +55,7 @@ class Node:
         self.claims: dict[str, str] = {}
         self.known: dict[str, tuple[str, str]] = {}
         self._saved: tuple[Any, ...] = ()
-        self._openers: list[str] = []
+        self._openers: dict[str, bool] = {}
         self._changes: list[PeerChange] = []
         self._after: list[Action] = []
 
@@ -122,9 +122,9 @@ class Node:
 
     # -- what is to be done -----------------------------------------------------------------
 
-    def open(self, endpoint: str) -> None:
-        """Send low-TTL openers."""
-        self._openers.append(endpoint)
+    def open(self, endpoint: str, single: bool = False) -> None:
+        """Send low-TTL openers, or a `single` one."""
+        self._openers[endpoint] = single and self._openers.get(endpoint, True)
 
     def own(self, peer: str, address: str) -> None:
         """The entry of `peer` in the device is ours from now on."""
@@ -181,12 +181,13 @@ class Node:
         if during != self.recorded:
             out.append(actions.RecordOwned(dict(during)))
         if self._openers:
-            out.append(actions.SendOpeners(tuple(dict.fromkeys(self._openers))))
+            single = frozenset(endpoint for endpoint, alone in self._openers.items() if alone)
+            out.append(actions.SendOpeners(tuple(self._openers), single))
         if self._changes:
             out.append(actions.SetPeers(tuple(self._changes)))
         if during != self.owned:
             out.append(actions.RecordOwned(dict(self.owned)))
         self.recorded = dict(self.owned)
         out += self._after
-        self._openers, self._changes, self._after = [], [], []
+        self._openers, self._changes, self._after = {}, [], []
         return out

@@ -86,6 +86,7 @@ class Pairs:
             Effect.READ: self._moves.read,
             Effect.PROMOTE: self._moves.promote,
             Effect.PROMOTE_LATER: self._moves.promote_later,
+            Effect.REPEAT_LATER: self._moves.repeat_later,
             Effect.BEAT: self._vigil.beat,
             Effect.CONFIRM: self._vigil.confirm,
             Effect.ASK: self._moves.ask,
@@ -173,6 +174,7 @@ class Pairs:
         """The hub names another endpoint than before: a relayed link may be possible now, and a direct one
         may have lost its path."""
         pair.rungs, pair.unproven, pair.refusals = [], 0, 0
+        pair.vain.clear()
         if pair.phase is Phase.RELAYED:
             pair.retry_at = now_s
         elif (
@@ -351,6 +353,7 @@ class Pairs:
                 self._feed(pair, PairEvent.MISSED, now_s)
             elif pair.phase is Phase.RELAYED:
                 pair.rungs, pair.retry_at, pair.unproven = [], now_s, 0
+                pair.vain.clear()
 
     def woke(self, now_s: float) -> None:
         """This node slept: what was awaited means nothing, and every link may have lost its path."""

@@ -20,6 +20,7 @@ cross. A rendezvous is known by its *session*; a signal of another session chang
     promoting    (controlling) `promote` is on its way; this end moves when it should have arrived, since
                  everything is lost as long as only one end has moved (fact 4).
     provisional  The AllowedIPs are moved.  A heartbeat has to come back through the link, or both go back.
+                 While none does, `promote` may have been lost: the controlling end repeats it.
     direct       It did.  Heartbeats watch the link, more of them while it carries traffic.
     doubtful     One was not answered.  The hub is asked too: while it is silent as well there is nothing to
                  go back to, and the link is opened again instead.
@@ -81,7 +82,7 @@ class PairEvent(enum.Enum):
     REFUSED = "refused"  # the other end does not want to, or cannot be signalled
     WITHDRAW = "withdraw"  # the other end has gone back to the hub
     WITHDRAWN = "withdrawn"  # and confirms that this end has
-    REPEAT = "repeat"  # no confirmation yet
+    REPEAT = "repeat"  # no confirmation yet, nor anything else that shows that the signal got there
     CLAIMED = "claimed"  # the other end says that it is direct, and this one is not
     LOST = "lost"  # something else removed the entry, or its AllowedIPs
     RESTARTED = "restarted"  # the other end is a new run, which knows of no link
@@ -99,6 +100,7 @@ class Effect(enum.Enum):
     READ = "read"  # look at the device now
     PROMOTE = "promote"  # give the entry its AllowedIPs
     PROMOTE_LATER = "promote later"  # when the signal should have arrived
+    REPEAT_LATER = "repeat later"  # the signal may have been lost
     BEAT = "beat"  # heartbeats in quick succession from now on
     CONFIRM = "confirm"  # is the path as wide as the interface's MTU?
     ASK = "ask"  # does the hub answer?
@@ -147,7 +149,8 @@ TRANSITIONS: dict[tuple[Phase, PairEvent], Transition] = {
     (Phase.HEARD, PairEvent.HANDSHAKE): (Phase.PROMOTING, MOVE_BOTH),
     (Phase.VERIFIED, PairEvent.OTHER_VERIFIED): (Phase.PROMOTING, MOVE_BOTH),
     (Phase.VERIFIED, PairEvent.PROMOTE): (Phase.PROVISIONAL, MOVE),
-    (Phase.PROMOTING, PairEvent.PROMOTE_DUE): (Phase.PROVISIONAL, MOVE),
+    (Phase.PROMOTING, PairEvent.PROMOTE_DUE): (Phase.PROVISIONAL, (*MOVE, Effect.REPEAT_LATER)),
+    (Phase.PROVISIONAL, PairEvent.REPEAT): (Phase.PROVISIONAL, (Effect.SEND_PROMOTE, Effect.REPEAT_LATER)),
     (Phase.PROVISIONAL, PairEvent.ANSWERED): (Phase.DIRECT, (Effect.CONFIRM,)),
     # Watched, while direct
     (Phase.DIRECT, PairEvent.MISSED): (Phase.DOUBTFUL, (Effect.ASK, Effect.BEAT)),
@@ -188,6 +191,7 @@ for _phase in TRYING:
 # An offer that nobody answers says nothing of the path.
 TRANSITIONS[Phase.OFFERED, PairEvent.EXPIRED] = TRANSITIONS[Phase.OFFERED, PairEvent.REFUSED]
 for _phase in PROMOTED:
+    TRANSITIONS[_phase, PairEvent.PROMOTE] = (_phase, ())  # said once more
     # It took a late signal of this end for a new one: then both go back.
     TRANSITIONS[_phase, PairEvent.WITHDRAWN] = (Phase.WITHDRAWING, GO_BACK_AND_RETRY)
     TRANSITIONS[_phase, PairEvent.LOST] = (Phase.WITHDRAWING, (Effect.SEND_WITHDRAW, Effect.RETRY))
@@ -220,7 +224,8 @@ class Pair:
     hub saw this node then.  Until `direct_until` a link that was lost is tried as one that is direct by
     rights, each time from `began_at` on; `lost_tries` failed before that, `tries` since, and with
     `port_tried` a fresh port did not help, as one did before with `port_helped`.  `withdrawals` is how often
-    the present one was signalled.  At `turn_at` it may open and knock at an address that has proven nothing.
+    the present one was signalled.  `vain` maps endpoints of the peer at which it failed to the own one then.
+    At `turn_at` it may open and knock at an address that has proven nothing.
     All `_at` are seconds of the agent's own clock (CLOCK_BOOTTIME), None: not awaited.
     """
 
@@ -256,6 +261,7 @@ class Pair:
     port_helped: bool = False
     tries: int = 0
     lost_tries: int = 0
+    vain: dict[str, str] = field(default_factory=dict)
     unproven: int = 0
     refusals: int = 0
     withdrawals: int = 0

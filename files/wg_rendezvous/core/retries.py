@@ -16,7 +16,7 @@ RETRY_DIRECT_S = 3.0
 COUNT_EVERY_S = 2.0
 """Tries of an honest peer are further apart; another one must not make this node take a fresh port sooner."""
 QUICK_TRIES = 10
-BACKOFF_S = 60.0
+BACKOFF_S, BACKOFF_GROWTH = 60.0, 3
 BACKOFF_MAX_S = 3600.0
 PAUSE_S = 0.25
 PAUSE_MAX_S = 30.0
@@ -34,8 +34,10 @@ class Retries:
 
     def fail(self, pair: Pair, now_s: float) -> None:
         """This candidate pair came to nothing."""
+        if pair.rung is not None:
+            pair.vain[pair.rung.yours] = pair.rung.mine
         if pair.rungs or (pair.rung is not None and pair.rung.strategy != REFLEXIVE):
-            pair.retry_at = now_s
+            self._fail_host(pair, now_s)
             return
         if pair.view is not None and pair.rung is not None and pair.view.endpoint != pair.rung.yours:
             pair.retry_at = now_s  # it has moved meanwhile
@@ -62,6 +64,16 @@ class Retries:
             pair.counted_at = now_s
             self.node.refresh.failed(pair.peer)
             self._port.consider(pair, now_s)
+
+    def _fail_host(self, pair: Pair, now_s: float) -> None:
+        """The next candidate pair is tried at once; when all of them have failed often enough they take
+        turns.  A fresh port does nothing for them."""
+        direct_before = now_s < pair.direct_until
+        if pair.rungs and (direct_before or pair.tries < QUICK_TRIES):
+            pair.retry_at = now_s
+            return
+        pair.tries += not direct_before
+        pair.retry_at = now_s + (RETRY_DIRECT_S if direct_before else _backoff_s(pair.tries))
 
     def lost(self, pair: Pair, now_s: float) -> None:
         """It was direct: try again at once, and go on trying."""
@@ -92,4 +104,4 @@ def _backoff_s(tries: int) -> float:
     """Between two tries of a link that never was direct."""
     if tries < QUICK_TRIES:
         return RETRY_DIRECT_S
-    return float(min(BACKOFF_MAX_S, BACKOFF_S * 2 ** min(tries - QUICK_TRIES, 16)))
+    return float(min(BACKOFF_MAX_S, BACKOFF_S * BACKOFF_GROWTH ** min(tries - QUICK_TRIES, 16)))

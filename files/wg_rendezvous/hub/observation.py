@@ -48,6 +48,8 @@ class Observation:
         self._readmission = Readmission(device)
         self._reads_left = TokenBucket(READS_PER_S, BURST, self.clock())
         self._started_at_s = float("-inf")
+        self._known_at_s = float("-inf")
+        """When the latest read that is done was started."""
         self._succeeded_at_s = float("-inf")
         self._addresses_at_s = float("-inf")
         self._is_wanted = self._is_urgent = False
@@ -66,6 +68,7 @@ class Observation:
             self._take_in(await self._device.read(), started_at_s)
         finally:
             self.reads += 1
+            self._known_at_s = started_at_s
             self.read_s = self.clock() - started_at_s
             self._done.set()
             self._done = asyncio.Event()
@@ -114,15 +117,16 @@ class Observation:
     async def current(self) -> None:
         """Return when memory is young enough to answer from; another read is on its way."""
         self.want()
-        if self.clock() - self._started_at_s >= YOUNG_S:
+        if self.clock() - self._known_at_s >= YOUNG_S:
             await self._done.wait()
 
     async def newer(self) -> None:
         """Return when a read that started after this call is done; it starts at once, but for BURST."""
         asked_at_s = self.clock()
-        while self._started_at_s < asked_at_s:
-            self._is_urgent = True
-            self._asked.set()
+        while self._known_at_s < asked_at_s:
+            if self._started_at_s < asked_at_s:
+                self._is_urgent = True
+                self._asked.set()
             await self._done.wait()
 
     def is_healthy(self) -> bool:

@@ -9,6 +9,7 @@ import ipaddress
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -198,6 +199,20 @@ async def test_a_heartbeat_goes_to_the_peers_port_or_to_the_hubs_and_its_answer_
     assert isinstance(answer, events.BeatAnswered)
     assert (answer.peer, answer.number) == ("bob", 7)
     assert agent._events.empty()
+
+
+async def test_where_one_opener_is_enough_it_is_the_one_of_the_middle_ttl(
+    agent: runner.Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: dict[str, list[int]] = {}
+
+    def send(_port: int, _fwmark: int, endpoints: Iterable[str], ttls: Iterable[int]) -> None:
+        sent.update({endpoint: list(ttls) for endpoint in endpoints})
+
+    monkeypatch.setattr(runner, "send_openers", send)
+    one, other = "203.0.113.6:51820", "203.0.113.7:51820"
+    await agent._send_openers(actions.SendOpeners((one, other), frozenset({other})))
+    assert sent == {one: [2, 3, 4], other: [3]}
 
 
 @pytest.mark.parametrize(

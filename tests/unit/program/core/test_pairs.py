@@ -19,7 +19,7 @@ from wg_rendezvous.core.moves import smoothed_s
 from wg_rendezvous.core.pacing import signal_limits
 from wg_rendezvous.core.refresh import FAILURES_LARGER_KEY, Count
 from wg_rendezvous.core.rendezvous import PROMOTED, TRYING, Phase
-from wg_rendezvous.core.retries import BACKOFF_S
+from wg_rendezvous.core.retries import BACKOFF_GROWTH, BACKOFF_S, QUICK_TRIES, RETRY_DIRECT_S
 from wg_rendezvous.core.vigil import NARROW_MISSES, RETRY_DIRECT_FOR_S
 
 HOPELESS = OTHER
@@ -54,6 +54,35 @@ def test_a_promotion_that_comes_too_late_is_withdrawn() -> None:
     mesh.hear("promote")
     assert mesh.phase() is Phase.WITHDRAWING
     assert mesh.said_to()[-1] == "withdraw"
+
+
+def test_a_promotion_is_repeated_until_something_comes_back_through_the_link() -> None:
+    """It may have been lost, and nothing gets through before the other end has moved too.  (Found by the
+    simulation's chaos, seed 921977.)"""
+    mesh = told(OTHER)
+    mesh.shaking.add(OTHER)
+    mesh.hear("opened", OTHER)
+    mesh.run(0.4)
+    mesh.hear("verified", OTHER)
+    mesh.run(0.9)
+    assert mesh.phase(OTHER) is Phase.PROVISIONAL
+    assert 3 <= mesh.said_to(OTHER).count("promote") <= 5
+    mesh.answering.add(OTHER)
+    mesh.run(0.1)
+    assert mesh.phase(OTHER) is Phase.DIRECT
+    said = mesh.said_to(OTHER).count("promote")
+    mesh.run(5.0)
+    assert mesh.said_to(OTHER).count("promote") == said, "it is repeated although the link is direct"
+
+
+def test_a_promotion_that_is_said_once_more_changes_nothing() -> None:
+    mesh = told()
+    mesh.make_direct()
+    for phase in PROMOTED:
+        mesh.pair().phase = phase
+        mesh.hear("promote")
+        assert mesh.phase() is phase
+    assert not mesh.mesh.pairs.refused_signals
 
 
 def test_a_confirmation_that_was_not_asked_for_means_that_the_other_end_has_gone_back() -> None:
@@ -398,6 +427,78 @@ def test_the_larger_key_does_not_wait_for_the_others_fresh_port() -> None:
         mesh.offer()
         mesh.run(3.0)
     assert mesh.mesh.node.refresh.counts[PEER].failures == 2
+
+
+OWN6, OTHER6 = "[2001:db8:5::1]:51820", "[2001:db8:6::1]:51820"
+
+
+def with_host_candidates(endpoint: str) -> Told:
+    """Both have IPv6; the hub sees the other one at this endpoint."""
+    mesh = Told(views={OTHER: view(endpoint=endpoint, candidates=(OTHER6,))})
+    mesh.own_view = dataclasses.replace(mesh.own_view, candidates=(OWN6,))
+    mesh.start()
+    mesh.run(0.1)
+    return mesh
+
+
+def open_in_vain(mesh: Told, times: int) -> None:
+    """Every offer is answered, and no handshake comes, until there is another offer."""
+    for _ in range(times):
+        offered = len(offered_ats(mesh))
+        mesh.hear("opened", OTHER)
+        for _step in range(4000):
+            mesh.run(0.1)
+            if len(offered_ats(mesh)) > offered:
+                break
+
+
+def offered_ats(mesh: Told) -> list[float]:
+    return [at for at, _, signal in mesh.signals if signal["type"] == "offer"]
+
+
+def test_a_try_that_was_in_vain_costs_less_when_it_is_made_again() -> None:
+    mesh = told(OTHER)
+    open_in_vain(mesh, 1)
+    mesh.see(OTHER, endpoint="203.0.113.9:40000")
+    open_in_vain(mesh, 2)
+    openers = mesh.all_done(actions.SendOpeners)
+    assert [bool(action.single) for action in openers] == [False, True, False, True]
+
+
+def test_who_knocks_at_once_needs_no_opener_where_it_was_in_vain_before() -> None:
+    mesh = told()
+    for _ in range(3):
+        mesh.offer()
+        mesh.run(5.0)
+    (openers,) = mesh.all_done(actions.SendOpeners)
+    assert not openers.single
+    assert mesh.said_to().count("opened") == 3
+
+
+def test_a_link_that_was_lost_is_opened_as_one_that_was_never_tried() -> None:
+    mesh = told(OTHER)
+    mesh.make_direct(OTHER)
+    mesh.shaking.clear()
+    mesh.hear("withdraw", OTHER)
+    open_in_vain(mesh, 3)
+    assert not any(action.single for action in mesh.all_done(actions.SendOpeners))
+
+
+def test_candidates_take_turns_when_all_have_failed_again_and_again() -> None:
+    """Or each try of a hopeless pair would cost as much as its ladder is long."""
+    mesh = with_host_candidates("203.0.113.7:51820")
+    open_in_vain(mesh, 2 * QUICK_TRIES + 2)
+    ats = offered_ats(mesh)
+    assert max(ats[1:-2]) - ats[0] < BACKOFF_S
+    assert ats[-1] - ats[-2] >= BACKOFF_S * BACKOFF_GROWTH
+
+
+def test_host_candidates_alone_are_not_tried_without_pause() -> None:
+    """A reflexive endpoint inside the VPN is none to send to, so there is no other candidate."""
+    mesh = with_host_candidates("192.168.7.9:51820")
+    open_in_vain(mesh, 3)
+    ats = offered_ats(mesh)
+    assert min(after - before for before, after in itertools.pairwise(ats)) >= RETRY_DIRECT_S
 
 
 def test_a_path_that_stayed_lost_for_ten_minutes_is_not_left_for_an_hour() -> None:

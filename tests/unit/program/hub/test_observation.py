@@ -9,12 +9,28 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from wg_rendezvous._wireguard import dump
 from wg_rendezvous.clock import boottime_s
 from wg_rendezvous.hub.observation import BURST, READS_PER_S, YOUNG_S, Observation
 from wg_rendezvous.hub.registry import Registry
 from wg_rendezvous.wg import DeviceError, DeviceGone
 
 from .fake import FakeDevice, key, peer
+
+
+class SlowDevice(FakeDevice):
+    """A read takes a while, and shows what was when it began; `began` is set by the second one."""
+
+    def __init__(self, *peers: dump.Peer) -> None:
+        super().__init__(*peers)
+        self.began = asyncio.Event()
+
+    async def read(self) -> dump.Device:
+        seen = await super().read()
+        if self.reads == 2:
+            self.began.set()
+        await asyncio.sleep(0.02)
+        return seen
 
 
 @pytest.fixture
@@ -77,6 +93,24 @@ async def test_who_has_to_know_what_is_true_now_is_told_at_once(
         assert boottime_s() - asked_at_s < 0.05
 
     await asyncio.wait_for(observation.newer(), 2 / READS_PER_S)
+
+
+async def test_who_asks_while_another_one_is_answered_does_not_get_that_ones_answer() -> None:
+    """Two agents that start together: the second one's registration was answered with its old endpoint, as
+    the read that it waited for had only begun."""
+    slow = SlowDevice(peer(5))
+    made = Observation(slow, Registry())
+    await made.read()
+    task = asyncio.ensure_future(made.run())
+    another = asyncio.ensure_future(made.newer())
+    await slow.began.wait()
+    slow.change(5, endpoint="198.51.100.5:1", latest_handshake_at=1001)
+    await made.newer()
+
+    assert made.registry.believed(key(5)) == "198.51.100.5:1"
+    assert slow.reads == 3, "a read that nobody needs"
+    task.cancel()
+    await asyncio.gather(task, another, return_exceptions=True)
 
 
 async def test_of_many_who_have_to_know_now_the_device_is_read_four_times_a_second(
