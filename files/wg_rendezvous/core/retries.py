@@ -16,7 +16,8 @@ RETRY_DIRECT_S = 3.0
 COUNT_EVERY_S = 2.0
 """Tries of an honest peer are further apart; another one must not make this node take a fresh port sooner."""
 QUICK_TRIES = 10
-BACKOFF_S, BACKOFF_GROWTH = 60.0, 3
+BACKOFF_S, BACKOFF_GROWTH, BACKOFF_GROWTH_ONCE_DIRECT = 60.0, 3, 2
+"""A path that was there once is more likely to be there again."""
 BACKOFF_MAX_S = 3600.0
 PAUSE_S = 0.25
 PAUSE_MAX_S = 30.0
@@ -47,7 +48,7 @@ class Retries:
             return
         pair.tries += 1
         self._count(pair, now_s)
-        pair.retry_at = now_s + _backoff_s(pair.tries)
+        pair.retry_at = now_s + _backoff_s(pair)
 
     def _fail_lost(self, pair: Pair, now_s: float) -> None:
         """It was direct, and is not back: it may need a fresh port, and no second before it was direct
@@ -73,7 +74,7 @@ class Retries:
             pair.retry_at = now_s
             return
         pair.tries += not direct_before
-        pair.retry_at = now_s + (RETRY_DIRECT_S if direct_before else _backoff_s(pair.tries))
+        pair.retry_at = now_s + (RETRY_DIRECT_S if direct_before else _backoff_s(pair))
 
     def lost(self, pair: Pair, now_s: float) -> None:
         """It was direct: try again at once, and go on trying."""
@@ -100,8 +101,9 @@ class Retries:
         pair.retry_at = now_s + min(BACKOFF_MAX_S, interval_s * (2 ** min(pair.unproven - 1, 16)))
 
 
-def _backoff_s(tries: int) -> float:
-    """Between two tries of a link that never was direct."""
-    if tries < QUICK_TRIES:
+def _backoff_s(pair: Pair) -> float:
+    """Between two tries of a link that is not direct by rights."""
+    if pair.tries < QUICK_TRIES:
         return RETRY_DIRECT_S
-    return float(min(BACKOFF_MAX_S, BACKOFF_S * BACKOFF_GROWTH ** min(tries - QUICK_TRIES, 16)))
+    growth = BACKOFF_GROWTH if pair.proven is None else BACKOFF_GROWTH_ONCE_DIRECT
+    return float(min(BACKOFF_MAX_S, BACKOFF_S * growth ** min(pair.tries - QUICK_TRIES, 16)))
