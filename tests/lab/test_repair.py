@@ -171,7 +171,7 @@ def test_a_path_that_loses_large_packets_is_found_at_the_promotion_and_given_bac
 def test_a_path_that_begins_to_lose_large_packets_is_given_back_within_a_minute(make_pair: MakePair) -> None:
     """Small pings go on all the time; the TCP stream, which is large packets, does not.
 
-    The longer a TCP connection was silent the later it tries again (RFC 6298), so it is not silent for long here.
+    The longer a TCP connection was silent the later it tries again (RFC 6298): not for long, here.
     """
     pair = direct_pair(make_pair)
     direct_at = time.monotonic()
