@@ -126,7 +126,7 @@ demo-down: ## removes what `make demo` made
 	@$(AS_ROOT) demo/down
 
 test: setup ## everything: lint, types, sanity, unit, simulation, lab, molecule
-	@$(VENV)/bin/python .ci/stages.py
+	@$(AS_ROOT) $(VENV)/bin/python .ci/stages.py # all of it, so that Ctrl-C reaches every stage, and sudo asks once
 
 clean: ## removes what was built; the environments stay
 	rm -rf build .mypy_cache .ruff_cache .hypothesis .ansible tests/output

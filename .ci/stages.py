@@ -14,6 +14,7 @@ import contextlib
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -222,6 +223,13 @@ class Run:
         return True
 
 
+def give_back() -> None:
+    """Let what root has made here belong to the user who has called sudo."""
+    user, group = os.environ.get("SUDO_UID"), os.environ.get("SUDO_GID")
+    if os.geteuid() == 0 and user and group:
+        subprocess.run(["chown", "-R", "--no-dereference", f"{user}:{group}", str(CHECKOUT)], check=False)
+
+
 async def main() -> int:
     """Run the plan, say how it went, and return the exit code."""
     LOGS.mkdir(parents=True, exist_ok=True)
@@ -235,6 +243,8 @@ async def main() -> int:
     except asyncio.CancelledError:
         run.say("interrupted")
         return 130
+    finally:
+        give_back()
     run.say(
         f"all stages passed; logs in {LOGS.relative_to(CHECKOUT)}"
         if succeeded

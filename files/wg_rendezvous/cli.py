@@ -71,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return agent.run(agent_options)
     except OptionError as error:
-        print(f"wg-rendezvous: {error}", file=sys.stderr)
+        # One line, also if an argument that argparse repeats has several.
+        print(f"wg-rendezvous: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         if error.name not in PACKAGES:

@@ -47,6 +47,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 # Bodies of requests, DESIGN §5 "Limits".
 MAX_BODY_BYTES = 16 * 1024
 SHUTDOWN_S = 1.0
+DEFECT = "this program has a defect: its log says more"
+MAX_REASON = 200
+"""Characters of what aiohttp says about a request that it cannot read."""
 
 
 def is_local(request: web.Request) -> bool:
@@ -64,6 +67,33 @@ def is_local(request: web.Request) -> bool:
 
 
 # --- applications ---
+
+
+def _refused(
+    self: web.RequestHandler,
+    request: web.BaseRequest,
+    status: int = 500,
+    exc: BaseException | None = None,
+    message: str | None = None,
+) -> web.StreamResponse:
+    """What no application sees, such as a method that HTTP does not have, or a line that is too long.
+
+    aiohttp answers that in plain text, and logs a traceback for each.
+    """
+    if request.writer.output_size > 0:
+        raise ConnectionError("a part of another answer is sent already")
+    if status >= 500:
+        self.log_exception("a request failed", exc_info=exc)
+        sentence = DEFECT
+    else:
+        why = " ".join((message or str(exc or "")).split())[:MAX_REASON]
+        sentence = f"this is no request that can be read: {why}: write e.g. GET /healthz HTTP/1.1"
+    answer = error_response(status, sentence)
+    answer.force_close()
+    return answer
+
+
+web.RequestHandler.handle_error = _refused  # type: ignore[method-assign]  # aiohttp has no other way in
 
 
 class _NotOfClients(logging.Filter):
@@ -106,7 +136,7 @@ def application(routes: Mapping[str, Handler], middlewares: Sequence[Any] = ()) 
             logger.exception(
                 "a request failed", extra={"fields": {"method": request.method, "path": request.path}}
             )
-            return error_response(500, "this program has a defect: its log says more")
+            return error_response(500, DEFECT)
 
     app = web.Application(middlewares=[json_errors, *middlewares], client_max_size=MAX_BODY_BYTES)
     for method, path, handler in targets:

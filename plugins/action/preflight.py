@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.errors import AnsibleError
@@ -12,6 +13,16 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.rendezvous.wireguard.plugins.plugin_utils import _inventory
 
 GROUPS = {"hub": "wireguard_hub", "peer": "wireguard_peers"}
+
+
+def _why_no_answer(result: Mapping[str, Any]) -> list[str]:
+    """Of a module that could not run, as where Python is missing. Who is not reached is not refused."""
+    if not result.get("failed") or result.get("unreachable"):
+        return []
+    said = " ".join(str(result.get("module_stderr") or "").split())[-300:]
+    answer = f"{str(result.get('msg')).rstrip('.')}: {said}".rstrip(": ")
+    remedy = "install python3, or write ansible_python_interpreter=/path/to/python3 (3.9 or newer)"
+    return [f"no module runs there: {answer}: {remedy}"]
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no types
@@ -33,7 +44,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
                 self._execute_module("rendezvous.wireguard.preflight", arguments, task_vars=task_vars)
             )
             name = task_vars["inventory_hostname"]
-            problems = [f"{name}: {problem}" for problem in result.get("problems", ())]
+            found = result.get("problems", _why_no_answer(result))
+            problems = [f"{name}: {problem}" for problem in found]
         if problems:
             # Not raised, since that would get past the task's own failed_when.
             result.update(failed=True, changed=False, problems=problems, msg="\n".join(problems))

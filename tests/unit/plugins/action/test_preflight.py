@@ -29,7 +29,10 @@ def run(directory: Path, variables: dict[str, Any], **options: Any) -> dict[str,
     results = directory / "result.json"
     options = {"interface": "wg0", "address": "192.168.7.5/24", "systems": NO_SYSTEM, **options}
     task = {"rendezvous.wireguard.preflight": options, "register": "result", "failed_when": False}
-    report = {"ansible.builtin.copy": {"dest": str(results), "content": "{{ result | to_json }}"}}
+    report = {
+        "ansible.builtin.copy": {"dest": str(results), "content": "{{ result | to_json }}"},
+        "vars": {"ansible_python_interpreter": sys.executable},
+    }
     play = {"hosts": "localhost", "gather_facts": False, "vars": variables, "tasks": [task, report]}
     (directory / "play.json").write_text(json.dumps([play]))
     ansible = Path(sys.executable).with_name("ansible-playbook")
@@ -90,3 +93,19 @@ def test_a_user_who_is_not_root_is_told_to_become_root(monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
 
     assert preflight.find({}, {}) == ["needs root: write become: true in the play"]
+
+
+@pytest.mark.parametrize("broken", ["/no/such/python3", "a script"])
+def test_a_node_where_no_module_runs_is_named_with_what_python_said_and_the_remedy(
+    tmp_path: Path, broken: str
+) -> None:
+    if broken == "a script":
+        script = tmp_path / "python3"
+        script.write_text("#!/bin/sh\necho it is broken >&2\nexit 127\n")
+        script.chmod(0o755)
+        broken = str(script)
+    (problem,) = run(tmp_path, {"ansible_python_interpreter": broken})["problems"]
+
+    assert problem.startswith("localhost: ")
+    assert "no/such/python3" in problem or "it is broken" in problem
+    assert "ansible_python_interpreter" in problem

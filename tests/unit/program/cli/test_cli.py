@@ -118,6 +118,7 @@ def test_a_file_named_by_config_is_read_instead(ran: list[Any], tmp_path: Path) 
         ([*AGENT, "--inter", "5"], ["--inter", "--help"]),
         (["hub", "--interface", "wg0", "--config", "/nowhere.ini"], ["--config", "'/nowhere.ini'"]),
         (["dance"], ["dance", "hub"]),
+        (["hub", "--two\nlines"], ["--two lines", "--help"]),
         ([], ["hub|agent|status"]),
     ],
 )

@@ -154,6 +154,21 @@ async def test_every_error_is_json_with_a_sentence_that_helps(
     assert says in json.loads(body)["error"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("BREW", "/online-peers"), ("", ""), ("GET", "/" + "a" * 9000), ("GET", "/peer/\x01")],
+)
+async def test_what_is_no_http_is_answered_in_json_and_fills_no_log(
+    hub: Hub, method: str, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    status, body = await hub.ask(path, method=method)
+    assert status >= 400
+    error = json.loads(body)["error"]
+    assert len(error) < 400
+    assert "\n" not in error
+    assert not caplog.records
+
+
 async def test_a_defect_is_json_too_and_does_not_show_its_inside(
     monkeypatch: pytest.MonkeyPatch, hub: Hub
 ) -> None:
