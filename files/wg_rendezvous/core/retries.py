@@ -37,7 +37,7 @@ class Retries:
         """This candidate pair came to nothing."""
         if pair.rung is not None:
             pair.vain[pair.rung.yours] = pair.rung.mine
-        if pair.rungs or (pair.rung is not None and pair.rung.strategy != REFLEXIVE):
+        if pair.rung is not None and pair.rung.strategy != REFLEXIVE:
             self._fail_host(pair, now_s)
             return
         if pair.view is not None and pair.rung is not None and pair.view.endpoint != pair.rung.yours:
@@ -56,7 +56,7 @@ class Retries:
         pair.lost_tries += 1
         if not pair.port_tried and pair.lost_tries > self._port.lost_tries_before(pair, now_s):
             self._count(pair, now_s)
-        pair.retry_at = max(now_s, pair.began_at + RETRY_DIRECT_S)
+        pair.retry_at = now_s if pair.rungs else max(now_s, pair.began_at + RETRY_DIRECT_S)
 
     def _count(self, pair: Pair, now_s: float) -> None:
         """One failure more towards the restart condition; who offers more often is not counted more."""

@@ -493,6 +493,21 @@ def test_candidates_take_turns_when_all_have_failed_again_and_again() -> None:
     assert ats[-1] - ats[-2] >= BACKOFF_S * BACKOFF_GROWTH
 
 
+def test_a_lost_link_counts_where_it_was_direct_also_if_other_candidates_are_tried_too() -> None:
+    """Those in vain kept it from ever taking the fresh port that it needed."""
+    mesh = told(OTHER)
+    mesh.make_direct(OTHER)
+    mesh.own_view = dataclasses.replace(mesh.own_view, candidates=(OWN6,))
+    mesh.give(events.Registered(mesh.own_view))
+    mesh.see(OTHER, candidates=(OTHER6,))
+    mesh.shaking.clear()
+    mesh.hear("withdraw", OTHER)
+    open_in_vain(mesh, 4)
+    assert mesh.pair(OTHER).lost_tries == 2
+    offers = [signal["strategy"] for _, _, signal in mesh.signals if signal["type"] == "offer"]
+    assert offers[1:5] == ["reflexive", "host", "reflexive", "host"]
+
+
 def test_host_candidates_alone_are_not_tried_without_pause() -> None:
     """A reflexive endpoint inside the VPN is none to send to, so there is no other candidate."""
     mesh = with_host_candidates("192.168.7.9:51820")
