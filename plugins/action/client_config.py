@@ -19,7 +19,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import NodeError, locked
-from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import check, keys
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import check, keys, mesh_secret
 from ansible_collections.rendezvous.wireguard.plugins.plugin_utils import _devices, _handed_out, _inventory
 
 HOOKS = {"type": "list", "elements": "str", "default": []}
@@ -108,13 +108,25 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             ],
             frozenset(arguments["regenerate"]),
             frozenset(arguments["reissue"]),
+            next(iter(self._mesh_secrets(arguments["hub"], task_vars)), None),
         )
 
     @staticmethod
-    def _problems_of_network(arguments: Mapping[str, Any], task_vars: Mapping[str, Any]) -> list[str]:
+    def _mesh_secrets(hub: str, task_vars: Mapping[str, Any]) -> tuple[str, ...]:
+        """Those of the hub, which are no argument of this action, since Ansible may show arguments."""
+        if hub not in task_vars["hostvars"]:
+            return ()
+        listed = task_vars["hostvars"][hub].get("wg_interface_mesh_secret") or []
+        return mesh_secret.check_secrets(map(str, listed if isinstance(listed, list) else [listed]))
+
+    def _problems_of_network(self, arguments: Mapping[str, Any], task_vars: Mapping[str, Any]) -> list[str]:
         """Of what all devices share."""
         problems = []
         hub = arguments["hub"]
+        try:
+            self._mesh_secrets(hub, task_vars)
+        except ValueError as error:
+            problems.append(f"wg_interface_mesh_secret of {hub}: {error}; write what `wg genpsk` prints")
         if hub and hub not in task_vars["hostvars"]:
             problems.append(f"{OF_ROLE}hub {hub!r} is no host of the inventory: write the name of one")
         elif hub and not arguments["hub_addresses"]:

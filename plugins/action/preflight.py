@@ -46,6 +46,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             name = task_vars["inventory_hostname"]
             found = result.get("problems", _why_no_answer(result))
             problems = [f"{name}: {problem}" for problem in found]
+            result["mesh_secrets"] = _inventory.secret_ids(variables)
         if problems:
             # Not raised, since that would get past the task's own failed_when.
             result.update(failed=True, changed=False, problems=problems, msg="\n".join(problems))
@@ -124,6 +125,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         """Another host, of which only the inventory is known: what its address is, and those of its peers."""
         known = (
             "wg_interface_address",
+            "wg_interface_mesh_secret",
             "wg_interface_peers",
             "wg_interface_subnets",
             "wg_client_config_devices",

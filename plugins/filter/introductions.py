@@ -73,7 +73,8 @@ def introductions(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]
         key = _public_key(hostvars[host], node)
         if key:
             routes = [*map(host_route, about["addresses"]), *about["subnets"]]
-            found[hub, interface]["peers"].append({"name": host, "public_key": key, "allowed_ips": routes})
+            peer = {"name": host, "public_key": key, "allowed_ips": routes, "from_mesh_secret": True}
+            found[hub, interface]["peers"].append(peer)
     return list(found.values())
 
 

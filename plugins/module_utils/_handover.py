@@ -23,8 +23,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ._mesh_secret import SecretsFile
 from ._node import Node, NodeError, change_of_steps, changed, write_private
-from ._wireguard import check, conf, diff
+from ._peers import public
+from ._wireguard import check, conf, diff, keys
 
 LOOK_EVERY_S = 0.05
 
@@ -58,22 +60,30 @@ class Handshakes:
 
 
 def handover(
-    node: Node, announced: Iterable[Announcement], confirmed: Iterable[str], watch_s: float
+    node: Node,
+    announced: Iterable[Announcement],
+    confirmed: Iterable[str],
+    watch_s: float,
+    from_mesh_secret: bool,
 ) -> dict[str, Any]:
-    """Confirm and announce; then hand over whoever shakes hands, for so long or until nobody is left."""
+    """Confirm and announce; then hand over whoever shakes hands, for so long or until nobody is left.
+
+    With `from_mesh_secret`, the preshared key of an announced key comes from the newest mesh secret.
+    """
     check.interface_name(node.name)
     checked = [_checked(one) for one in announced]
-    keys = [check.public_key(key, "confirmed") for key in confirmed]
+    running = [check.public_key(key, "confirmed") for key in confirmed]
     deadline = time.monotonic() + watch_s
     with node.locked():
         before = node.parse_conf(node.read_conf() or "")
         after = before
         seen = _look(node)
         after = _by_handshakes(after, seen)
-        for key in keys:
+        for key in running:
             after = confirm(after, key)
+        secrets = SecretsFile(node)
         for one in checked:
-            after = announce(after, one, node.name)
+            after = announce(after, one, node.name, _preshared_key(after, one, secrets, from_mesh_secret))
         changes = _commit(node, before, after)
     handed_over = False
     while time.monotonic() < deadline and _announced(after) and not node.module.check_mode:
@@ -84,13 +94,17 @@ def handover(
         "changed": result["changed"] or handed_over,
         "diff": result["diff"],
         "pending": [{"name": peer.name, "public_key": peer.public_key} for peer in _announced(after)],
+        "announced": [public(after.peers()[one.public_key]) for one in checked],
+        "mesh_secrets": secrets.ids,
     }
 
 
 # ---- the file, step by step: pure ----
 
 
-def announce(before: conf.Conf, one: Announcement, interface: str) -> conf.Conf:
+def announce(
+    before: conf.Conf, one: Announcement, interface: str, preshared_key: str | None = None
+) -> conf.Conf:
     """The file with the new key beside the old one. ValueError if it knows neither."""
     peers = before.peers()
     new, old = peers.get(one.public_key), peers.get(one.replaces)
@@ -102,7 +116,7 @@ def announce(before: conf.Conf, one: Announcement, interface: str) -> conf.Conf:
             "with rendezvous.wireguard.site first"
         )
     if new is None:
-        new = conf.Peer(one.public_key, preshared_key=old.preshared_key, name=old.name)
+        new = conf.Peer(one.public_key, preshared_key=preshared_key, name=old.name)
     return before.with_peer(replace(new, replaces=one.replaces))
 
 
@@ -151,6 +165,16 @@ def _by_handshakes(before: conf.Conf, seen: Handshakes) -> conf.Conf:
 
 def _announced(parsed: conf.Conf) -> list[conf.Peer]:
     return [peer for peer in parsed.peers().values() if peer.replaces]
+
+
+def _preshared_key(
+    before: conf.Conf, one: Announcement, secrets: SecretsFile, from_mesh_secret: bool
+) -> str | None:
+    """That of an announced key: derived, or what the old one has."""
+    private_key, old = before.interface().private_key, before.peers().get(one.replaces)
+    if from_mesh_secret and private_key:
+        return secrets.newest(keys.public_key(private_key), one.public_key)
+    return old.preshared_key if old else None
 
 
 def _checked(one: Announcement) -> Announcement:

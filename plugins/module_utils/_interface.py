@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from ._keypair import change_of_key, read_private_key, write_private_key
+from ._mesh_secret import SecretsFile
 from ._node import Node, NodeError, change_of_steps, changed, write_private
-from ._wireguard import check, conf, diff, keys
+from ._wireguard import check, conf, diff, keys, mesh_secret
 
 
 def check_interface(wanted: conf.Interface) -> conf.Interface:
@@ -43,15 +45,21 @@ def _check_hooks(hooks: tuple[str, ...], what: str) -> tuple[str, ...]:
 
 
 def ensure_interface(
-    node: Node, wanted: conf.Interface, private_key_path: str, make_key: bool = False
+    node: Node,
+    wanted: conf.Interface,
+    private_key_path: str,
+    make_key: bool = False,
+    mesh_secrets: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write the interface's part of IF.conf and bring the running interface, if it is up, to the same state.
 
-    `wanted` comes without its private key; with `make_key` one is made if there is none. Whatever fails, file
-    and interface are put back as they were; a key that was made stays for the next run.
+    `wanted` comes without its private key; with `make_key` one is made if there is none. `mesh_secrets` are
+    those that there are to be, the newest first. Whatever fails, file and interface are put back as they
+    were; a key that was made stays for the next run.
     """
     check.interface_name(node.name)
     wanted = check_interface(wanted)
+    secrets = mesh_secret.check_secrets(mesh_secrets)
     with node.locked():
         key_on_disk = read_private_key(private_key_path)
         if key_on_disk is None and not (make_key or node.module.check_mode):
@@ -62,7 +70,7 @@ def ensure_interface(
         # In check mode on a fresh node: a stand-in for the key that would be made.
         private_key = key_on_disk or keys.generate_private_key()
         node.hide([private_key])
-        update = _Update(node, replace(wanted, private_key=private_key))
+        update = _Update(node, replace(wanted, private_key=private_key), secrets)
         if key_on_disk is None and make_key:
             update.changes.insert(0, change_of_key(private_key_path, None, keys.public_key(private_key)))
         if not node.module.check_mode:
@@ -75,7 +83,7 @@ def ensure_interface(
 class _Update:
     """From the state that is found to the wanted one, and back if it cannot be reached."""
 
-    def __init__(self, node: Node, wanted: conf.Interface) -> None:
+    def __init__(self, node: Node, wanted: conf.Interface, secrets: Sequence[str]) -> None:
         self.node = node
         self.wanted = wanted
         self.text = node.read_conf()
@@ -86,7 +94,12 @@ class _Update:
         self.peers = list(self.before.peers().values())
         self.fwmark_routes = any(set(diff.DEFAULT_ROUTES) & set(peer.allowed_ips) for peer in self.peers)
         self.steps = self._steps(wanted, self.previous)
-        self.changes = [*node.conf_changes(self.before, self.after), change_of_steps(node.name, self.steps)]
+        self.secrets, self.secrets_file = secrets, SecretsFile(node)
+        self.changes = [
+            *node.conf_changes(self.before, self.after),
+            self.secrets_file.change_to(secrets),
+            change_of_steps(node.name, self.steps),
+        ]
 
     def result(self) -> dict[str, Any]:
         """What the module returns."""
@@ -117,6 +130,7 @@ class _Update:
             if self.runtime:
                 self.node.apply(self.steps)
                 self._verify()
+            self.secrets_file.write(self.secrets)
         except BaseException as error:
             problem = self._restore(running_key)
             if isinstance(error, (NodeError, OSError)):

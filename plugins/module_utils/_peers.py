@@ -5,13 +5,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from . import _removed
+from ._mesh_secret import SecretsFile
 from ._node import Node, NodeError, change_of_steps, changed, write_private
-from ._wireguard import check, conf, diff, keys
+from ._wireguard import check, conf, diff, keys, mesh_secret
 
 Wanted = dict[str, "conf.Peer | None"]
 """By public key; None = there is to be no such peer."""
@@ -23,6 +25,8 @@ PEER_SPEC = {
     "endpoint": {"type": "str"},
     "persistent_keepalive_s": {"type": "int"},
     "preshared_key": {"type": "str", "no_log": True},
+    "from_mesh_secret": {"type": "bool", "default": False},
+    "preshared_key_id": {"type": "str", "no_log": False},
     "state": {"type": "str", "default": "present", "choices": ["present", "absent"]},
 }
 """One peer of the module's option `peers`."""
@@ -61,6 +65,8 @@ def _check_peer(key: str, option: Mapping[str, Any]) -> conf.Peer:
     name, endpoint = option.get("name"), option.get("endpoint")
     keepalive_s, preshared_key = option.get("persistent_keepalive_s"), option.get("preshared_key")
     of_peer = f"of peer {name or key}"
+    if preshared_key is not None and option["from_mesh_secret"]:
+        raise ValueError(f"preshared_key {of_peer}: leave it out, or set from_mesh_secret to false")
     if option.get("allowed_ips") is None:
         raise ValueError(f"allowed_ips {of_peer} is missing: list its addresses, or [] for none")
     networks = [check.allowed_ip(text, f"allowed_ips {of_peer}") for text in option["allowed_ips"]]
@@ -86,9 +92,12 @@ def ensure_peers(node: Node, options: Iterable[Mapping[str, Any]], exclusive: bo
     Whatever fails, file and running interface are put back as they were.
     """
     check.interface_name(node.name)
+    options = list(options)
     wanted = check_peers(options)
+    # By public key: of peers whose preshared key is derived, the id that it is to have.
+    derived = {one["public_key"]: one.get("preshared_key_id") for one in options if one["from_mesh_secret"]}
     with node.locked():
-        update = PeersUpdate(node, wanted, exclusive)
+        update = PeersUpdate(node, wanted, exclusive, derived)
         if not node.module.check_mode:
             update.commit()
         return update.result()
@@ -97,7 +106,9 @@ def ensure_peers(node: Node, options: Iterable[Mapping[str, Any]], exclusive: bo
 class PeersUpdate:
     """From the peers that are found to the wanted ones, and back if they cannot be reached."""
 
-    def __init__(self, node: Node, wanted: Wanted, exclusive: bool) -> None:
+    def __init__(
+        self, node: Node, wanted: Wanted, exclusive: bool, derived: Mapping[str, str | None] | None = None
+    ) -> None:
         self.node = node
         self.text = node.read_conf()
         if self.text is None and not node.module.check_mode:
@@ -106,6 +117,8 @@ class PeersUpdate:
         self.interface = self.before.interface()
         self.owned = node.owned()
         self.runtime = node.runtime()
+        if derived:
+            wanted = self._with_preshared_keys(wanted, derived)
         self.wanted = {**dict.fromkeys(self._replaced(wanted)), **wanted}
         if exclusive:
             others = {*self.before.peers(), *self._running()} - set(wanted)
@@ -145,6 +158,24 @@ class PeersUpdate:
         if private_key is None and self.text is None:
             private_key = keys.generate_private_key()
         return None if private_key is None else keys.public_key(private_key)
+
+    def _with_preshared_keys(self, wanted: Wanted, derived: Mapping[str, str | None]) -> Wanted:
+        """Those that come from a mesh secret. A peer of the file keeps the one that it has, also none, unless
+        it is to have the one with a certain id: the other end would have to change with it.
+        """
+        secrets, present = SecretsFile(self.node), self.before.peers()
+        # In check mode the key may have yet to be made.
+        own_key = keys.public_key(self.interface.private_key or keys.generate_private_key())
+        found = dict(wanted)
+        for key, wanted_id in derived.items():
+            peer, before = found[key], present.get(key)
+            if peer is None:
+                continue
+            preshared_key = before.preshared_key if before else secrets.newest(own_key, key)
+            if wanted_id is not None:
+                preshared_key = secrets.find(own_key, key, wanted_id, preshared_key)
+            found[key] = replace(peer, preshared_key=preshared_key)
+        return found
 
     def _running(self) -> Mapping[str, Any]:
         """The running peers that are not the agent's."""
@@ -297,5 +328,6 @@ def public(peer: conf.Peer) -> dict[str, Any]:
         "endpoint": peer.endpoint,
         "persistent_keepalive_s": peer.persistent_keepalive_s,
         "has_preshared_key": peer.preshared_key is not None,
+        "preshared_key_id": mesh_secret.preshared_key_id(peer.preshared_key) if peer.preshared_key else None,
         "replaces": peer.replaces,
     }

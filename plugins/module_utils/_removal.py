@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from . import _removed
+from ._mesh_secret import SecretsFile
 from ._node import Node, NodeError, change, changed
 from ._peers import PeersUpdate
 from ._removed import Removed
@@ -45,12 +46,14 @@ def remove_peers(node: Node, wanted: Sequence[str], kept: Mapping[str, str]) -> 
 
 
 def check_admission(node: Node, public_keys: Iterable[str]) -> dict[str, Any]:
-    """Whether the hub has been deployed, and which of these keys were removed from it for good."""
+    """Whether the hub has been deployed, what its mesh secrets are called, and which of these keys were
+    removed from it for good."""
     check.interface_name(node.name)
     removed = refused(node)
     asked_for = {key: removed[key] for key in public_keys if key in removed}
     deployed = os.path.exists(os.path.join(node.directory, f"{node.name}.key"))
-    return {"deployed": deployed, "refused": asked_for, **changed([])}
+    secrets = SecretsFile(node).ids
+    return {"deployed": deployed, "refused": asked_for, "mesh_secrets": secrets, **changed([])}
 
 
 def refused(node: Node) -> dict[str, str]:

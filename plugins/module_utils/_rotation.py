@@ -8,11 +8,13 @@
 The rename is what counts. Killed before it, the node has its old key in every respect. Killed after it, the
 modules `rotate_key` and `interface` both bring the running interface to what IF.key says, and a reboot in
 between starts with the old key of IF.conf, which the hub still knows. The hub does not let go of the old key
-before the new one is confirmed (`_handover`), so a node that gets no answer with the new one goes back.
+before the new one is confirmed (`_handover`), so a node that gets no answer with the new one goes back. The
+preshared key with the hub goes with the private one: into the running interface by one command.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import signal
 import socket
@@ -25,6 +27,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ._keypair import read_private_key
+from ._mesh_secret import SecretsFile
 from ._node import Node, NodeError, change, changed, write_private
 from ._wireguard import check, conf, diff, keys
 
@@ -42,11 +45,23 @@ class Plan:
     next: str | None
     next_path: str
     age_s: float
+    is_outdated: bool
+    """Is the preshared key with the hub not the one of the newest mesh secret?"""
+    mesh_secrets: list[str]
+
+    def is_due(self, min_age_s: float) -> bool:
+        """Is the key to be changed, if nothing was begun?"""
+        return self.is_outdated or self.age_s >= min_age_s
 
     def result(self) -> dict[str, Any]:
         """What the module returns of it."""
         next_key = keys.public_key(self.next) if self.next else None
-        return {"public_key": keys.public_key(self.running), "next_public_key": next_key, "age_s": self.age_s}
+        return {
+            "public_key": keys.public_key(self.running),
+            "next_public_key": next_key,
+            "age_s": self.age_s,
+            "mesh_secrets": self.mesh_secrets,
+        }
 
 
 @dataclass(frozen=True)
@@ -56,13 +71,34 @@ class Hub:
     address: str
     port: int
 
+    def peer(self, parsed: conf.Conf) -> conf.Peer | None:
+        """The peer of the file that has its address: the one with the longest prefix."""
+        address = ipaddress.ip_address(self.address)
+        claims = [
+            (network.prefixlen, peer)
+            for peer in parsed.peers().values()
+            for network in map(ipaddress.ip_network, peer.allowed_ips)
+            if address in network
+        ]
+        return max(claims, key=lambda claim: claim[0])[1] if claims else None
 
-def prepare(node: Node, key_path: str, min_age_s: float) -> dict[str, Any]:
-    """Let there be a next key if the present one is so old, or if a rotation was begun."""
+
+@dataclass(frozen=True)
+class MeshKey:
+    """The preshared key with the hub comes from a mesh secret: the one with this id, "" for none; None for
+    the newest."""
+
+    preshared_key_id: str | None = None
+
+
+def prepare(node: Node, key_path: str, min_age_s: float, hub: Hub | None) -> dict[str, Any]:
+    """Let there be a next key if the present one is so old, or if a rotation was begun; and if the preshared
+    key with `hub`, where it comes from a mesh secret, is not of the newest.
+    """
     check.interface_name(node.name)
     with node.locked():
-        before = _plan(node, key_path)
-        made = before.next is None and before.age_s >= min_age_s
+        before = _plan(node, key_path, hub)
+        made = before.next is None and before.is_due(min_age_s)
         after = replace(before, next=keys.generate_private_key()) if made else before
         node.hide([after.next] if after.next else [])
         if made and not node.module.check_mode:
@@ -71,7 +107,9 @@ def prepare(node: Node, key_path: str, min_age_s: float) -> dict[str, Any]:
     return {**after.result(), **changed([change(after.next_path, *shown)])}
 
 
-def rotate(node: Node, key_path: str, min_age_s: float, hub: Hub, unit: str | None) -> dict[str, Any]:
+def rotate(
+    node: Node, key_path: str, min_age_s: float, hub: Hub, unit: str | None, mesh_key: MeshKey | None
+) -> dict[str, Any]:
     """Use the next key from now on, or go on with the old one if the hub does not answer to the new one.
 
     `unit`, the agent's, does not run meanwhile: it gives its links back to the hub first, which know the old
@@ -79,8 +117,8 @@ def rotate(node: Node, key_path: str, min_age_s: float, hub: Hub, unit: str | No
     """
     check.interface_name(node.name)
     with node.locked():
-        plan = _plan(node, key_path)
-        if node.module.check_mode and plan.next is None and plan.age_s >= min_age_s:
+        plan = _plan(node, key_path, hub if mesh_key else None)
+        if node.module.check_mode and plan.next is None and plan.is_due(min_age_s):
             plan = replace(plan, next=keys.generate_private_key())  # as `prepare` would have made it
             node.hide([plan.next or ""])
         if plan.next is None:
@@ -88,26 +126,56 @@ def rotate(node: Node, key_path: str, min_age_s: float, hub: Hub, unit: str | No
         old, new = plan.running, plan.next
         before = node.parse_conf(node.read_conf() or "")
         after = before.with_interface(replace(before.interface(), private_key=new))
+        if mesh_key:
+            after = _with_preshared_key(node, after, hub, mesh_key)
         shown = [f"public key: {keys.public_key(key)}\n" for key in (old, new)]
         changes = [*node.conf_changes(before, after), change(f"{node.name} (running)", *shown)]
         if not node.module.check_mode:
             with _uninterrupted(), _stopped(node.module, unit):
+                running = _as_running(node, before, plan, hub)
                 problem = _try(node, key_path, plan, after, hub)
                 if problem:
-                    _go_back(node, key_path, plan, before)
+                    _go_back(node, key_path, plan, running, hub)
                     raise NodeError(
                         f"{problem}; so {node.name} goes on with its old key {keys.public_key(old)} instead "
                         f"of {keys.public_key(new)}: run the playbook again"
                     )
-    return {
-        "public_key": keys.public_key(new),
-        "next_public_key": None,
-        "age_s": plan.age_s,
-        **changed(changes),
-    }
+    return {**replace(plan, running=new, next=None).result(), **changed(changes)}
 
 
-def _plan(node: Node, key_path: str) -> Plan:
+def _as_running(node: Node, before: conf.Conf, plan: Plan, hub: Hub) -> conf.Conf:
+    """The file with the keys that are running; after a killed rotation it may have those that come next."""
+    present = before.with_interface(replace(before.interface(), private_key=plan.running))
+    peer, runtime = hub.peer(before), node.runtime()
+    if peer and runtime:
+        running = runtime.preshared_keys.get(peer.public_key)
+        present = present.with_peer(replace(peer, preshared_key=running))
+    return present
+
+
+def _with_preshared_key(node: Node, before: conf.Conf, hub: Hub, mesh_key: MeshKey) -> conf.Conf:
+    peer, secrets = hub.peer(before), SecretsFile(node)
+    if peer is None:
+        raise NodeError(
+            f"no peer of {node.conf_path} has {hub.address} in its AllowedIPs, so this host has no hub: "
+            "deploy it with rendezvous.wireguard.site first"
+        )
+    own_key = keys.public_key(before.interface().private_key or "")
+    preshared_key = secrets.newest(own_key, peer.public_key)
+    if mesh_key.preshared_key_id is not None:
+        wanted_id = mesh_key.preshared_key_id
+        preshared_key = secrets.find(own_key, peer.public_key, wanted_id, peer.preshared_key)
+    return before.with_peer(replace(peer, preshared_key=preshared_key))
+
+
+def _is_outdated(node: Node, secrets: SecretsFile, running: str, hub: Hub) -> bool:
+    peer = hub.peer(node.parse_conf(node.read_conf() or ""))
+    return peer is not None and peer.preshared_key != secrets.newest(
+        keys.public_key(running), peer.public_key
+    )
+
+
+def _plan(node: Node, key_path: str, hub: Hub | None) -> Plan:
     next_path = f"{key_path}.next"
     private_key = read_private_key(key_path)
     if private_key is None:
@@ -127,7 +195,9 @@ def _plan(node: Node, key_path: str) -> Plan:
         running = private_key
     elif running != private_key:
         next_key = private_key  # a rotation was killed after its rename
-    return Plan(running, next_key, next_path, round(age_s, 1))
+    secrets = SecretsFile(node)
+    is_outdated = hub is not None and _is_outdated(node, secrets, running, hub)
+    return Plan(running, next_key, next_path, round(age_s, 1), is_outdated, secrets.ids)
 
 
 def _try(node: Node, key_path: str, plan: Plan, after: conf.Conf, hub: Hub) -> str | None:
@@ -135,7 +205,7 @@ def _try(node: Node, key_path: str, plan: Plan, after: conf.Conf, hub: Hub) -> s
     try:
         if os.path.exists(plan.next_path):
             os.replace(plan.next_path, os.path.realpath(key_path))
-        _use(node, plan.next or "", after)
+        _use(node, key_path, after, hub)
     except (NodeError, OSError) as error:
         return str(error)
     if _answers(node.name, hub):
@@ -143,18 +213,19 @@ def _try(node: Node, key_path: str, plan: Plan, after: conf.Conf, hub: Hub) -> s
     return f"the hub has not answered at {hub.address} port {hub.port} within {ANSWER_WITHIN_S:.0f} s"
 
 
-def _go_back(node: Node, key_path: str, plan: Plan, before: conf.Conf) -> None:
+def _go_back(node: Node, key_path: str, plan: Plan, running: conf.Conf, hub: Hub) -> None:
     write_private(plan.next_path, f"{plan.next}\n")
     write_private(key_path, f"{plan.running}\n")
-    _use(node, plan.running, before)
+    _use(node, key_path, running, hub)
 
 
-def _use(node: Node, private_key: str, after: conf.Conf) -> None:
+def _use(node: Node, key_path: str, after: conf.Conf, hub: Hub) -> None:
+    """The keys of this file, of which the private one is in `key_path` as well."""
     write_private(node.conf_path, after.render())
-    runtime = node.runtime()
-    if runtime:
-        wanted = conf.Interface(private_key=private_key)
-        node.apply(diff.interface_steps(node.name, wanted, conf.Interface(), runtime))
+    runtime, private_key = node.runtime(), after.interface().private_key
+    if runtime and private_key:
+        peer = hub.peer(after)
+        node.apply(diff.key_steps(node.name, private_key, key_path, peer, after.peers(), runtime))
 
 
 def _answers(interface: str, hub: Hub) -> bool:

@@ -60,6 +60,12 @@ refused:
   description: Of the keys that were removed, why they are not let in again, and what to do.
   type: dict
   returned: success
+mesh_secrets:
+  description: The ids of the interface's mesh secrets, the newest first.
+  type: list
+  elements: str
+  returned: success
+  sample: [d0b1e66a9a9fd3fc]
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -12,9 +12,9 @@ short_description: Hand a peer of the hub over from its old key to its new one
 version_added: 0.1.0
 description:
   - The hub's half of a key rotation; M(rendezvous.wireguard.rotate_key) is the other one.
-  - A key that is announced becomes a peer without AllowedIPs, with the name and the preshared key of the one
-    that it replaces. As soon as it has shaken hands, the AllowedIPs move to it; if the old key shakes hands
-    again, they move back. When it is confirmed, the old key is removed.
+  - A key that is announced becomes a peer without AllowedIPs, with the name of the one that it replaces, and
+    with its preshared key unless O(from_mesh_secret). As soon as it has shaken hands, the AllowedIPs move to
+    it; if the old key shakes hands again, they move back. When it is confirmed, the old key is removed.
   - Whatever is interrupted, the peer is reached with the key that it really uses; run again, the module goes
     on where it was.
 extends_documentation_fragment:
@@ -49,6 +49,12 @@ options:
     type: list
     elements: str
     default: []
+  from_mesh_secret:
+    description:
+      - Derive the preshared key of an announced key from the newest mesh secret of the interface; without
+        one it has none.
+    type: bool
+    default: false
   watch_s:
     description:
       - Stay for so many seconds, and hand over within a twentieth of a second after a handshake. Ends sooner
@@ -92,6 +98,25 @@ pending:
       description: The new key.
       type: str
   sample: []
+announced:
+  description: The keys that were announced now, as peers of the file.
+  type: list
+  elements: dict
+  returned: success
+  contains:
+    public_key:
+      description: The new key.
+      type: str
+    preshared_key_id:
+      description: The id of its preshared key, V(null) without one.
+      type: str
+  sample: []
+mesh_secrets:
+  description: The ids of the interface's mesh secrets, the newest first.
+  type: list
+  elements: str
+  returned: success
+  sample: [d0b1e66a9a9fd3fc]
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -109,6 +134,7 @@ def main() -> None:
             "interface": {"type": "str", "default": "wg0"},
             "announced": {"type": "list", "elements": "dict", "default": [], "options": announcement},
             "confirmed": {"type": "list", "elements": "str", "default": []},
+            "from_mesh_secret": {"type": "bool", "default": False},
             "watch_s": {"type": "float", "default": 0},
             "directory": {"type": "path", "default": DIRECTORY},
         },
@@ -117,7 +143,8 @@ def main() -> None:
     given = module.params
     node = Node(module, given["interface"], given["directory"])
     announced = [Announcement(one["public_key"], one["replaces"]) for one in given["announced"]]
-    run_module(module, lambda: handover(node, announced, given["confirmed"], given["watch_s"]))
+    watch_s, from_mesh_secret = given["watch_s"], given["from_mesh_secret"]
+    run_module(module, lambda: handover(node, announced, given["confirmed"], watch_s, from_mesh_secret))
 
 
 if __name__ == "__main__":

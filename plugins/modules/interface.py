@@ -79,6 +79,16 @@ options:
     type: list
     elements: str
     default: []
+  mesh_secrets:
+    description:
+      - The secrets that preshared keys are derived from, as C(wg genpsk) prints them, the newest first; more
+        than one only while they are rotated. They are kept in C(IF.mesh-secret) beside the configuration.
+      - By themselves they change no peer of the file. M(rendezvous.wireguard.peers) derives the preshared
+        keys of new ones, M(rendezvous.wireguard.rotate_key) brings them to the others, and the agent takes
+        them for direct links at once.
+    type: list
+    elements: str
+    default: []
   private_key_path:
     description:
       - The file with the private key, as M(rendezvous.wireguard.keypair) makes it.
@@ -169,6 +179,7 @@ def main() -> None:
             "post_up": {"type": "list", "elements": "str", "default": []},
             "pre_down": {"type": "list", "elements": "str", "default": []},
             "post_down": {"type": "list", "elements": "str", "default": []},
+            "mesh_secrets": {"type": "list", "elements": "str", "default": [], "no_log": True},
             "private_key_path": {"type": "path", "no_log": False},
             "make_key": {"type": "bool", "default": False, "no_log": False},
             "directory": {"type": "path", "default": DIRECTORY},
@@ -190,7 +201,8 @@ def main() -> None:
     )
     node = Node(module, given["interface"], given["directory"])
     key_path = given["private_key_path"] or f"{given['directory']}/{given['interface']}.key"
-    run_module(module, lambda: ensure_interface(node, wanted, key_path, given["make_key"]))
+    make_key, secrets = given["make_key"], given["mesh_secrets"]
+    run_module(module, lambda: ensure_interface(node, wanted, key_path, make_key, secrets))
 
 
 if __name__ == "__main__":

@@ -67,6 +67,19 @@ options:
         description:
           - A preshared key, as C(wg genpsk) prints it. Left out, the peer has none.
         type: str
+      from_mesh_secret:
+        description:
+          - Derive the preshared key of a new peer from the newest mesh secret of the interface
+            (O(rendezvous.wireguard.interface#module:mesh_secrets)) and the two public keys.
+          - A peer that is in the file keeps the preshared key that it has, also none, since both ends would
+            have to change it at once; M(rendezvous.wireguard.rotate_key) does that together with the key.
+        type: bool
+        default: false
+      preshared_key_id:
+        description:
+          - With O(peers[].from_mesh_secret), the preshared key has to be the one with this id, that the
+            module has returned at the other end; V("") for none.
+        type: str
       state:
         description:
           - Whether there is to be such a peer.
@@ -145,6 +158,9 @@ peers:
     has_preshared_key:
       description: Whether there is a preshared key.
       type: bool
+    preshared_key_id:
+      description: What tells it from others, V(null) without one. It cannot be found from that.
+      type: str
     replaces:
       description:
         - The key that the same host had before, while M(rendezvous.wireguard.handover) moves it from one to
@@ -157,6 +173,7 @@ peers:
       endpoint: hub.example.net:51820
       persistent_keepalive_s: 13
       has_preshared_key: false
+      preshared_key_id:
       replaces:
 """
 

@@ -149,6 +149,12 @@ public_key:
   type: str
   returned: success
   sample: zcUx7+vGCSLBVH8K1UPjOVAb+KvyzgGFzLFsDLBqVCM=
+mesh_secrets:
+  description: The ids of the mesh secrets that the host is to have, the newest first.
+  type: list
+  elements: str
+  returned: success
+  sample: [d0b1e66a9a9fd3fc]
 problems:
   description: What would stop a deployment.
   type: list

@@ -50,9 +50,20 @@ options:
       - The file with the private key. The next one is in the same place, with C(.next) at the end.
       - The default is O(interface) with C(.key) in O(directory).
     type: path
+  from_mesh_secret:
+    description:
+      - The preshared key with the hub comes from a mesh secret of the interface, and changes with the key. A
+        key whose preshared key is not of the newest secret is changed, however young it is.
+    type: bool
+    default: false
+  preshared_key_id:
+    description:
+      - With O(from_mesh_secret), the preshared key has to be the one with this id, that
+        M(rendezvous.wireguard.handover) has returned; V("") for none. Left out, it is of the newest secret.
+    type: str
   hub_address:
     description:
-      - The address of the hub inside the VPN. Needed with O(state=rotated).
+      - The address of the hub inside the VPN. Needed with O(state=rotated) and with O(from_mesh_secret).
     type: str
   hub_port:
     description:
@@ -100,11 +111,22 @@ age_s:
   type: float
   returned: success
   sample: 86400.0
+mesh_secrets:
+  description: The ids of the interface's mesh secrets, the newest first.
+  type: list
+  elements: str
+  returned: success
+  sample: [d0b1e66a9a9fd3fc]
 """
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import DIRECTORY, Node, run_module
-from ansible_collections.rendezvous.wireguard.plugins.module_utils._rotation import Hub, prepare, rotate
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._rotation import (
+    Hub,
+    MeshKey,
+    prepare,
+    rotate,
+)
 
 
 def main() -> None:
@@ -114,21 +136,24 @@ def main() -> None:
             "state": {"type": "str", "default": "rotated", "choices": ["prepared", "rotated"]},
             "min_age_s": {"type": "float", "default": 0},
             "private_key_path": {"type": "path", "no_log": False},
+            "from_mesh_secret": {"type": "bool", "default": False, "no_log": False},
+            "preshared_key_id": {"type": "str", "no_log": False},
             "hub_address": {"type": "str"},
             "hub_port": {"type": "int", "default": 8080},
             "unit": {"type": "str"},
             "directory": {"type": "path", "default": DIRECTORY},
         },
-        required_if=[("state", "rotated", ("hub_address",))],
+        required_if=[("state", "rotated", ("hub_address",)), ("from_mesh_secret", True, ("hub_address",))],
         supports_check_mode=True,
     )
     given = module.params
     node = Node(module, given["interface"], given["directory"])
     key_path = given["private_key_path"] or f"{given['directory']}/{given['interface']}.key"
-    if given["state"] == "prepared":
-        run_module(module, lambda: prepare(node, key_path, given["min_age_s"]))
     hub = Hub(given["hub_address"], given["hub_port"])
-    run_module(module, lambda: rotate(node, key_path, given["min_age_s"], hub, given["unit"]))
+    mesh_key = MeshKey(given["preshared_key_id"]) if given["from_mesh_secret"] else None
+    if given["state"] == "prepared":
+        run_module(module, lambda: prepare(node, key_path, given["min_age_s"], hub if mesh_key else None))
+    run_module(module, lambda: rotate(node, key_path, given["min_age_s"], hub, given["unit"], mesh_key))
 
 
 if __name__ == "__main__":

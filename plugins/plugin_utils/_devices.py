@@ -389,6 +389,7 @@ class Peer:
     allowed_ips: Sequence[str]
     endpoint: str | None = None
     persistent_keepalive_s: int | None = None
+    preshared_key: str | None = field(default=None, repr=False)
 
 
 def peers_of(
@@ -429,6 +430,7 @@ def render(
     lines = [f"# {device.name}", "[Interface]", *settings]
     for peer in peers:
         lines += ["", "[Peer]", f"# Name = {peer.name}", f"PublicKey = {peer.public_key}"]
+        lines += [f"PresharedKey = {peer.preshared_key}"] if peer.preshared_key else []
         lines += [f"AllowedIPs = {', '.join(peer.allowed_ips)}"] if peer.allowed_ips else []
         lines += [f"Endpoint = {peer.endpoint}"] if peer.endpoint else []
         if peer.persistent_keepalive_s:

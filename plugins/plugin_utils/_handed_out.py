@@ -25,7 +25,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import (
@@ -33,7 +33,12 @@ from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import 
     change,
     write_private,
 )
-from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import check, conf, keys
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import (
+    check,
+    conf,
+    keys,
+    mesh_secret,
+)
 
 from . import _devices
 from ._devices import Device, Network
@@ -88,6 +93,10 @@ class Found:
         return None if self.conf is None else conf.parse(self.conf).interface().private_key
 
 
+UNKNOWN = "unknown"
+"""In place of a preshared key: that of a device whose file is not here any more."""
+
+
 @dataclass(frozen=True)
 class Known:
     """A peer in the hub's file."""
@@ -138,6 +147,8 @@ class Wanted:
     known: Sequence[Known] = ()
     regenerate: frozenset[str] = frozenset()
     reissue: frozenset[str] = frozenset()
+    mesh_secret: str | None = field(default=None, repr=False)
+    """What the preshared keys of the hub with new devices come from."""
 
 
 def decide(wanted: Wanted, found: Mapping[str, Found], make_key: KeyMaker) -> list[Decision]:
@@ -263,7 +274,8 @@ def _issue(device: Device, found: Found, key: Key, wanted: Wanted, public: Mappi
     issued = hashlib.sha256(_devices.compact(plain).encode()).hexdigest()
     made_here = device.public_key is None
     record = Record(key.public, wanted.network.hub, made_here, issued, key.replaces)
-    decision = Decision(device, key.public, peers=_registration(device, key, wanted))
+    preshared_key = _preshared_key(found, key, wanted)
+    decision = Decision(device, key.public)
     reissue = device.name in wanted.reissue
     if reissue and made_here and key.private is None:
         raise ValueError(
@@ -274,12 +286,15 @@ def _issue(device: Device, found: Found, key: Key, wanted: Wanted, public: Mappi
     first = key.new or old is None or old.public_key != key.public
     outdated = old is not None and old.issued != issued
     if first or reissue or (outdated and _follows(device, key)):
-        decision.conf = _devices.render(device, wanted.network, peers, key.public, key.private)
+        keyed = [replace(peer, preshared_key=preshared_key) for peer in peers]
+        decision.conf = _devices.render(device, wanted.network, keyed, key.public, key.private)
         decision.record = record
         if device.kind == "phone" and key.private:
             decision.qr = _devices.compact(decision.conf)
     else:
         decision.outdated = outdated
+    in_file = found.conf is not None or decision.conf is not None
+    decision.peers = _registration(device, key, wanted, preshared_key if in_file else UNKNOWN)
     return decision
 
 
@@ -290,12 +305,35 @@ def _follows(device: Device, key: Key) -> bool:
     return device.kind == "hub"
 
 
-def _registration(device: Device, key: Key, wanted: Wanted) -> list[dict[str, Any]]:
-    """What the hub is told; nothing if the hub is a device."""
+def _preshared_key(found: Found, key: Key, wanted: Wanted) -> str | None:
+    """That of the device with the hub: what its file says, also none, as long as both have their keys."""
+    if not wanted.network.hub:
+        return None
+    old = found.record
+    if found.conf is not None and old and old.public_key == key.public:
+        in_file = conf.parse(found.conf).peers().get(wanted.hub_public_key)
+        if in_file:
+            return in_file.preshared_key
+    if wanted.mesh_secret is None:
+        return None
+    return mesh_secret.preshared_key(wanted.mesh_secret, wanted.hub_public_key, key.public)
+
+
+def _registration(
+    device: Device, key: Key, wanted: Wanted, preshared_key: str | None
+) -> list[dict[str, Any]]:
+    """What the hub is told; nothing if the hub is a device. UNKNOWN: it keeps the preshared key it has."""
     if not wanted.network.hub:
         return []
     going = [other for other in _at_hub(wanted, device.name) if other != key.public]
-    peer = {"name": device.name, "public_key": key.public, "allowed_ips": device.routes}
+    peer: dict[str, Any] = {
+        "name": device.name,
+        "public_key": key.public,
+        "allowed_ips": device.routes,
+        "from_mesh_secret": True,
+    }
+    if preshared_key != UNKNOWN:
+        peer["preshared_key_id"] = mesh_secret.preshared_key_id(preshared_key) if preshared_key else ""
     return [*({"public_key": gone, "state": "absent"} for gone in going), peer]
 
 

@@ -17,7 +17,7 @@ from typing import Any, Union
 
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._peers import read_peer
-from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import check, conf
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import check, conf, mesh_secret
 
 Interface = Union[ipaddress.IPv4Interface, ipaddress.IPv6Interface]
 Check = Callable[[Any, str], object]
@@ -52,6 +52,11 @@ class Host:
         for text in _listed(self.variables.get("wg_interface_subnets") or []):
             with suppress(ValueError):
                 yield ipaddress.ip_network(str(text))
+
+    @property
+    def newest_secret(self) -> str | None:
+        """The mesh secret that new preshared keys come from."""
+        return next(iter(_mesh_secrets(self.variables)), None)
 
     @property
     def listed_peers(self) -> Iterable[Any]:
@@ -222,8 +227,28 @@ def problems_of_network(hosts: Sequence[Host], hubs: Sequence[str]) -> Iterator[
         for hub in (host for host in hosts if host.name in hubs):
             for host in hosts:
                 yield from _problems_of_place(host, hub)
+            yield from _problems_of_secrets(hosts, hub)
     yield from _problems_of_claims(hosts)
     yield from _problems_of_subnets(hosts)
+
+
+def _problems_of_secrets(hosts: Sequence[Host], hub: Host) -> Iterator[str]:
+    """New preshared keys come from the newest secret, so that has to be the same everywhere."""
+    for host in hosts:
+        if host.newest_secret != hub.newest_secret:
+            yield (
+                f"{host.name}: wg_interface_mesh_secret does not begin with the same secret as that of "
+                f"{hub.name}: write it once for all hosts of the network, such as in group_vars/all"
+            )
+
+
+def secret_ids(variables: Mapping[str, Any]) -> list[str]:
+    """Of the mesh secrets that a host is to have, which were checked, the newest first."""
+    return [mesh_secret.secret_id(secret) for secret in _mesh_secrets(variables)]
+
+
+def _mesh_secrets(variables: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(one).strip() for one in _listed(variables.get("wg_interface_mesh_secret") or []))
 
 
 def _no_hub(names: str) -> str:
@@ -390,6 +415,14 @@ def _anything(value: Any, variable: str) -> None:
     """For variables of which only the meaning can be wrong."""
 
 
+def _mesh_secret(value: Any, variable: str) -> object:
+    """One, or a list with the newest first. What is wrong is said without it."""
+    try:
+        return mesh_secret.check_secrets(map(str, _listed(value)))
+    except ValueError as error:
+        raise ValueError(f"{variable}: {error}; write what `wg genpsk` prints") from None
+
+
 def _interval_s(value: Any, variable: str) -> object:
     """As the agent takes it."""
     try:
@@ -471,6 +504,7 @@ VARIABLES: Mapping[str, Check] = {
     "wg_interface_post_up": _each(_text(check.conf_text)),
     "wg_interface_pre_down": _each(_text(check.conf_text)),
     "wg_interface_post_down": _each(_text(check.conf_text)),
+    "wg_interface_mesh_secret": _mesh_secret,
     "wg_interface_peers": _anything,  # each of them by itself
     "wg_client_config_devices": _anything,  # here, only whose addresses they have
     "wg_interface_peers_exclusive": _boolean,

@@ -237,6 +237,17 @@ class Node(Namespace):
     def keepalives(self) -> dict[str, str]:
         return self._show("persistent-keepalive")
 
+    def preshared_keys(self) -> dict[str, str]:
+        """By key; "(none)" for none."""
+        return self._show("preshared-keys")
+
+    def has_mesh_secrets(self, *secrets: str) -> None:
+        """Write them, the newest first, as Ansible does: at once, and no file for none."""
+        path = f"/etc/wireguard/{INTERFACE}.mesh-secret"
+        text = "".join(f"{secret}\n" for secret in secrets)
+        script = f"umask 077; cat > {path}.new && mv {path}.new {path}" if secrets else f"rm -f {path}"
+        self.run("sh", "-c", script, stdin=text)
+
     def handshakes(self) -> dict[str, int]:
         """When the last handshake was completed, by key; 0 for never."""
         return {key: int(at) for key, at in self._show("latest-handshakes").items()}

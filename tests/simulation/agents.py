@@ -155,6 +155,7 @@ class Agent:
         self.engine = world.engine
         self.stack = Stack(device)
         self.running = False
+        self.secrets: tuple[str, ...] = ()
         self.fresh_ports_at: list[float] = []
         self.opened_at: list[float] = []
         self._boot_s = world.engine.random.uniform(0, 1e6)
@@ -207,7 +208,15 @@ class Agent:
             state, saved_at_s = self._saved
             self.mesh.restore(state, saved_at_s)
         self._handle(events.AddressesSeen((self.device.host.address,)))
-        self._handle(events.Started(self._read(), dict(self._owned)))
+        self._handle(events.SecretsSeen(self.secrets))
+        used = {key: peer.preshared_key for key, peer in self.device.peers.items() if peer.preshared_key}
+        self._handle(events.Started(self._read(), dict(self._owned), used))
+
+    def has_secrets(self, *ids: str) -> None:
+        """The node gets these mesh secrets, the newest first; here an id is as good as the secret."""
+        self.secrets = ids
+        if self.running:
+            self._later(events.SecretsSeen(ids), self._life)
 
     def kill(self) -> None:
         """SIGKILL: the device and the files stay as they are."""
@@ -369,12 +378,15 @@ class Agent:
                 self.device.remove_peer(change.peer)
             if not change.remove:
                 endpoint = parse_endpoint(change.endpoint) if change.endpoint else None
-                self.device.set_peer(change.peer, endpoint, change.persistent_keepalive_s, change.allowed_ips)
+                keepalive_s, key = change.persistent_keepalive_s, change.secret if change.fresh else None
+                self.device.set_peer(change.peer, endpoint, keepalive_s, change.allowed_ips, key)
 
     def _check(self, change: actions.PeerChange) -> None:
-        """Invariants of every change: only own peers, and nobody gets an address but its own."""
+        """Invariants of every change: only own peers, nobody gets an address but its own, and who has a mesh
+        secret opens no link without a preshared key."""
         assert change.peer in self._owned or change.remove, "a peer is touched that is not recorded as owned"
         assert change.peer != self.world.hub.public_key, "the hub peer is touched"
+        assert change.secret or not (change.fresh and self.secrets), "a link goes without a preshared key"
         for address in change.allowed_ips or ():
             assert address == f"{self.truths[change.peer]}/32", f"{address} is given to another's key"
 

@@ -6,7 +6,7 @@ hubs of different protocols, and what a link costs that has nothing to do or no 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import pairwise, product
 
@@ -333,6 +333,65 @@ def _rebooted_idle(run: Run) -> None:
     )
 
 
+STEP_S, SPREAD_S = 12.0, 4.0
+"""How long a step of a rotation takes, and how far apart the nodes learn of it."""
+ROTATION: tuple[tuple[str, ...], ...] = (("first",), ("second", "first"), ("second",))
+
+
+def _rotate_mesh_secret(run: Run) -> None:
+    """Without a secret at first; each node learns of each step at another moment."""
+    for nth, secrets in enumerate(ROTATION):
+        for agent in run.agents.values():
+            at_s = STRIKES_S + nth * STEP_S + run.engine.random.uniform(0.0, SPREAD_S)
+            run.plan(at_s, f"{agent.name} has {secrets}", partial(agent.has_secrets, *secrets))
+
+
+def _introduce_while_the_hub_is_gone(run: Run) -> None:
+    run.strike(FAULTS["hub unplugged"], run.a, run.b, STRIKES_S + run.case.offset_s, 60.0)
+    for nth, agent in enumerate(run.agents.values()):
+        run.plan(2 * STRIKES_S + nth * STEP_S, f"{agent.name} has it", partial(agent.has_secrets, "second"))
+
+
+def _all_have_the_second(run: Run) -> None:
+    """Direct with the secret that is left, without a fresh port and next to never without a path."""
+    for monitor in run.monitors:
+        assert monitor.direct, f"{monitor.name} is not direct"
+        assert monitor.longest_s <= 0.2, f"{monitor.name} without a path for {monitor.longest_s:.2f} s"
+    assert not any(run.fired), "a fresh port without need"
+    for agent in run.agents.values():
+        for other in run.agents.values():
+            if other is not agent:
+                assert agent.device.peers[other.device.public_key].preshared_key == "second"
+
+
+def _has_secrets_before_the_start(secrets: Mapping[str, tuple[str, ...]], run: Run) -> None:
+    for name, ids in secrets.items():
+        run.agents[name].has_secrets(*ids)
+
+
+def _one_gets_a_secret(name: str, run: Run) -> None:
+    run.plan(STRIKES_S, f"{name} has a secret", partial(run.agents[name].has_secrets, "first"))
+
+
+def _given_back_for_the_secret(run: Run) -> None:
+    """The link that was direct is relayed, at both ends together."""
+    assert not run.monitor.direct
+    assert run.monitor.longest_s <= 0.2, f"without a path for {run.monitor.longest_s:.2f} s"
+    for agent in run.agents.values():
+        (entry,) = agent.mesh.status(agent.now_s)
+        assert "mesh secret" in entry["why"], entry["why"]
+
+
+def _relayed_for_the_secret(run: Run) -> None:
+    """Nothing is tried that cannot be, and both ends say why."""
+    assert not run.monitor.direct
+    assert not run.monitor.outages, run.monitor.outages
+    assert not any(agent.opened_at for agent in run.agents.values()), "openers without hope"
+    for agent in run.agents.values():
+        (entry,) = agent.mesh.status(agent.now_s)
+        assert "mesh secret" in entry["why"], entry["why"]
+
+
 def _signalled(
     nats: tuple[str, ...], check_it: Callable[[Run], None], run_for_s: float = 20.0, **more: object
 ) -> Scenario:
@@ -429,6 +488,38 @@ COST = {
         happenings=partial(_count, 0.0, _bounded), signals=True, traffic=IDLE, loss=0.0,
     ),
 }  # fmt: skip
+SECRET = {
+    "mesh secret rotated": _signalled(
+        ("cone drop", "cone reject", "cone drop"),
+        _all_have_the_second,
+        STRIKES_S + len(ROTATION) * STEP_S + 10.0,
+        happenings=_rotate_mesh_secret,
+    ),
+    "mesh secret: while the hub is gone": _signalled(
+        ("cone drop", "cone drop"),
+        _all_have_the_second,
+        120.0,
+        happenings=_introduce_while_the_hub_is_gone,
+    ),
+    "mesh secret: of one, later": _signalled(
+        ("cone drop", "cone drop"),
+        _given_back_for_the_secret,
+        60.0,
+        happenings=partial(_one_gets_a_secret, "B"),
+    ),
+    **{
+        f"mesh secret: {name}": _signalled(
+            ("cone drop", "cone drop"),
+            _relayed_for_the_secret,
+            60.0,
+            happenings=partial(_has_secrets_before_the_start, secrets),
+        )
+        for name, secrets in (
+            ("of one alone", {"A": ("first",)}),
+            ("different", {"A": ("first",), "B": ("second",)}),
+        )
+    },
+}
 SIGNALLED = {
     **JOIN,
     **FAR,
@@ -440,4 +531,5 @@ SIGNALLED = {
     **CUTS,
     **CROWDS,
     **MEMBERSHIP,
+    **SECRET,
 }

@@ -129,6 +129,7 @@ class Record(NamedTuple):
     candidates: tuple[str, ...]
     linked: bool
     polls: bool
+    secrets: tuple[str, ...]
 
     def view(self) -> PeerView:
         """What the core gets."""
@@ -300,6 +301,7 @@ class SignalHub:
             run.registration.candidates if run else (),
             False,
             now - self.polled_at.get(key, float("-inf")) <= POLLS_S,
+            run.registration.secrets if run else (),
         )
 
     def _ages_at_of(self, key: str) -> float:

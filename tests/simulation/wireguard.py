@@ -50,10 +50,12 @@ class Initiation(NamedTuple):
 
 
 class Response(NamedTuple):
-    """Handshake response: answers the initiation of `receiver_index`."""
+    """Handshake response: answers the initiation of `receiver_index`.  The preshared key goes in here, and an
+    initiator with another one cannot read it."""
 
     sender_index: int
     receiver_index: int
+    preshared_key: str = ""
 
 
 class Inner(NamedTuple):
@@ -97,6 +99,7 @@ class Peer:
     """A peer entry of a device and the state behind it."""
 
     key: str
+    preshared_key: str = ""
     endpoint: Endpoint | None = None
     endpoint_since: float = 0.0
     keepalive_s: int = 0
@@ -203,11 +206,14 @@ class Device:
         endpoint: Endpoint | None = None,
         keepalive_s: int | None = None,
         allowed_ips: tuple[str, ...] | None = None,
+        preshared_key: str | None = None,
     ) -> None:
         """Add or change a peer; None leaves a setting as it is."""
         peer = self.peers.get(key)
         if peer is None:
             peer = self.peers[key] = self._new_peer(key)
+        if preshared_key is not None:
+            peer.preshared_key = preshared_key
         if endpoint is not None and endpoint != peer.endpoint:
             peer.endpoint, peer.endpoint_since = endpoint, self.engine.now
         if allowed_ips is not None:
@@ -367,11 +373,12 @@ class Device:
         self._delete(peer.previous)
         peer.next, peer.previous = keypair, None
         self._add(keypair)
-        self._transmit(peer, Response(keypair.index, message.sender_index), RESPONSE_BYTES)
+        response = Response(keypair.index, message.sender_index, peer.preshared_key)
+        self._transmit(peer, response, RESPONSE_BYTES)
 
     def _receive_response(self, message: Response, source: Endpoint) -> None:
         peer = self._initiations.get(message.receiver_index)
-        if peer is None:
+        if peer is None or message.preshared_key != peer.preshared_key:
             return
         self._forget_initiation(peer)
         self._received(peer, source, RESPONSE_BYTES)

@@ -49,18 +49,22 @@ def peer_view(value: Any, what: str) -> events.PeerView:
             raise MessageError(f"{what}: {name} is no {kind.__name__}")
         return default if found is None else found
 
-    candidates = field("candidates", list, [])
-    if not all(isinstance(candidate, str) for candidate in candidates):
-        raise MessageError(f"{what}: candidates are not text")
+    def texts(name: str) -> tuple[str, ...]:
+        found = field(name, list, [])
+        if not all(isinstance(one, str) for one in found):
+            raise MessageError(f"{what}: {name} are not text")
+        return tuple(found)
+
     return events.PeerView(
         address=field("address", str, None),
         endpoint=field("endpoint", str, None),
         online=field("online", bool, False),
         signals=field("signals", bool, False),
         instance=field("instance", str, None),
-        candidates=tuple(candidates),
+        candidates=texts("candidates"),
         linked=field("linked", bool, False),
         polls=field("polls", bool, False),
+        secrets=texts("secrets"),
     )
 
 
@@ -130,6 +134,7 @@ def registration_bodies(
         "instance": registration.instance,
         "version": version,
         "candidates": list(registration.candidates),
+        "secrets": list(registration.secrets),
     }
     empty_bytes = len(body({**common, "links": {}}))
     links: dict[str, Any] = {}

@@ -33,6 +33,7 @@ from .addresses import Watch
 from .beats import Pings
 from .configuration import Configuration, named
 from .hub_client import HubClient, HubError
+from .mesh_secrets import MeshSecrets
 from .opener import send_openers
 from .probe import UnansweredError, probe
 from .signalling import OF_STREAMS, Signalling
@@ -51,6 +52,8 @@ LAST_WORDS_S = 0.2
 SERVE_AFTER_S = 1.0
 """The local API is loaded when a new agent's links had the time to become direct, or as soon as it shows that
 others ask for /statusz before they trust a link."""
+SECRETS_EVERY_S = 2.0
+"""How often the file with the mesh secrets is looked at."""
 STALL_S = 30.0
 """The loop is stuck if it handled nothing for so long: then the watchdog is not fed."""
 
@@ -74,6 +77,7 @@ class Agent:
         self._hub_endpoint: str | None = None
         self._hub_port = urlsplit(options.hub).port or 80
         self.configuration: Configuration
+        self.secrets: MeshSecrets
         self._port = 0
         self._fwmark = 0
         self._beats: heartbeat.Beats
@@ -123,11 +127,14 @@ class Agent:
             keep_alive = asyncio.ensure_future(notify.keep_alive(self._healthy))
             ending.callback(keep_alive.cancel)
             await self._handle(events.AddressesSeen(await watch.start()))
+            await self._handle(events.SecretsSeen(self.secrets.ids))
             logger.info(
                 "agent started",
                 extra={"fields": {"interface": self.options.interface, "public_key": self.mesh.own_key}},
             )
-            await self._handle(events.Started(device, self._owned()))
+            await self._handle(await self._taken_over(device))
+            secrets_watch = asyncio.ensure_future(self._watch_secrets())
+            ending.push_async_callback(_end, secrets_watch)
             notify.ready()
             await self._loop(self._stop)
             notify.stopping()
@@ -138,6 +145,7 @@ class Agent:
         try:
             device, addresses = await both(self.device.read(), self.device.addresses())
             self.configuration = Configuration(self.options.interface)
+            self.secrets = MeshSecrets(self.options.interface)
         except DeviceError as error:
             raise StartError(f"option --interface: {error}") from None
         except ValueError as error:
@@ -212,6 +220,12 @@ class Agent:
             return self.storage.read_owned()
         except ValueError as error:
             raise StartError(str(error)) from None
+
+    async def _taken_over(self, device: dump.Device) -> events.Started:
+        """The start, with what an earlier run has left. Raises StartError, DeviceError."""
+        owned = self._owned()
+        keys = await self.device.preshared_keys() if owned else {}
+        return events.Started(device, owned, self.secrets.used(keys, self.mesh.own_key))
 
     def _see(self, device: dump.Device) -> None:
         """Remember what actions need of the device."""
@@ -324,7 +338,9 @@ class Agent:
         )
 
     async def _set_peers(self, action: actions.SetPeers) -> None:
-        await self.device.set(*(command for change in action.changes for command in commands(change)))
+        own_key = self.mesh.own_key
+        keyed = [(one, self.secrets.preshared_key(one.secret, own_key, one.peer)) for one in action.changes]
+        await self.device.set(*(command for change, key in keyed for command in commands(change, key)))
 
     async def _send_openers(self, action: actions.SendOpeners) -> None:
         ttls = self.options.opener_ttls
@@ -440,6 +456,12 @@ class Agent:
         if event is not None:
             self._deliver(event)
 
+    async def _watch_secrets(self) -> None:
+        while True:
+            await asyncio.sleep(SECRETS_EVERY_S)
+            if self.secrets.changed():
+                self._deliver(events.SecretsSeen(self.secrets.ids))
+
     def _addresses_changed(self, addresses: tuple[str, ...]) -> None:
         """wireguard-go goes on to send from the interface and address that it sent from before, also when
         they are gone, until it is told the endpoint again.
@@ -477,7 +499,7 @@ def _probes(view: events.PeerView) -> bool:
     return view.polls and view.instance is None
 
 
-def commands(change: actions.PeerChange) -> list[PeerCommand]:
+def commands(change: actions.PeerChange, preshared_key: str | None) -> list[PeerCommand]:
     """The clauses of `wg set` for one change of the core."""
     if change.remove:
         return [PeerCommand(change.peer, remove=True)]
@@ -486,6 +508,7 @@ def commands(change: actions.PeerChange) -> list[PeerCommand]:
         endpoint=change.endpoint,
         persistent_keepalive_s=change.persistent_keepalive_s,
         allowed_ips=change.allowed_ips,
+        preshared_key=preshared_key,
     )
     return [PeerCommand(change.peer, remove=True), setting] if change.fresh else [setting]
 

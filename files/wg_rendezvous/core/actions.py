@@ -47,7 +47,8 @@ class SendOpeners:
 class PeerChange:
     """One change of one peer of the device; None leaves a setting as it is.
 
-    `fresh` removes the peer first, so that its handshake starts now (DESIGN fact 5).
+    `fresh` removes the peer first, so that its handshake starts now (DESIGN fact 5), and gives it the
+    preshared key that comes from the mesh secret with the id `secret`; "" for none.
     """
 
     peer: str
@@ -56,6 +57,7 @@ class PeerChange:
     endpoint: str | None = None
     persistent_keepalive_s: int | None = None
     allowed_ips: tuple[str, ...] | None = None
+    secret: str = ""
 
 
 @dataclass(frozen=True)
@@ -111,11 +113,13 @@ class Say:
 
 @dataclass(frozen=True)
 class Registration:
-    """What an agent says of itself (`PUT /v1/self`).  `links` maps peers to reports; None takes one out."""
+    """What an agent says of itself (`PUT /v1/self`).  `links` maps peers to reports; None takes one out.
+    `secrets` are the ids of its mesh secrets."""
 
     instance: str
     candidates: tuple[str, ...]
     links: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ OFFERS_PER_S, OFFERS_AT_ONCE = 1.0, 4.0
 ANSWERED_PER_S, ANSWERED_AT_ONCE = 4.0, 4.0
 """Of one peer, offers and what else is answered: whoever signals in vain all the time must not use up what
 there is for all, of packets to unproven addresses and of signals to answer with."""
-STOPPING_PAUSE_S = 30.0
+LONG_PAUSE_S = 30.0
+"""After what does not change by itself: the other end is told when it does."""
 BUSY = "busy with others: one after the other"
 TOO_OFTEN = "it offers too often"
 
@@ -66,8 +67,11 @@ class Admission:
         ):
             self.refuse(pair.peer, "it offers an endpoint that the hub does not name")
             return "the hub does not name that endpoint of yours", 0.0
+        objection = self.node.secrets.objection(offer.secret)
+        if objection:
+            return objection, LONG_PAUSE_S
         if stopping:
-            return "the agent stops", STOPPING_PAUSE_S
+            return "the agent stops", LONG_PAUSE_S
         if now_s < self._port.ready_at or self._port.under_way:
             return "it is about to take a fresh port", 0.0
         if offer.strategy == REFLEXIVE and offer.target not in ("", self.hub.own.endpoint):

@@ -22,10 +22,19 @@ class PeerRecord:
 @dataclass(frozen=True)
 class Started:
     """The agent runs.  `owned` maps the public keys of the peers that an earlier run of
-    it added to their VPN addresses (`"192.168.7.6/32"`)."""
+    it added to their VPN addresses (`"192.168.7.6/32"`), `used` those of them that have a preshared key to
+    the id of the mesh secret that it comes from."""
 
     device: Device
     owned: Mapping[str, str] = field(default_factory=dict)
+    used: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SecretsSeen:
+    """The ids of this node's mesh secrets, the newest first; before the start, and when they have changed."""
+
+    ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,7 @@ class Stopped:
 class PeerView:
     """What a hub with `/v1` says of one peer (a peer record), as text, not yet believed.  `linked` tells
     whether that peer's agent, in its present run, reported its link to us as direct; `polls` whether it asks
-    as an agent of the origin does."""
+    as an agent of the origin does; `secrets` are the ids of its mesh secrets."""
 
     address: str | None
     endpoint: str | None = None
@@ -116,6 +125,7 @@ class PeerView:
     candidates: tuple[str, ...] = ()
     linked: bool = False
     polls: bool = False
+    secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -204,6 +214,7 @@ class AddressesSeen:
 
 Event = Union[
     Started,
+    SecretsSeen,
     Tick,
     HubAnswered,
     HubSilent,

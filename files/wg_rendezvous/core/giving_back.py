@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
-"""Giving all links back at both ends, because the agent stops or takes a fresh port.
+"""Giving many links back at both ends: the agent stops, takes a fresh port, or has other mesh secrets.
 
 Each link goes back in the moment in which its withdrawal goes out, since until the other end has heard of it
 everything is lost (DESIGN fact 4): with more links than the hub takes signals at once, those that have to
@@ -9,7 +9,6 @@ wait stay direct meanwhile.
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Iterable
 from typing import Callable
 
@@ -26,30 +25,29 @@ class GivingBack:
     def __init__(self, outbox: Outbox, feed: Callable[[Pair, PairEvent, float], None]) -> None:
         self._outbox = outbox
         self._feed = feed
-        self._queue: collections.deque[Pair] = collections.deque()
-        self._why = ""
+        self._queue: dict[Pair, str] = {}  # with the reason, in the order in which they go
         self._last_at = float("-inf")
 
     def begin(self, pairs: Iterable[Pair], why: str, now_s: float) -> None:
         """Give these links back as fast as the hub permits, and give up what is only tried, which comes
         first: it must not be moved any more."""
-        self._why = why
-        self._queue.extend(sorted(pairs, key=lambda pair: pair.phase not in TRYING))
+        self._queue.update((pair, why) for pair in sorted(pairs, key=lambda pair: pair.phase not in TRYING))
         self._last_at = now_s
         self.tick(now_s)
 
     def tick(self, now_s: float) -> None:
         """Give back what may be given back by now."""
-        while self._queue and (self._outbox.has_room(now_s) or not _is_told(self._queue[0])):
-            pair = self._queue.popleft()
-            pair.why = self._why
+        while self._queue:
+            pair = next(iter(self._queue))
+            if _is_told(pair) and not self._outbox.has_room(now_s):
+                return
+            pair.why = self._queue.pop(pair)
             self._last_at = now_s
             self._feed(pair, PairEvent.STOP, now_s)
 
     def leave_out(self, pair: Pair) -> None:
         """This link is somebody else's now."""
-        if pair in self._queue:
-            self._queue.remove(pair)
+        self._queue.pop(pair, None)
 
     def wakeup_at(self, now_s: float) -> float:
         """When `tick` is wanted."""

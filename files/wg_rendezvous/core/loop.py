@@ -309,6 +309,7 @@ class Loop:
         try:
             address = self.node.check(peer, record.allowed_ips)
             endpoint = self.node.place.endpoint(record.endpoint)
+            self._check_secret(peer)
         except UnacceptableError as refusal:
             self._refuse(peer, str(refusal), now_s)
             return
@@ -327,6 +328,19 @@ class Loop:
         if link.endpoint != endpoint:
             link.endpoint, link.unproven, link.retry_at = endpoint, 0, 0.0
         self.node.known[peer] = (address, endpoint)
+
+    def _check_secret(self, peer: str) -> None:
+        """Raises UnacceptableError if the two ends have no mesh secret in common."""
+        self.node.secrets.agree(peer, not self.node.refresh.is_larger(peer))
+
+    def _agrees(self, link: Link) -> bool:
+        """The same for a link that is known already: without the hub nobody else asks."""
+        try:
+            self._check_secret(link.peer)
+        except UnacceptableError as refusal:
+            link.why = str(refusal)
+            return False
+        return True
 
     def _unclaim(self, link: Link) -> None:
         self.node.unclaim(link.peer, link.address)
@@ -389,6 +403,7 @@ class Loop:
             link.peer
             for link in self.links.values()
             if not link.promoted and link.online and link.endpoint and now_s >= link.retry_at
+            if self._agrees(link)
         ]
         self.node.save(now_s)
 
@@ -487,7 +502,12 @@ class Loop:
         link.knocked_at, link.knock_due_at, link.followed = now_s, None, link.endpoint
         self._watch_until = now_s + WATCH_S
         self._change(
-            link, fresh=True, endpoint=link.endpoint, persistent_keepalive_s=KEEPALIVE_S, allowed_ips=()
+            link,
+            fresh=True,
+            endpoint=link.endpoint,
+            persistent_keepalive_s=KEEPALIVE_S,
+            allowed_ips=(),
+            secret=self.node.secrets.choose(link.peer, not self.node.refresh.is_larger(link.peer)),
         )
 
     def _promote(self, link: Link, now_s: float) -> None:

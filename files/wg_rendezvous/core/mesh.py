@@ -65,6 +65,7 @@ class Mesh:
         self._expected_at = float("inf")
         self._handlers: dict[type, Callable[[Any, float], None]] = {
             events.Started: self._on_started,
+            events.SecretsSeen: self._on_secrets_seen,
             events.Tick: self._on_tick,
             events.HubAnswered: self._on_hub_answered,
             events.HubSilent: self.loop.handle,
@@ -182,7 +183,7 @@ class Mesh:
         reports: dict[str, Mapping[str, Any] | None] = {
             peer: report(links[peer], self._endpoint_of(peer)) if peer in links else None for peer in peers
         }
-        return Registration(self.instance, self._candidates(), reports)
+        return Registration(self.instance, self._candidates(), reports, self.node.secrets.own)
 
     def _endpoint_of(self, peer: str) -> str | None:
         entry = self.node.device.peers.get(peer)
@@ -200,6 +201,7 @@ class Mesh:
     def _on_started(self, event: events.Started, now_s: float) -> None:
         self.node.device = event.device
         self.node.recorded = dict(event.owned)
+        self.node.secrets.used = dict(event.used)
         self._listen_port = event.device.listen_port
         self.loop.restore(self.node.known, now_s)
         for peer, address in event.owned.items():
@@ -211,6 +213,13 @@ class Mesh:
         self._started = True
         self.loop.handle(event, now_s)
         self.hub.start(now_s)
+
+    def _on_secrets_seen(self, event: events.SecretsSeen, now_s: float) -> None:
+        self.node.secrets.own = event.ids
+        if self._started:
+            self.node.say("info", "this node has other mesh secrets", ids=list(event.ids))
+            self.hub.report(())
+            self.pairs.secrets_changed(now_s)
 
     def _on_stopping(self, event: events.Stopping, now_s: float) -> None:
         if event.hub_answers:
@@ -392,6 +401,8 @@ class Mesh:
             self._agents_heard_at[peer] = now_s
         if peer == self.node.own_key:
             return
+        if view.instance is not None:  # an agent that is away has the secrets that it had
+            self.node.secrets.announced[peer] = view.secrets
         if _is_signalling(view):
             self._signalled_at[peer] = now_s
             self.loop.release(peer)
@@ -419,6 +430,7 @@ class Mesh:
         self.loop.forget(peer, UNKNOWN_TO_HUB, now_s)
         self.node.known.pop(peer, None)
         self.node.refresh.counts.pop(peer, None)
+        self.node.secrets.announced.pop(peer, None)
         self._signalled_at.pop(peer, None)
         self._agents_heard_at.pop(peer, None)
         self.loop.pass_now(now_s)

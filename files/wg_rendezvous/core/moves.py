@@ -76,6 +76,7 @@ class Moves:
                 endpoint=pair.rung.yours,
                 persistent_keepalive_s=keepalive_s,
                 allowed_ips=(),
+                secret=pair.secret,
             )
 
     def knock_later(self, pair: Pair, now_s: float) -> None:

@@ -12,11 +12,12 @@ from typing import Any
 
 from .._wireguard.dump import Device, Peer
 from .._wireguard.keys import check_key
-from . import actions
+from . import actions, secrets
 from .actions import Action, PeerChange
 from .candidates import Place, UnacceptableError, moved, networks
 from .pacing import TokenBucket, Turns
 from .refresh import Budget, Policy, Refresh
+from .secrets import Secrets
 
 KEEPALIVE_S = 13
 OPENERS_PER_KNOCK = 3
@@ -38,7 +39,7 @@ class Node:
 
     `owned` maps the peers of the device that are the agent's to their addresses; `claims` maps networks to
     the online peers whose links have them; `known` maps peers to the addresses and endpoints that are
-    remembered across restarts.
+    remembered across restarts; `secrets` tells which preshared keys links have.
     """
 
     def __init__(self, own_key: str, place: Place, settings: Settings) -> None:
@@ -46,6 +47,7 @@ class Node:
         self.place = place
         self.settings = settings
         self.refresh = Refresh(own_key, settings.budget)
+        self.secrets = Secrets()
         self.bucket = TokenBucket()
         self.turns = Turns(self.bucket, PACKETS_PER_KNOCK)
         self.device = Device(None, 0, 0, {})
@@ -99,14 +101,15 @@ class Node:
     def save(self, now_s: float) -> None:
         """Ask for the state to be persisted, if it is another one than last time."""
         refresh = self.refresh.to_state(now_s)
-        essence = (dict(self.known), refresh["counts"], tuple(self.refresh.taken_ats))
+        announced = self.secrets.to_state()
+        essence = (dict(self.known), refresh["counts"], tuple(self.refresh.taken_ats), announced)
         if essence != self._saved:
             self._saved = essence
             links = {
                 peer: {"address": address, "endpoint": endpoint}
                 for peer, (address, endpoint) in self.known.items()
             }
-            self.do(actions.SaveState({"links": links, "refresh": refresh}))
+            self.do(actions.SaveState({"links": links, "refresh": refresh, "secrets": announced}))
 
     def restore(self, state: Mapping[str, Any], saved_at_s: float) -> None:
         """Take over the `SaveState` of an earlier run, saved at `saved_at_s` on this clock.
@@ -117,8 +120,9 @@ class Node:
             str(peer): (str(place["address"]), str(place["endpoint"]))
             for peer, place in state["links"].items()
         }
+        announced = secrets.from_state(state.get("secrets", {}))
         self.refresh.restore(state["refresh"], saved_at_s)
-        self.known = known
+        self.known, self.secrets.announced = known, announced
 
     # -- what is to be done -----------------------------------------------------------------
 
@@ -132,10 +136,14 @@ class Node:
 
     def change(self, peer: str, **settings: Any) -> None:
         """Change a peer of ours, as `PeerChange` has it."""
-        self._changes.append(PeerChange(peer, **settings))
+        change = PeerChange(peer, **settings)
+        if change.fresh:
+            self.secrets.used[peer] = change.secret
+        self._changes.append(change)
 
     def remove(self, peer: str) -> None:
         """Take a peer out of the device, if it is ours."""
+        self.secrets.used.pop(peer, None)
         if self.owned.pop(peer, None) is not None:
             # What was decided a moment ago must not add it first, without an owner.
             self._changes = [change for change in self._changes if change.peer != peer]

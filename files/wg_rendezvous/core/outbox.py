@@ -92,7 +92,8 @@ class Outbox:
         """Our openers towards the other end are out."""
         if pair.rung is not None:
             strategy, mine, yours = pair.rung.strategy, pair.rung.mine, pair.rung.yours
-            self.send(pair, Signal(OFFER, pair.session, strategy, mine, target=yours), now_s)
+            offer = Signal(OFFER, pair.session, strategy, mine, target=yours, secret=pair.secret)
+            self.send(pair, offer, now_s)
 
     def refuse(self, pair: Pair, offered: Signal, why: str, pause_s: float, now_s: float) -> None:
         """An offer is not taken now."""

@@ -27,6 +27,7 @@ from .node import Node
 from .outbox import Outbox
 from .rendezvous import NOT_TRIED, TRANSITIONS, TRYING, Effect, Pair, PairEvent, Phase
 from .retries import RETRY_DIRECT_S, Retries
+from .secrets import NONE
 from .signals import (
     OFFER,
     OPENED,
@@ -147,6 +148,7 @@ class Pairs:
             self.node.refresh.seen(peer, view.endpoint)
             self.node.known[peer] = (address, view.endpoint)
         self._compare(pair, before, view, now_s)
+        self._agree(pair, now_s)
 
     def _compare(self, pair: Pair, before: PeerView | None, view: PeerView, now_s: float) -> None:
         """What follows from what has changed."""
@@ -169,6 +171,34 @@ class Pairs:
             pair.why = "the hub says that it is offline"
             self._feed(pair, PairEvent.STOP, now_s)
             self.node.refresh.interrupted(pair.peer)
+
+    def secrets_changed(self, now_s: float) -> None:
+        """This node has other mesh secrets; without the hub there is nothing that a link could go back to."""
+        for pair in self.pairs.values() if self.hub.stream_open else ():
+            self._agree(pair, now_s)
+
+    def _agree(self, pair: Pair, now_s: float) -> None:
+        """Is there a mesh secret that both ends have?  If not, the link is given back to the hub.  If it is
+        another one than the link's, the controlling end does that, and opens it anew, since an entry of the
+        device keeps its preshared key.
+        """
+        if pair.peer not in self.node.secrets.announced:
+            return
+        before, agreed = pair.disagreement, NONE
+        try:
+            agreed, pair.disagreement = self.node.secrets.agree(pair.peer, pair.controlling), ""
+        except UnacceptableError as refusal:
+            pair.disagreement = str(refusal)
+        if pair.promoted or pair.phase in TRYING:
+            is_another = agreed != self.node.secrets.used.get(pair.peer, NONE)
+            # Whose agent is away could not take the link back, and has the secrets that it had.
+            if pair.signals and (pair.disagreement or (pair.controlling and is_another)):
+                pair.retry_at = now_s
+                why = pair.disagreement or "the mesh secret is rotated"
+                self._giving_back.begin([pair], why, now_s)
+        elif pair.phase is Phase.RELAYED and pair.disagreement != before:
+            pair.why, pair.retry_at = pair.disagreement or NOT_TRIED, now_s
+            self._report_soon(pair, now_s)
 
     def _moved(self, pair: Pair, now_s: float) -> None:
         """The hub names another endpoint than before: a relayed link may be possible now, and a direct one
@@ -261,7 +291,7 @@ class Pairs:
             self._outbox.refuse(pair, signal, why, pause_s, now_s)
             return
         pair.offer_taken_at = now_s
-        pair.session = signal.session
+        pair.session, pair.secret = signal.session, signal.secret
         pair.rung = Rung(signal.strategy, self.hub.own.endpoint or "", signal.endpoint)
         pair.why = f"opened towards {signal.endpoint} ({signal.strategy})"
         self._feed(pair, PairEvent.OFFER, now_s)
@@ -435,6 +465,7 @@ class Pairs:
             and pair.phase is Phase.RELAYED
             and pair.signals
             and self.hub.stream_open
+            and not pair.disagreement
             and not self.stopping
             and not self.port.under_way
         )
@@ -455,6 +486,7 @@ class Pairs:
         pair.rung = pair.rungs.pop(0)
         self._session = (self._session + 1) % 2**64
         pair.session = f"{self._session:016x}"
+        pair.secret = self.node.secrets.choose(pair.peer, pair.controlling)
         pair.offered_at = now_s
         pair.why = f"opened towards {pair.rung.yours} ({pair.rung.strategy})"
         self._feed(pair, PairEvent.START, now_s)

@@ -218,14 +218,15 @@ class Pair:
     """One other peer that sends signals.
 
     `address` is its VPN address as a host route; `view` what the hub says of it, None until it did;
-    `instance` the last run of its agent that was heard of.  `rung` is
-    the candidate pair of this rendezvous, `rungs` those that remain.  `trips_s` is how long a signal and its
-    answer take.  `proven` is the endpoint at which it was direct last, `proven_mine` the one at which the
-    hub saw this node then.  Until `direct_until` a link that was lost is tried as one that is direct by
-    rights, each time from `began_at` on; `lost_tries` failed before that, `tries` since, and with
-    `port_tried` a fresh port did not help, as one did before with `port_helped`.  `withdrawals` is how often
-    the present one was signalled.  `vain` maps endpoints of the peer at which it failed to the own one then.
-    At `turn_at` it may open and knock at an address that has proven nothing.
+    `instance` the last run of its agent that was heard of. `rung` is the candidate pair of this rendezvous,
+    `rungs` those that remain. `secret` is the id of the mesh secret that its preshared key comes from, ""
+    for none; as long as there is a `disagreement` about it, a sentence, the link stays relayed. `trips_s`
+    is how long a signal and its answer take. `proven` is the endpoint at which it was direct last,
+    `proven_mine` the one at which the hub saw this node then. Until `direct_until` a link that was lost is
+    tried as one that is direct by rights, each time from `began_at` on; `lost_tries` failed before that,
+    `tries` since, and with `port_tried` a fresh port did not help, as one did before with `port_helped`.
+    `withdrawals` is how often the present one was signalled. `vain` maps endpoints of the peer at which it
+    failed to the own one then. At `turn_at` it may open and knock at an address that has proven nothing.
     All `_at` are seconds of the agent's own clock (CLOCK_BOOTTIME), None: not awaited.
     """
 
@@ -238,6 +239,8 @@ class Pair:
     since_at: float = 0.0
     why: str = NOT_TRIED
     session: str | None = None
+    secret: str = ""
+    disagreement: str = ""
     rung: Rung | None = None
     rungs: list[Rung] = field(default_factory=list)
     watch: Watch = field(default_factory=Watch)

@@ -98,6 +98,8 @@ def why_pair(pair: Pair, outlook: Outlook) -> str:
         return OFFLINE
     if not pair.signals:
         return AGENT_AWAY
+    if pair.disagreement:
+        return pair.disagreement
     what = pair.why
     if pair.tries and pair.rung is not None and outlook.now_s >= pair.direct_until:
         what = f"{what}; {outlook.of(pair.peer)}"

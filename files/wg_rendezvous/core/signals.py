@@ -27,7 +27,8 @@ class SignalError(ValueError):
 @dataclass(frozen=True)
 class Signal:
     """One signal, understood.  `session` is None for a withdrawal of whatever there is; `pause_s` asks the
-    controlling end to offer no sooner than that.  `endpoint` is the sender's, `target` the receiver's."""
+    controlling end to offer no sooner than that.  `endpoint` is the sender's, `target` the receiver's;
+    `secret` is the id of the mesh secret of an offer."""
 
     type: str
     session: str | None = None
@@ -36,12 +37,13 @@ class Signal:
     why: str = ""
     pause_s: float = 0.0
     target: str = ""
+    secret: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object that `parse` reads."""
         fields: dict[str, Any] = {"session": self.session, "strategy": self.strategy}
         fields.update(endpoint=self.endpoint, target=self.target, why=self.why)
-        fields.update(pause_s=round(self.pause_s, 3))
+        fields.update(pause_s=round(self.pause_s, 3), secret=self.secret)
         return {"type": self.type, **{name: value for name, value in fields.items() if value}}
 
 
@@ -68,6 +70,7 @@ def parse(raw: Mapping[str, Any]) -> Signal | None:
         _text(raw, "why"),
         _pause_s(raw),
         _text(raw, "target"),
+        _text(raw, "secret"),
     )
 
 

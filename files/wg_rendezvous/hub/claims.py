@@ -21,6 +21,8 @@ from .registrations import Claim, Report
 INSTANCE = re.compile(r"[0-9a-fA-F]{16,64}")
 # States and strategies are words, not a list: a newer agent may have others.
 WORD = re.compile(r"[a-z][a-z_-]{0,31}")
+SECRET_ID = re.compile(r"[0-9a-f]{16}")
+MAX_SECRETS = 4
 MAX_VERSION = 64
 MAX_ENDPOINT = 64
 MAX_WHY = 500
@@ -60,8 +62,21 @@ def parse_claim(body: bytes, vpn: Iterable[Network]) -> Claim:
             raise ClaimError('candidates: not a list of "address:port"')
         candidates = host_candidates(candidates, vpn)
     return Claim(
-        instance, _text(fields, "version", MAX_VERSION), candidates, _parse_links(fields.get("links"))
+        instance,
+        _text(fields, "version", MAX_VERSION),
+        candidates,
+        _parse_links(fields.get("links")),
+        _parse_secrets(fields.get("secrets")),
     )
+
+
+def _parse_secrets(ids: Any) -> tuple[str, ...] | None:
+    """The ids of mesh secrets: of those, the hub only says them on."""
+    if ids is None:
+        return None
+    if not isinstance(ids, list) or not all(isinstance(one, str) and SECRET_ID.fullmatch(one) for one in ids):
+        raise ClaimError("secrets: not a list of ids of 16 hexadecimal digits")
+    return tuple(ids[:MAX_SECRETS])
 
 
 def _parse_links(links: Any) -> Mapping[str, Report | None]:

@@ -25,6 +25,7 @@ class Record:
     candidates: tuple[str, ...]
     version: str | None
     polls: bool
+    secrets: tuple[str, ...]
 
     def as_json(self, hands_shaken_at: int) -> dict[str, Any]:
         """The record with the time of the latest handshake, which by itself is no change of it."""
@@ -38,6 +39,7 @@ class Record:
             "candidates": list(self.candidates),
             "version": self.version,
             "polls": self.polls,
+            "secrets": list(self.secrets),
         }
 
 
@@ -131,4 +133,5 @@ class Records:
             candidates=run.candidates if run is not None else (),
             version=run.version if run is not None else None,
             polls=self._registrations.polls(key, at_s),
+            secrets=run.secrets if run is not None else (),
         )

@@ -32,6 +32,8 @@ class Claim:
     candidates: tuple[str, ...] | None = None
     links: Mapping[str, Report | None] = field(default_factory=dict)
     """By key of the other peer; None takes a report out."""
+    secrets: tuple[str, ...] | None = None
+    """The ids of its mesh secrets, the newest first."""
 
 
 @dataclass
@@ -43,6 +45,7 @@ class Registration:
     """Since when it has had no stream, and not registered."""
     version: str | None = None
     candidates: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
     links: dict[str, Report] = field(default_factory=dict)
     has_stream: bool = False
     is_announced: bool = False
@@ -87,6 +90,8 @@ class Registrations:
             run.version = claim.version
         if claim.candidates is not None:
             run.candidates = claim.candidates
+        if claim.secrets is not None:
+            run.secrets = claim.secrets
         for other, report in claim.links.items():
             if report is None:
                 run.links.pop(other, None)

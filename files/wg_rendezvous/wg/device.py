@@ -2,8 +2,9 @@
 # Copyright the rendezvous.wireguard authors
 """One WireGuard interface, read and changed by wg(8) and ip(8) as subprocesses.
 
-Every argument that gets here is public: keys of peers, endpoints, addresses, port numbers. Private and
-preshared keys are printed by `wg show IF dump`; its parser drops them, and its output is never logged.
+Every argument that gets here is public: keys of peers, endpoints, addresses, port numbers. Preshared keys go
+to `wg` on its standard input. Private and preshared keys are printed by `wg show IF dump`; its parser drops
+them, and its output is never logged.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import ipaddress
 import json
 import os
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Union
 
@@ -38,7 +40,8 @@ class PeerCommand:
     """One `peer` clause of `wg set`. None leaves a setting as it is; an empty `allowed_ips` takes all away.
 
     `remove=True` removes the peer and nothing else; a following command for the same key adds it anew
-    (DESIGN fact 5). `persistent_keepalive_s` 0 turns keepalives off.
+    (DESIGN fact 5). `persistent_keepalive_s` 0 turns keepalives off. The `preshared_key` is read by `wg` from
+    /dev/stdin.
     """
 
     public_key: str
@@ -46,12 +49,15 @@ class PeerCommand:
     endpoint: str | None = None
     persistent_keepalive_s: int | None = None
     allowed_ips: tuple[str, ...] | None = None
+    preshared_key: str | None = field(default=None, repr=False)
 
     def arguments(self) -> list[str]:
         """The words of this clause, as `wg set` (wg(8)) takes them."""
         words = ["peer", self.public_key]
         if self.remove:
             return [*words, "remove"]
+        if self.preshared_key is not None:
+            words += ["preshared-key", "/dev/stdin"]
         if self.endpoint is not None:
             words += ["endpoint", self.endpoint]
         if self.persistent_keepalive_s is not None:
@@ -90,10 +96,20 @@ class Device:
             raise DeviceError(str(error)) from None
 
     async def set(self, *commands: PeerCommand) -> None:
-        """Apply `commands` in their order by one `wg set`. Raises DeviceGone, DeviceError."""
-        if commands:
-            words = [word for command in commands for word in command.arguments()]
-            await self._run("wg", "set", self.interface, *words)
+        """Apply `commands` in their order by one `wg set`, or one for each preshared key: it reads only one.
+
+        Raises DeviceGone, DeviceError.
+        """
+        for group in _groups(commands):
+            words = [word for command in group for word in command.arguments()]
+            key = next((one.preshared_key for one in group if one.preshared_key is not None), None)
+            await self._run("wg", "set", self.interface, *words, secret=key)
+
+    async def preshared_keys(self) -> dict[str, str]:
+        """Those of the peers that have one, by public key. Raises DeviceGone, DeviceError."""
+        lines = (await self._run("wg", "show", self.interface, "preshared-keys")).splitlines()
+        found = dict(line.split("\t") for line in lines)
+        return {key: preshared_key for key, preshared_key in found.items() if preshared_key != "(none)"}
 
     async def set_listen_port(self, port: int) -> None:
         """Move the socket to `port` without taking the interface down (DESIGN fact 5)."""
@@ -101,9 +117,7 @@ class Device:
 
     async def preshared_key(self, public_key: str) -> str | None:
         """The preshared key of that peer, for nothing but `add_anew`. Raises DeviceGone, DeviceError."""
-        text = await self._run("wg", "show", self.interface, "preshared-keys")
-        keys = dict(line.split("\t", 1) for line in text.splitlines())
-        return None if keys.get(public_key) in (None, "(none)") else keys[public_key]
+        return (await self.preshared_keys()).get(public_key)
 
     async def add_anew(self, entry: Entry) -> None:
         """Remove that peer and add it again as it was, by one `wg set`: WireGuard forgets its session and the
@@ -115,11 +129,9 @@ class Device:
             endpoint=peer.endpoint,
             persistent_keepalive_s=peer.persistent_keepalive_s,
             allowed_ips=peer.allowed_ips,
+            preshared_key=entry.preshared_key,
         )
-        words = [*PeerCommand(peer.public_key, remove=True).arguments(), *addition.arguments()]
-        if entry.preshared_key is not None:
-            words += ["preshared-key", "/dev/stdin"]
-        await self._run("wg", "set", self.interface, *words, secret=entry.preshared_key)
+        await self.set(PeerCommand(peer.public_key, remove=True), addition)
 
     async def addresses(self) -> list[IPInterface]:
         """The addresses of the interface with their networks, in the kernel's order."""
@@ -146,6 +158,19 @@ class Device:
         except DeviceError:
             self._check_index()
             raise
+
+
+def _groups(commands: Iterable[PeerCommand]) -> list[list[PeerCommand]]:
+    """The commands in their order, in as few groups as have one preshared key each at most."""
+    groups: list[list[PeerCommand]] = []
+    has_key = False
+    for command in commands:
+        if not groups or (has_key and command.preshared_key is not None):
+            groups.append([])
+            has_key = False
+        groups[-1].append(command)
+        has_key = has_key or command.preshared_key is not None
+    return groups
 
 
 async def run(*argv: str, secret: str | None = None) -> str:

@@ -117,6 +117,29 @@ def peer_steps(
     return sorted(steps, key=lambda step: step.argv[-1] != "remove")
 
 
+def key_steps(
+    name: str,
+    private_key: str,
+    key_path: str,
+    peer: conf.Peer | None,
+    previous: Mapping[str, conf.Peer],
+    runtime: Runtime,
+) -> list[Step]:
+    """Bring another private key to the running interface, and with it what one peer needs, its preshared key.
+
+    By one command if it is both, so that whatever ends the caller, they change together. The private key is
+    read from its file then, since there is only one standard input.
+    """
+    own = interface_steps(name, conf.Interface(private_key=private_key), conf.Interface(), runtime)
+    of_peer = peer_steps(name, {peer.public_key: peer} if peer else {}, previous, runtime)
+    if not own or not of_peer:
+        return own + of_peer
+    (first,), (second,) = own, of_peer
+    argv = ("wg", "set", name, "private-key", key_path, *second.argv[3:])
+    before, after = f"{first.before}, {second.before}", f"{first.after}, {second.after}"
+    return [Step(f"{first.thing}, {second.thing}", before, after, argv, second.stdin)]
+
+
 def routes(interface: conf.Interface, peers: Iterable[conf.Peer]) -> set[str]:
     """The networks to which wg-quick would add a route (`add_route` there), but for default routes.
 

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import conf, keys, mesh_secret
 from tests.integration.modules.conftest import Node, Result
 
 pytestmark = pytest.mark.lab
@@ -48,8 +49,8 @@ def prepare(node: Node, **options: object) -> Result:
     return node.module("rotate_key", {**own(node), "state": "prepared", **options})
 
 
-def rotate(node: Node) -> Result:
-    return node.module("rotate_key", {**own(node), "hub_address": "192.168.7.1"})
+def rotate(node: Node, **options: object) -> Result:
+    return node.module("rotate_key", {**own(node), "hub_address": "192.168.7.1", **options})
 
 
 def handover(node: Node, **options: object) -> Result:
@@ -119,6 +120,46 @@ def test_the_gap_of_a_rotation_is_that_of_a_handshake(pair: Pair, capsys: pytest
     for node in pair:
         node.run("sh", "-c", f"wg-quick strip {node.conf} | wg syncconf {node.interface} /dev/stdin")
     assert not bob.loses_a_ping_to("192.168.7.1")
+
+
+def preshared_keys(node: Node) -> set[str]:
+    """Of the file and the running interface together."""
+    running = node.run("wg", "show", node.interface, "preshared-keys").split()[1::2]
+    return {*running, *conf.parse(node.conf.read_text()).preshared_keys()}
+
+
+def test_a_mesh_secret_comes_into_use_and_is_rotated_without_an_outage(
+    pair: Pair, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alice, bob = pair
+    first, second = keys.generate_private_key(), keys.generate_private_key()
+    output = ""
+    with Pings(bob, "192.168.7.1") as there, Pings(alice, "192.168.7.2") as back:
+        for secrets in ([first], [second, first]):
+            for number, node in enumerate(pair, start=1):
+                options = {"address": f"192.168.7.{number}/24", "listen_port": 51820}
+                output += node.configure(**options, mesh_secrets=secrets)["output"]
+            before = preshared_keys(bob)
+            # However young the key is.
+            from_secret = {"from_mesh_secret": True, "hub_address": "192.168.7.1"}
+            plan = prepare(bob, min_age_s=3600, **from_secret)
+            announcement = {"public_key": plan["next_public_key"], "replaces": plan["public_key"]}
+            told = handover(alice, announced=[announcement], from_mesh_secret=True)
+            with ThreadPoolExecutor() as pool:
+                watcher = pool.submit(handover, alice, watch_s=60)
+                time.sleep(3)  # that it watches is not seen from outside
+                key_id = told["announced"][0]["preshared_key_id"]
+                rotated = rotate(bob, **from_secret, preshared_key_id=key_id)
+                confirmed = handover(alice, confirmed=[rotated["public_key"]])
+                output += "".join(r["output"] for r in (plan, told, rotated, confirmed, watcher.result()))
+            derived = mesh_secret.preshared_key(secrets[0], public_key(alice), public_key(bob))
+            assert preshared_keys(alice) == preshared_keys(bob) == {derived}
+            assert derived not in before | {"(none)"}
+            assert not any(secret in output for secret in (*secrets, derived))
+            assert not prepare(bob, min_age_s=3600, **from_secret)["changed"]
+    with capsys.disabled():
+        print(f"\nmesh secret: gap {there.gap_s:.2f} s there, {back.gap_s:.2f} s back")
+    assert max(there.gap_s, back.gap_s) < 1
 
 
 def test_a_peer_that_the_hub_does_not_answer_goes_back(pair: Pair) -> None:

@@ -6,6 +6,9 @@ from __future__ import annotations
 
 import re
 
+import pytest
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import keys
+
 from .conftest import ALICE, BOB, HUB, Node
 
 RECORDED_PORTS = re.compile(r'\+  "(tcp|udp)_ports": \[([\d,\s+]*)\]')
@@ -85,3 +88,19 @@ def test_a_hub_that_was_never_deployed_is_said_before_a_peer_is_changed(node: No
     assert run.changed_hosts == {}
     assert "alice: the hub hub has no key for wg0 yet: deploy it first" in run.output
     assert "--limit hub,alice" in run.output
+
+
+@pytest.mark.parametrize("at_hub", [False, True])
+def test_a_mesh_secret_that_the_hub_has_not_yet_is_said_before_it_learns_a_peer(
+    node: Node, at_hub: bool
+) -> None:
+    new, old = keys.generate_private_key(), keys.generate_private_key()
+    node.key(keys.generate_private_key())
+    node.files["wg0.mesh-secret"] = f"{old}\n"
+    node.variables = {"wg_interface_mesh_secret": [new, old] if at_hub else new}
+    run = node.site({"hub": HUB}, PEERS, "--limit=alice")
+    refusal = "alice: the mesh secret that the hub hub has now is none of wg_interface_mesh_secret"
+    assert (refusal in run.output, "Tell the hub about" in run.output) == (not at_hub, at_hub), run.output
+    assert at_hub or (run.changed_hosts == {} and "--limit hub,alice" in run.output)
+    assert new not in run.output
+    assert old not in run.output

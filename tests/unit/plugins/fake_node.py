@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import keys
 
@@ -93,9 +94,8 @@ class FakeNode:
                 self.peers.pop(key, None)
             case ["set", self.name, "peer", key, *options]:
                 self._set_peer(key, dict(zip(options[::2], options[1::2], strict=True)), stdin)
-            case ["set", self.name, "private-key", "/dev/stdin"]:
-                assert stdin
-                self.private_key = stdin.strip()
+            case ["set", self.name, "private-key", path, *of_peer]:
+                self._set_private_key(path, of_peer, stdin)
             case ["set", self.name, "listen-port", port]:
                 self.listen_port = int(port)
             case ["set", self.name, "fwmark", mark]:
@@ -103,6 +103,14 @@ class FakeNode:
             case _:
                 raise AssertionError(f"wg {argv}")
         return OK
+
+    def _set_private_key(self, path: str, of_peer: list[str], stdin: str | None) -> None:
+        text = stdin if path == "/dev/stdin" else Path(path).read_text(encoding="ascii")
+        assert text
+        self.private_key = text.strip()
+        if of_peer:
+            assert path != "/dev/stdin", "standard input has one key"
+            self._wg(["set", self.name, *of_peer], stdin)
 
     def _set_peer(self, key: str, options: dict[str, str], stdin: str | None) -> None:
         peer = self.peers.setdefault(key, FakePeer())

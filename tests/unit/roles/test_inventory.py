@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -245,6 +246,30 @@ def test_a_bad_preshared_key_is_not_repeated() -> None:
     problems = said(hub_with(wg_interface_peers=[peer]))
     assert_said(problems, "hub", "preshared_key", "wg genpsk")
     assert "hunter2" not in problems[0]
+
+
+SECRETS = [base64.b64encode(bytes([number]) * 32).decode() for number in range(3)]
+
+
+@pytest.mark.parametrize("secret", ["hunter2", [SECRETS[0], "hunter2"], [SECRETS[0], SECRETS[0]]])
+def test_a_bad_mesh_secret_is_not_repeated(secret: Any) -> None:
+    problems = said(*(with_(wg_interface_mesh_secret=secret) for with_ in (hub_with, alice_with)))
+    assert_said([line for line in problems if line.startswith("hub")], "hub", "mesh secret", "wg genpsk")
+    assert not any("hunter2" in line or SECRETS[0] in line for line in problems)
+
+
+@pytest.mark.parametrize("secret", [None, [], SECRETS[1], [SECRETS[1], SECRETS[0]]])
+def test_another_mesh_secret_than_that_of_the_hub(secret: Any) -> None:
+    hub = hub_with(wg_interface_mesh_secret=[SECRETS[0], SECRETS[1]])
+    problems = said(hub, alice_with(wg_interface_mesh_secret=secret))
+    assert_said(problems, "alice", "wg_interface_mesh_secret", "that of hub", "group_vars/all")
+    assert not any(one in problems[0] for one in SECRETS)
+
+
+@pytest.mark.parametrize("secret", [SECRETS[0], [SECRETS[0], SECRETS[2]]])
+def test_nothing_is_said_of_secrets_of_which_the_newest_is_the_hubs(secret: Any) -> None:
+    hub = hub_with(wg_interface_mesh_secret=[SECRETS[0], SECRETS[1]])
+    assert said(hub, alice_with(wg_interface_mesh_secret=secret)) == []
 
 
 def test_a_peer_by_hand_with_the_address_of_a_host() -> None:

@@ -30,9 +30,10 @@ def test_each_hub_has_one_entry_with_its_peers_in_order() -> None:
     first, second = introductions(["carol", "bob", "alice"], hostvars)
 
     assert (first["hub"], first["interface"]) == ("hub", "wg0")
+    about = {"allowed_ips": ["192.168.7.5/32", "10.1.0.0/24"], "from_mesh_secret": True}
     assert first["peers"] == [
-        {"name": "carol", "public_key": "C", "allowed_ips": ["192.168.7.5/32", "10.1.0.0/24"]},
-        {"name": "alice", "public_key": "A", "allowed_ips": ["192.168.7.5/32", "10.1.0.0/24"]},
+        {"name": "carol", "public_key": "C", **about},
+        {"name": "alice", "public_key": "A", **about},
     ]
     assert second["hub"] == "other"
     assert [peer["name"] for peer in second["peers"]] == ["bob"]

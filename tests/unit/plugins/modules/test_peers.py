@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import keys
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import keys, mesh_secret
 from tests.unit.plugins.conftest import Host
 from tests.unit.plugins.fake_node import FakePeer
 
@@ -41,6 +41,7 @@ def test_file_and_running_interface_get_the_peer(ready: Host) -> None:
             "endpoint": "hub.example.net:51820",
             "persistent_keepalive_s": 13,
             "has_preshared_key": True,
+            "preshared_key_id": mesh_secret.preshared_key_id(PSK),
             "replaces": None,
         }
     ]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import NodeError
-from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import conf, keys
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import conf, keys, mesh_secret
 from ansible_collections.rendezvous.wireguard.plugins.plugin_utils import _handed_out
 from ansible_collections.rendezvous.wireguard.plugins.plugin_utils._devices import Device, Network
 from ansible_collections.rendezvous.wireguard.plugins.plugin_utils._handed_out import (
@@ -49,6 +49,9 @@ class Site:
         default_factory=lambda: {ALICES: ("alice", ["192.168.7.5/32"])}
     )
     """Name and routes by key."""
+    mesh_secret: str | None = None
+    told_ids: dict[str, str | None] = field(default_factory=dict)
+    """By key the id of the preshared key that the hub was told; None: it keeps what it has."""
     shown: list[str] = field(default_factory=list)
 
     @property
@@ -63,7 +66,9 @@ class Site:
     ) -> list[Decision]:
         """One run; `kill_after`: so many writes, the hub's being the last."""
         known = [Known(name, key, tuple(routes)) for key, (name, routes) in self.hub.items()]
-        wanted = Wanted(devices, self.network, HUB_KEY, known, frozenset(again), frozenset(reissue))
+        wanted = Wanted(
+            devices, self.network, HUB_KEY, known, frozenset(again), frozenset(reissue), self.mesh_secret
+        )
         found = {device.name: self.folder.read(device.name) for device in devices}
         decisions = _handed_out.decide(wanted, found, keys.generate_private_key)
         self.folder.prepare()
@@ -87,6 +92,8 @@ class Site:
         for peer in peers:
             if "name" in peer:
                 self.hub[peer["public_key"]] = (peer["name"], peer["allowed_ips"])
+                assert peer["from_mesh_secret"]
+                self.told_ids[peer["public_key"]] = peer.get("preshared_key_id")
         routes = [route for _name, its_routes in self.hub.values() for route in its_routes]
         assert len(routes) == len(set(routes))
 
@@ -120,6 +127,51 @@ def test_a_key_is_made_once_shown_once_and_registered(site: Site) -> None:
     )
     assert site.file("").stat().st_mode & 0o777 == 0o700
     assert before[".gitignore"] == b"# private keys\n*.conf\n*.png\n"
+
+
+OLD, NEW = keys.generate_private_key(), keys.generate_private_key()
+
+
+def preshared_key_in_file(site: Site, name: str) -> str | None:
+    """That of a device with the hub, of which the hub was told the id."""
+    key = conf.parse(site.file(f"{name}.conf").read_text()).peers()[HUB_KEY].preshared_key
+    (public_key,) = site.keys_of(name)
+    assert site.told_ids[public_key] == (mesh_secret.preshared_key_id(key) if key else "")
+    return key
+
+
+@pytest.mark.parametrize("device", [PHONE, PC])
+def test_a_device_keeps_its_preshared_key_as_long_as_its_key(site: Site, device: Device) -> None:
+    site.run(device)
+    assert preshared_key_in_file(site, device.name) is None
+    site.mesh_secret = OLD
+    assert not site.run(device, reissue=(device.name,))[0].outdated
+    assert preshared_key_in_file(site, device.name) is None
+
+
+def test_a_new_key_comes_with_a_preshared_key_of_the_newest_secret(site: Site) -> None:
+    for secret in (OLD, NEW):
+        site.mesh_secret = secret
+        (decision,) = site.run(PHONE, again=("phone",))
+        wanted = mesh_secret.preshared_key(secret, HUB_KEY, str(decision.public_key))
+        assert preshared_key_in_file(site, "phone") == wanted
+        assert f"PresharedKey = {wanted}" in site.shown[-1]
+        assert wanted not in repr(decision)
+        assert wanted not in repr(decision.peers)
+        site.mesh_secret = NEW if secret == OLD else None
+        assert not site.run(PHONE, reissue=("phone",))[0].outdated
+        assert preshared_key_in_file(site, "phone") == wanted
+
+
+def test_a_device_whose_file_is_not_here_any_more_keeps_the_preshared_key_that_the_hub_has(
+    site: Site,
+) -> None:
+    site.mesh_secret = OLD
+    (decision,) = site.run(PHONE)
+    site.file("phone.conf").unlink()
+    site.mesh_secret = NEW
+    site.run(PHONE)
+    assert site.told_ids[str(decision.public_key)] is None
 
 
 @pytest.mark.parametrize("deleted", [["conf"], ["png"], ["conf", "png"]])
@@ -294,6 +346,7 @@ def test_a_private_key_that_others_can_read_is_an_error(site: Site) -> None:
         site.run(PHONE)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 4), st.integers(0, 4))
 def test_a_regeneration_that_is_killed_is_finished_by_the_next_run(first: int, second: int) -> None:
     with TemporaryDirectory() as directory:

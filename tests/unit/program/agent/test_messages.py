@@ -75,6 +75,7 @@ def test_what_a_record_leaves_out_is_not_so() -> None:
         ("peer", RECORD, "no key"),
         ("peer", {"key": KEY, "online": "yes"}, "online"),
         ("peer", {"key": KEY, "candidates": [1]}, "candidates"),
+        ("peer", {"key": KEY, "secrets": [1]}, "secrets"),
         ("peer", {"key": KEY, "endpoint": 3}, "endpoint"),
         ("gone", {"key": 3}, "no key"),
         ("signal", {"type": "offer"}, "no from"),
@@ -98,12 +99,13 @@ REPORTS = st.one_of(st.none(), st.fixed_dictionaries({"state": st.text(), "why":
 
 @given(st.dictionaries(st.text(max_size=44), REPORTS, max_size=40), st.integers(1000, 3000))
 def test_the_parts_of_a_registration_merge_to_all_of_it(links: dict[str, Any], at_most_bytes: int) -> None:
-    registration = Registration("00" * 16, ("10.0.0.2:51820",), links)
+    registration = Registration("00" * 16, ("10.0.0.2:51820",), links, ("0123456789abcdef",))
     bodies = list(registration_bodies(registration, "1.0.0", at_most_bytes))
     merged: dict[str, Any] = {}
     for part in map(json.loads, bodies):
         assert part["instance"] == "00" * 16
         assert part["candidates"] == ["10.0.0.2:51820"]
+        assert part["secrets"] == ["0123456789abcdef"]
         merged.update(part["links"])
     assert merged == links
     for text in bodies:

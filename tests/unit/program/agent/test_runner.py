@@ -37,14 +37,22 @@ ADDRESSES: list[ipaddress.IPv4Interface | ipaddress.IPv6Interface] = [
 
 def test_a_fresh_peer_is_removed_and_added_in_one_call() -> None:
     change = PeerChange(KEY, fresh=True, endpoint="203.0.113.7:1", persistent_keepalive_s=13, allowed_ips=())
-    assert runner.commands(change) == [
+    assert runner.commands(change, None) == [
         PeerCommand(KEY, remove=True),
         PeerCommand(KEY, endpoint="203.0.113.7:1", persistent_keepalive_s=13, allowed_ips=()),
     ]
 
 
+def test_a_fresh_peer_is_added_with_its_preshared_key() -> None:
+    change = PeerChange(KEY, fresh=True, allowed_ips=(), secret="0123456789abcdef")
+    assert runner.commands(change, "KEY") == [
+        PeerCommand(KEY, remove=True),
+        PeerCommand(KEY, allowed_ips=(), preshared_key="KEY"),
+    ]
+
+
 def test_a_removal_sets_nothing() -> None:
-    assert runner.commands(PeerChange(KEY, remove=True)) == [PeerCommand(KEY, remove=True)]
+    assert runner.commands(PeerChange(KEY, remove=True), None) == [PeerCommand(KEY, remove=True)]
 
 
 def test_the_hub_peer_is_the_one_whose_allowed_ips_cover_the_hub() -> None:

@@ -50,6 +50,13 @@ def test_what_a_newer_agent_adds_is_ignored() -> None:
     assert said.links == {key(6): {"state": "teleported", "strategy": "worm-hole"}}
 
 
+def test_ids_of_mesh_secrets_are_taken_up_to_four() -> None:
+    ids = [f"{number:016x}" for number in range(6)]
+    assert claim(secrets=ids).secrets == tuple(ids[:4])
+    assert claim(secrets=[]).secrets == ()
+    assert claim().secrets is None
+
+
 def test_candidates_that_are_not_acceptable_are_left_out() -> None:
     assert claim(candidates=["127.7.0.9:5", "10.0.0.5:5", "nonsense"]).candidates == ("10.0.0.5:5",)
     assert claim(candidates=[]).candidates == ()
@@ -69,6 +76,9 @@ def test_candidates_that_are_not_acceptable_are_left_out() -> None:
         ({"version": "\ud800"}, "version"),
         ({"candidates": "10.0.0.5:5"}, "candidates"),
         ({"candidates": [5]}, "candidates"),
+        ({"secrets": "0123456789abcdef"}, "secrets"),
+        ({"secrets": ["0123456789abcde"]}, "secrets"),
+        ({"secrets": [7]}, "secrets"),
         ({"links": []}, "links"),
         ({"links": {"nonsense": REPORT}}, "public key"),
         ({"links": {key(6): "direct"}}, "links"),

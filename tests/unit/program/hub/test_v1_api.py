@@ -63,6 +63,7 @@ async def test_the_answer_to_a_registration_is_the_callers_record(alice: Peer) -
         "candidates": ["192.168.1.5:51820"],
         "version": "1.2.3",
         "polls": False,
+        "secrets": [],
     }
 
 

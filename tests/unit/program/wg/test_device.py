@@ -78,6 +78,38 @@ async def test_all_commands_go_into_one_call_in_their_order(tools: Tools) -> Non
     ]
 
 
+async def test_preshared_keys_are_read_one_by_one_from_standard_input(tools: Tools) -> None:
+    tools.put("wg", f"cat >> {tools.directory}/read")
+    commands = [
+        PeerCommand(KEY, remove=True),
+        PeerCommand(KEY, endpoint="192.0.2.7:5", preshared_key="FIRST"),
+        PeerCommand(OTHER, remove=True),
+        PeerCommand(OTHER, allowed_ips=(), preshared_key="SECOND"),
+        PeerCommand(OTHER, persistent_keepalive_s=13),
+    ]
+    await Device("lo").set(*commands)
+    assert tools.asked == [
+        *("wg", "set", "lo", "peer", KEY, "remove"),
+        *("peer", KEY, "preshared-key", "/dev/stdin", "endpoint", "192.0.2.7:5", "peer", OTHER, "remove"),
+        *("wg", "set", "lo", "peer", OTHER, "preshared-key", "/dev/stdin", "allowed-ips", ""),
+        *("peer", OTHER, "persistent-keepalive", "13"),
+    ]
+    assert (tools.directory / "read").read_text() == "FIRST\nSECOND\n"
+    assert not any("FIRST" in repr(command) or "SECOND" in repr(command) for command in commands)
+
+
+async def test_a_message_of_wg_does_not_have_the_preshared_key(tools: Tools) -> None:
+    tools.put("wg", "echo 'Key is not the correct length or format' >&2; exit 1")
+    with pytest.raises(DeviceError) as caught:
+        await Device("lo").set(PeerCommand(KEY, preshared_key="FIRST"))
+    assert "FIRST" not in str(caught.value)
+
+
+async def test_peers_without_a_preshared_key_have_none(tools: Tools) -> None:
+    tools.put("wg", f"printf '{KEY}\tSECRET\n{OTHER}\t(none)\n'")
+    assert await Device("lo").preshared_keys() == {KEY: "SECRET"}
+
+
 async def test_nothing_to_set_runs_nothing(tools: Tools) -> None:
     await Device("lo").set()
     assert not (tools.directory / "asked").exists()
@@ -100,8 +132,8 @@ async def test_a_peer_is_added_anew_as_it_was_and_its_preshared_key_is_no_argume
 
     assert tools.asked == [
         *("wg", "show", "lo", "preshared-keys", "wg", "set", "lo", "peer", OTHER, "remove"),
-        *("peer", OTHER, "endpoint", "[2001:db8::7]:5", "persistent-keepalive", "25"),
-        *("allowed-ips", "192.168.7.5/32,fd07::5/128", "preshared-key", "/dev/stdin"),
+        *("peer", OTHER, "preshared-key", "/dev/stdin", "endpoint", "[2001:db8::7]:5"),
+        *("persistent-keepalive", "25", "allowed-ips", "192.168.7.5/32,fd07::5/128"),
     ]
     assert (tools.directory / "given").read_text() == "PRESHARED\n"
     assert "PRESHARED" not in repr(entry)
