@@ -9,6 +9,7 @@ import hashlib
 import tempfile
 from typing import Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.rendezvous.wireguard.plugins.plugin_utils._program import (
     collection_dir,
@@ -19,7 +20,7 @@ MODULE = "rendezvous.wireguard.node_program"
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no types
-    """The module does it all in one execution, unless it says that it lacks the program."""
+    """The module does it all in one execution, unless the program turns out to be another one."""
 
     _supports_check_mode = True
     _supports_diff = True
@@ -31,6 +32,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         program = pack_collection(collection_dir())
         checksum = hashlib.sha1(program, usedforsecurity=False).hexdigest()
         arguments = {**self._task.args, "checksum": checksum}
+        if boolean(arguments.get("missing", False), strict=False) and not self._task.check_mode:
+            arguments["source"] = self._send(program)
         done = self._execute_module(MODULE, arguments, task_vars=task_vars)
         if done.get("program_wanted"):
             done = self._execute_module(

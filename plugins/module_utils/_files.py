@@ -12,6 +12,9 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ._node import NodeError, change
 
+PROGRAM = "/usr/local/lib/wg-rendezvous/wg-rendezvous.pyz"
+"""The node program, unless the user of a module wants it elsewhere."""
+
 
 def ensure_text(module: AnsibleModule, path: str, text: str, mode: Any) -> list[dict[str, str]]:
     """The file has this text and mode; the entries of the diff."""

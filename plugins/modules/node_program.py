@@ -69,6 +69,11 @@ options:
     description:
       - SHA-1 of the program. Leave it out, it comes from the controller.
     type: str
+  missing:
+    description:
+      - Whether the node is known to have no program, so that it is sent at once. Else it is asked first.
+    type: bool
+    default: false
   source:
     description:
       - Where on the node the program was copied to. Leave it out, it comes from the controller.
@@ -117,17 +122,16 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rendezvous.wireguard.plugins.module_utils import _files
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import NodeError, changed, run_module
 
-DEST = "/usr/local/lib/wg-rendezvous/wg-rendezvous.pyz"
-
 
 def ensure(module: AnsibleModule) -> dict[str, Any]:
     """The program first, since the units run it."""
     given = module.params
     dest, checksum, link = given["dest"], given["checksum"], given["link"]
     if not os.path.isabs(dest):
-        raise NodeError(f"dest {dest!r} is not an absolute path: write e.g. {DEST}")
+        raise NodeError(f"dest {dest!r} is not an absolute path: write e.g. {_files.PROGRAM}")
     if os.path.isdir(dest):
-        raise NodeError(f"dest {dest} is a directory: name the file, e.g. {dest}/{os.path.basename(DEST)}")
+        name = os.path.basename(_files.PROGRAM)
+        raise NodeError(f"dest {dest} is a directory: name the file, e.g. {dest}/{name}")
     if link:
         _files.check_link(link)
     result = {"dest": dest, "checksum": checksum, "program_wanted": False}
@@ -159,7 +163,7 @@ def compile_program(module: AnsibleModule, dest: str) -> None:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "dest": {"type": "path", "default": DEST},
+            "dest": {"type": "path", "default": _files.PROGRAM},
             "mode": {"type": "raw", "default": "0755"},
             "link": {"type": "path"},
             "files": {
@@ -173,6 +177,7 @@ def main() -> None:
                 },
             },
             "checksum": {"type": "str"},
+            "missing": {"type": "bool", "default": False},
             "source": {"type": "path"},
         },
         supports_check_mode=True,

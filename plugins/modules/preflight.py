@@ -126,6 +126,10 @@ firewall:
   type: str
   returned: success
   sample: nftables
+program_missing:
+  description: Whether the node has no node program yet.
+  type: bool
+  returned: success
 units_waiting:
   description: The units that are not enabled, do not run, or were started before their files were written.
   type: list
@@ -168,7 +172,7 @@ import subprocess
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rendezvous.wireguard.plugins.module_utils import _firewall, _system, _units
+from ansible_collections.rendezvous.wireguard.plugins.module_utils import _files, _firewall, _system, _units
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._keypair import read_private_key
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import Node, NodeError
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._removal import refused
@@ -274,6 +278,7 @@ def find(parameters: dict[str, Any], result: dict[str, Any]) -> list[str]:
     result["packages_missing"] = _system.missing_packages(packages)
     result["package_manager_ready"] = _system.package_manager_ready()
     result["firewall"] = parameters["firewall"]
+    result["program_missing"] = not os.path.exists(_files.PROGRAM)
     result["units_waiting"] = units_waiting(parameters["units"])
     return (
         conf_problems(parameters["interface"])

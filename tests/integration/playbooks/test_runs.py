@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import keys
@@ -53,6 +54,15 @@ def test_a_peer_that_cannot_be_reached_is_reported_and_the_others_are_deployed(n
     assert "No route to host" in run.output
     assert run.changed_hosts.keys() == {"hub", "bob"}
     assert {run.recap[host].failed for host in ("hub", "bob")} == {0}
+
+
+def test_no_peer_is_introduced_to_a_hub_that_fails_half_way(node: Node) -> None:
+    python = f"{{{{ '/nowhere' if wg_interface__node is defined else '{sys.executable}' }}}}"
+    run = node.site({"hub": {**HUB, "ansible_python_interpreter": python}}, PEERS)
+    assert run.exit_code == 2, run.output
+    assert run.recap["hub"].failed == 1
+    assert "hub has failed, as said above, and its peers were not introduced to it" in run.output
+    assert "Tell the hub about all peers of this run" not in run.output
 
 
 def test_a_refusal_still_stops_all_when_a_host_cannot_be_reached(node: Node) -> None:

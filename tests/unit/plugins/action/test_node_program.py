@@ -12,9 +12,12 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible.plugins.action import ActionBase
+from ansible_collections.rendezvous.wireguard.plugins.action.node_program import ActionModule
 from ansible_collections.rendezvous.wireguard.plugins.plugin_utils._program import (
     collection_dir,
     pack_collection,
@@ -93,6 +96,33 @@ def test_it_is_shipped_once(play: Play) -> None:
     assert play.dest.parent.stat().st_mode & 0o777 == 0o755
     assert not second["changed"]
     assert not checked["changed"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "check_mode", "sources"),
+    [
+        (False, False, [None, "/sent"]),
+        (True, False, ["/sent"]),
+        ("yes", False, ["/sent"]),
+        (True, True, [None]),
+    ],
+)
+def test_a_node_that_is_known_to_lack_it_is_not_asked_first(
+    monkeypatch: pytest.MonkeyPatch, missing: Any, check_mode: bool, sources: list[str | None]
+) -> None:
+    executed: list[str | None] = []
+
+    def execute(_: str, arguments: dict[str, Any], **__: Any) -> dict[str, Any]:
+        executed.append(arguments.get("source"))
+        return {"program_wanted": not check_mode and executed[-1] is None}
+
+    action = ActionModule.__new__(ActionModule)
+    action._task = SimpleNamespace(args={"missing": missing}, check_mode=check_mode)
+    monkeypatch.setattr(ActionBase, "run", lambda *_: {})
+    monkeypatch.setattr(action, "_send", lambda _: "/sent")
+    monkeypatch.setattr(action, "_execute_module", execute)
+    assert action.run()["program_wanted"] is False
+    assert executed == sources
 
 
 def test_another_program_or_mode_is_put_right_but_not_in_check_mode(play: Play) -> None:
