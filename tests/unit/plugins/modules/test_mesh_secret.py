@@ -116,7 +116,7 @@ def test_a_peer_that_is_known_keeps_what_it_has(ready: Host) -> None:
     assert not ready.peers(peer(ALICE, "192.168.7.5/32"))["changed"]
 
 
-@pytest.mark.parametrize("chosen", [OLD, NEW])
+@pytest.mark.parametrize("chosen", [OLD, NEW], ids=["old", "new"])
 def test_the_other_end_takes_the_one_that_it_is_told_the_id_of(secret: Host, chosen: str) -> None:
     secret.interface(mesh_secrets=[NEW, OLD])
     secret.peers(peer(ALICE, "192.168.7.0/24", preshared_key_id=key_id(secret, chosen, ALICE)))
