@@ -47,14 +47,14 @@ def peers(interface: str) -> dict[str, dict[str, str]]:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """`/statusz` of hubs and agents, `/online-peers` and `/peer/KEY` of hubs."""
+    """`/statusz` of agents, `/online-peers` and `/peer/KEY` of hubs, as the origin's loop needs them."""
 
     interface = ""
     is_hub = False
     raw_keys = False
 
     def do_GET(self) -> None:
-        if self.path == "/statusz":
+        if self.path == "/statusz" and not self.is_hub:
             self._answer(200, "text/plain", f"peers: {len(peers(self.interface))}\n")
         elif self.is_hub and self.path == "/online-peers":
             self._answer(200, "application/json", json.dumps(list(peers(self.interface))))

@@ -125,3 +125,13 @@ async def test_the_hub_sees_a_greeting(connect: Connect) -> None:
     client = await connect(app)
     await client.greet()
     assert seen == ["/statusz"]
+
+
+async def test_a_hub_that_has_nothing_for_a_greeting_has_seen_it(connect: Connect) -> None:
+    client = await connect(hub(decoded))
+    await client.greet()
+
+
+async def test_a_hub_that_is_not_there_has_not_seen_a_greeting() -> None:
+    with pytest.raises(HubError):
+        await HubClient("http://127.0.0.1:1").greet()
