@@ -31,6 +31,8 @@ FAILED_ONCE = {
     710706: "a NAT lost its state under idle links, which took 39 s to be noticed",
     718: "thin traffic was no traffic while the session was to be renewed",
     710468: "a link that was given back for another one's fresh port needed one of its own",
+    801342: "the hub's packets had taken a tuple while the link healed in place: nobody took the port for it",
+    802242: "the same, and the other end lost its power afterwards",
     921977: "`promote` was lost: one end moved alone for a second, and then waited long to try again",
 }
 

@@ -102,7 +102,9 @@ class Vigil:
             pair.port_helped = pair.port_helped or (count is not None and count.factor > 1)
             pair.port_tried = False
             pair.proven = pair.rung.yours if pair.rung else self._endpoint_of(pair)
-            pair.proven_mine = self.hub.own.endpoint
+            if pair.phase is Phase.PROVISIONAL or pair.proven_mine is None:
+                # What heals in place goes on with its old mapping, whatever the hub sees meanwhile.
+                pair.proven_mine = self.hub.own.endpoint
             self.node.refresh.succeeded(pair.peer)
         if pair.watch.wide:
             pair.unproven = 0

@@ -444,6 +444,27 @@ def test_the_larger_key_does_not_wait_for_the_others_fresh_port() -> None:
     assert mesh.mesh.node.refresh.counts[PEER].failures == 2
 
 
+def test_an_own_mapping_that_moved_while_the_link_healed_in_place_is_no_reason_to_wait_for_the_other_end() -> (
+    None
+):
+    """The hub's packets took the tuple towards the hub, so that others are told of a port that is not the one
+    towards them; the other end has taken its port in vain.  (Found by the simulation.)"""
+    mesh = told(OTHER)
+    mesh.make_direct(OTHER)
+    mesh.answering.clear()
+    mesh.own_view = dataclasses.replace(mesh.own_view, endpoint="203.0.113.5:32119")
+    mesh.give(events.Registered(mesh.own_view))
+    mesh.run(0.5)
+    assert mesh.phase(OTHER) is Phase.DOUBTFUL
+    mesh.answering.add(OTHER)
+    mesh.run(1.0)
+    assert mesh.phase(OTHER) is Phase.DIRECT
+    mesh.hear("withdraw", OTHER)
+    mesh.see(OTHER, endpoint="203.0.113.7:40000")
+    pair = mesh.pair(OTHER)
+    assert mesh.mesh.pairs.port.lost_tries_before(pair, mesh.now_s) == LOST_TRIES
+
+
 OWN6, OTHER6 = "[2001:db8:5::1]:51820", "[2001:db8:6::1]:51820"
 
 
