@@ -1,21 +1,29 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
-"""Our own pings that are not answered yet: whose they are, and when they left."""
+"""Our own pings that are not answered yet: whose they are, and when they left.
+
+On the wire a ping has a random number.  A peer that spoofs the outer source of its packets has our answers,
+pings and all, sent to somebody else (DESIGN fact 18); if it could guess the number it could go on answering
+pings that it does not get, and the link would stay at the victim's address.
+"""
 
 from __future__ import annotations
 
 import ipaddress
+import secrets
 from dataclasses import dataclass
 
 from ..core import actions, events
 
 PATIENCE_S = 10.0
 """An answer that comes later than this is of no interest to anybody."""
+NONCE_BITS = 64
 
 
 @dataclass(frozen=True)
 class _Sent:
     peer: str | None
+    number: int
     at_s: float
 
 
@@ -25,18 +33,18 @@ class Pings:
     def __init__(self) -> None:
         self._sent: dict[tuple[str, int], _Sent] = {}  # oldest first
 
-    def sent(self, action: actions.SendBeat, now_s: float) -> None:
-        """A ping has left."""
+    def sent(self, action: actions.SendBeat, now_s: float) -> int:
+        """A ping leaves now; returns its number on the wire."""
         self._forget(now_s)
-        key = (_plain(action.address), action.number)
-        self._sent.pop(key, None)
-        self._sent[key] = _Sent(action.peer, now_s)
+        nonce = secrets.randbits(NONCE_BITS)
+        self._sent[_plain(action.address), nonce] = _Sent(action.peer, action.number, now_s)
+        return nonce
 
-    def answered(self, address: str, number: int, now_s: float) -> events.BeatAnswered | None:
+    def answered(self, address: str, nonce: int, now_s: float) -> events.BeatAnswered | None:
         """The event for a pong from `address`; None if that one was not asked so, or has answered already."""
         self._forget(now_s)
-        sent = self._sent.pop((_plain(address), number), None)
-        return None if sent is None else events.BeatAnswered(sent.peer, number, now_s - sent.at_s)
+        sent = self._sent.pop((_plain(address), nonce), None)
+        return None if sent is None else events.BeatAnswered(sent.peer, sent.number, now_s - sent.at_s)
 
     def __len__(self) -> int:
         return len(self._sent)

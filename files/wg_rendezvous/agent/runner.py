@@ -445,14 +445,14 @@ class Agent:
 
     async def _send_beat(self, action: actions.SendBeat) -> None:
         size_bytes = self._beats.largest_bytes(action.address) if action.padded else None
-        self._pings.sent(action, time.monotonic())
+        nonce = self._pings.sent(action, time.monotonic())
         port = self._hub_port if action.peer is None else None  # peers have ours
-        self._beats.ping(action.address, action.number, size_bytes, port)
+        self._beats.ping(action.address, nonce, size_bytes, port)
 
     # -- what comes by itself ---------------------------------------------------------------
 
-    def _on_pong(self, address: str, number: int) -> None:
-        event = self._pings.answered(address, number, time.monotonic())
+    def _on_pong(self, address: str, nonce: int) -> None:
+        event = self._pings.answered(address, nonce, time.monotonic())
         if event is not None:
             self._deliver(event)
 

@@ -199,10 +199,12 @@ async def test_a_heartbeat_goes_to_the_peers_port_or_to_the_hubs_and_its_answer_
         actions.SendBeat(None, "192.168.7.1", 8, padded=True),
     ]
     await agent._handle(events.Tick())
-    assert cast("Beats", agent._beats).sent == [("192.168.7.6", 7, None, None), ("192.168.7.1", 8, 1392, 9)]
-    agent._on_pong("192.168.7.5", 7)
-    agent._on_pong("192.168.7.6", 7)
-    agent._on_pong("192.168.7.6", 7)
+    (to_peer, nonce, *small), (to_hub, _, *padded) = cast("Beats", agent._beats).sent
+    assert (to_peer, *small) == ("192.168.7.6", None, None)
+    assert (to_hub, *padded) == ("192.168.7.1", 1392, 9)
+    agent._on_pong("192.168.7.5", nonce)
+    agent._on_pong("192.168.7.6", nonce)
+    agent._on_pong("192.168.7.6", nonce)
     answer = agent._events.get_nowait()
     assert isinstance(answer, events.BeatAnswered)
     assert (answer.peer, answer.number) == ("bob", 7)

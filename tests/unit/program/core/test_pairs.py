@@ -444,9 +444,7 @@ def test_the_larger_key_does_not_wait_for_the_others_fresh_port() -> None:
     assert mesh.mesh.node.refresh.counts[PEER].failures == 2
 
 
-def test_an_own_mapping_that_moved_while_the_link_healed_in_place_is_no_reason_to_wait_for_the_other_end() -> (
-    None
-):
+def test_who_healed_in_place_with_another_mapping_does_not_wait_for_the_others_port() -> None:
     """The hub's packets took the tuple towards the hub, so that others are told of a port that is not the one
     towards them; the other end has taken its port in vain.  (Found by the simulation.)"""
     mesh = told(OTHER)
