@@ -15,6 +15,7 @@ from .._wireguard.dump import Peer
 from . import actions
 from .candidates import host
 from .hub import Hub
+from .ladder import is_same_address
 from .node import Node
 from .rendezvous import Pair, PairEvent, Phase
 
@@ -101,7 +102,7 @@ class Vigil:
             count = self.node.refresh.counts.get(pair.peer)
             pair.port_helped = pair.port_helped or (count is not None and count.factor > 1)
             pair.port_tried = False
-            pair.proven = pair.rung.yours if pair.rung else self._endpoint_of(pair)
+            pair.proven = self._proven_endpoint(pair)
             if pair.phase is Phase.PROVISIONAL or pair.proven_mine is None:
                 # What heals in place goes on with its old mapping, whatever the hub sees meanwhile.
                 pair.proven_mine = self.hub.own.endpoint
@@ -110,9 +111,14 @@ class Vigil:
             pair.unproven = 0
         self._feed(pair, PairEvent.ANSWERED, now_s)
 
-    def _endpoint_of(self, pair: Pair) -> str | None:
+    def _proven_endpoint(self, pair: Pair) -> str | None:
+        """Where it answers.  A peer that named an endpoint and answered from another address has proven
+        nothing of the one that it named."""
         entry = self.node.device.peers.get(pair.peer)
-        return entry.endpoint if entry else None
+        used = entry.endpoint if entry else None
+        if pair.rung is None or used is None or is_same_address(used, pair.rung.yours):
+            return pair.rung.yours if pair.rung else used
+        return None
 
     def watch(self, pair: Pair, now_s: float) -> None:
         """Judge a promoted link by its heartbeats, and send the next one when it is due."""

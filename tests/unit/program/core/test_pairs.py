@@ -838,3 +838,18 @@ def test_a_peer_that_believes_in_a_link_that_there_is_not_is_told() -> None:
     mesh.start()
     mesh.run(0.1)
     assert mesh.said_to() == ["withdraw"]
+
+
+@pytest.mark.parametrize(
+    ("answers_from", "proven"), [("203.0.113.7:40000", True), ("192.0.2.66:51820", False)]
+)
+def test_a_peer_that_answers_from_elsewhere_has_not_proven_the_address_that_it_named(
+    answers_from: str, proven: bool
+) -> None:
+    """Otherwise it could name a victim's, and have tries there that are not paced for ten minutes."""
+    mesh = told()
+    mesh.shaking.add(PEER)
+    mesh.offer()
+    mesh.peers[PEER] = dataclasses.replace(mesh.peers[PEER], endpoint=answers_from)
+    mesh.make_direct()
+    assert mesh.pair().is_proven(mesh.views[PEER].endpoint or "", mesh.now_s) is proven
