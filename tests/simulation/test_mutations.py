@@ -208,10 +208,10 @@ def test_skipped_provisional_heartbeat_is_noticed(monkeypatch: pytest.MonkeyPatc
 
 
 def test_ignored_instances_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peer that is back sees that its link is claimed, and withdraws it: a way to the hub later."""
     for phase in Phase:
         monkeypatch.delitem(RENDEZVOUS, (phase, PairEvent.RESTARTED), raising=False)
-        monkeypatch.delitem(RENDEZVOUS, (phase, PairEvent.CLAIMED), raising=False)
-    check_some_fails(["power lost, idle"], "after it came back|direct too late|only one end")
+    check_some_fails(["power lost, idle"], "after it came back")
 
 
 def test_demotion_while_the_hub_is_silent_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
