@@ -14,7 +14,7 @@ import logging
 import socket
 import struct
 from collections.abc import Sequence
-from typing import Any, Callable, cast
+from typing import Any, Callable, TypeVar, cast
 
 from .listeners import ListenError, datagram_listener
 
@@ -34,7 +34,11 @@ IP_MTU_DISCOVER, IPV6_MTU_DISCOVER = 10, 23
 PMTUDISC_DO = 2
 SIOCGIFMTU = 0x8921
 
+MOST_ADDRESSES = 4096
+"""Of more, those that were quiet longest are forgotten: behind a peer there may be a whole IPv6 network."""
+
 OnPong = Callable[[str, int], None]
+T = TypeVar("T")
 
 
 def pack(kind: int, number: int, size_bytes: int = LAYOUT.size) -> bytes:
@@ -99,7 +103,7 @@ class Beats:
 
     def _count(self, address: str, received: int = 0, sent: int = 0) -> None:
         before = self._bytes.get(address, (0, 0))
-        self._bytes[address] = (before[0] + received, before[1] + sent)
+        _remember(self._bytes, address, (before[0] + received, before[1] + sent))
 
     def ping(self, address: str, number: int, size_bytes: int | None = None, port: int | None = None) -> None:
         """Ping `address` at `port` (None: at the number of our own); `size_bytes` is that of the UDP payload
@@ -149,10 +153,17 @@ class Beats:
         kind, number = heartbeat
         self._count(addr[0], received=_wireguard_bytes(one.family, data))
         if kind == PING:
-            self._ports[addr[0]] = addr[1]
+            _remember(self._ports, addr[0], addr[1])
             self._send(one, pack(PONG, number), addr)
         elif self._on_pong is not None:
             self._on_pong(addr[0], number)
+
+
+def _remember(by_address: dict[str, T], address: str, value: T) -> None:
+    by_address.pop(address, None)
+    by_address[address] = value
+    if len(by_address) > MOST_ADDRESSES:
+        del by_address[next(iter(by_address))]
 
 
 def _family(address: str) -> socket.AddressFamily:

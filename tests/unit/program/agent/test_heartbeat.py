@@ -94,6 +94,25 @@ async def test_a_pong_is_as_small_as_possible_and_garbage_gets_none(listen: List
 
 
 @as_root
+async def test_pings_from_ever_new_addresses_cost_a_bounded_amount_of_memory(
+    listen: Listen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A peer may have a whole network behind it, and ping from each address of it."""
+    monkeypatch.setattr(heartbeat, "MOST_ADDRESSES", 3)
+    beats = await listen("127.0.0.1")
+    loop = asyncio.get_running_loop()
+    for number in (2, 3, 4, 2, 5, 6):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.setblocking(False)
+            client.bind((f"127.0.0.{number}", 0))
+            client.sendto(heartbeat.pack(heartbeat.PING, number), ("127.0.0.1", beats.port))
+            answer = await asyncio.wait_for(loop.sock_recv(client, 2000), 5)
+            assert answer == heartbeat.pack(heartbeat.PONG, number)
+    assert list(beats.bytes_by_address()) == ["127.0.0.2", "127.0.0.5", "127.0.0.6"], "the latest ones"
+    assert len(beats._ports) == 3
+
+
+@as_root
 async def test_what_cannot_be_sent_harms_nothing(listen: Listen) -> None:
     pongs: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
     beats = await listen("127.0.0.1", on_pong=lambda *pong: pongs.put_nowait(pong))
