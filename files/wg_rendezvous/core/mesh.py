@@ -181,9 +181,13 @@ class Mesh:
         if peers is None:
             peers = [peer for peer, link in links.items() if link.promoted]
         reports: dict[str, Mapping[str, Any] | None] = {
-            peer: report(links[peer], self._endpoint_of(peer)) if peer in links else None for peer in peers
+            peer: self._report(links[peer]) if peer in links else None for peer in peers
         }
         return Registration(self.instance, self._candidates(), reports, self.node.secrets.own)
+
+    def _report(self, link: Link | Pair) -> dict[str, Any]:
+        """What the hub is told; what will be tried when is counted from when the link's state began."""
+        return report(link, self._outlook(link.since_at), self._endpoint_of(link.peer))
 
     def _endpoint_of(self, peer: str) -> str | None:
         entry = self.node.device.peers.get(peer)

@@ -13,6 +13,8 @@ from .rendezvous import Pair, Phase
 
 AGENT_AWAY = "its agent does not answer"
 OFFLINE = "the hub says that it is offline"
+WHY_LENGTH = 500
+"""The hub takes no more."""
 HOPELESS_TRIES = 6
 """Whatever a fresh port can cure was cured by then."""
 
@@ -76,15 +78,18 @@ def strategy(link: Link | Pair) -> str:
     return link.rung.strategy if isinstance(link, Pair) and link.rung else "reflexive"
 
 
-def report(link: Link | Pair, endpoint: str | None) -> dict[str, Any]:
-    """What the hub is told of a link (docs/protocol.md, "A report")."""
-    rtt_s = link.watch.rtt_s if isinstance(link, Pair) else link.rtt_s
+def report(link: Link | Pair, outlook: Outlook, endpoint: str | None) -> dict[str, Any]:
+    """What the hub is told of a link (docs/protocol.md, "A report"), as of `outlook`."""
+    if isinstance(link, Pair):
+        rtt_s, sentence = link.watch.rtt_s, why_pair(link, outlook)
+    else:
+        rtt_s, sentence = link.rtt_s, why(link, outlook)
     return {
         "state": link.state.value,
         "strategy": strategy(link),
         "endpoint": endpoint if link.promoted else None,
         "rtt_s": rtt_s if link.promoted else None,
-        "why": link.why,
+        "why": sentence[:WHY_LENGTH],
     }
 
 

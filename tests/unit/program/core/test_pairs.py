@@ -853,3 +853,25 @@ def test_a_peer_that_answers_from_elsewhere_has_not_proven_the_address_that_it_n
     mesh.peers[PEER] = dataclasses.replace(mesh.peers[PEER], endpoint=answers_from)
     mesh.make_direct()
     assert mesh.pair().is_proven(mesh.views[PEER].endpoint or "", mesh.now_s) is proven
+
+
+def reported_why(mesh: Told, peer: str) -> str:
+    reports = [action.registration.links.get(peer) for action in mesh.all_done(actions.Register)]
+    return str([report for report in reports if report][-1]["why"])
+
+
+def test_the_hub_is_told_what_was_tried_and_what_will_be_tried_when() -> None:
+    mesh = told(OTHER)
+    fail(mesh, OTHER, QUICK_TRIES)
+    mesh.run(1.0)
+    why = reported_why(mesh, OTHER)
+    assert "no handshake" in why
+    assert "probes in a row failed" in why
+    assert f"tried again in {BACKOFF_S:.0f} s" in why
+
+
+def test_the_hub_is_told_that_the_other_end_offers() -> None:
+    mesh = told()
+    mesh.offer()
+    mesh.run(5.0)
+    assert "the other end offers the next try" in reported_why(mesh, PEER)
