@@ -101,15 +101,18 @@ def test_a_neighbour_on_the_lan_who_routes_to_the_vpn_address_is_not_heard(netwo
 
 
 @pytest.mark.usefixtures("hub")
-def test_whoever_wireguard_lets_through_is_known_by_any_address_that_he_may_use(network: Network) -> None:
+def test_a_peer_is_known_by_any_address_of_his_own_and_who_is_behind_him_is_not_he(network: Network) -> None:
     bob, hub = network.bob, network.hub
-    hub.wg_set("peer", bob.key, "allowed-ips", f"{bob.vpn}/32,10.98.0.0/24")
+    hub.wg_set("peer", bob.key, "allowed-ips", f"{bob.vpn}/32,10.98.0.9/32,10.98.0.0/24")
     hub.run("ip", "route", "add", "10.98.0.0/24", "dev", hub.interface)
-    bob.run("ip", "addr", "add", "10.98.0.9/32", "dev", bob.interface)
+    addresses = ("10.98.0.9", "10.98.0.10")
+    for address in addresses:
+        bob.run("ip", "addr", "add", f"{address}/32", "dev", bob.interface)
     try:
-        assert bob.get("/online-peers", hub.vpn, source="10.98.0.9")[0] == 200
+        assert [bob.get("/online-peers", hub.vpn, source=address)[0] for address in addresses] == [200, 403]
     finally:
-        bob.run("ip", "addr", "del", "10.98.0.9/32", "dev", bob.interface)
+        for address in addresses:
+            bob.run("ip", "addr", "del", f"{address}/32", "dev", bob.interface)
         hub.run("ip", "route", "del", "10.98.0.0/24")
         hub.wg_set("peer", bob.key, "allowed-ips", f"{bob.vpn}/32")
 
