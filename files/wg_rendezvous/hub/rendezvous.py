@@ -20,7 +20,7 @@ from .challenges import Challenges
 from .observation import Observation
 from .records import Changes, Records
 from .registrations import Claim, Registrations
-from .streams import Stream, Streams, event
+from .streams import OPENED_AT_ONCE, OPENED_PER_S, Stream, Streams, event
 
 logger = logging.getLogger("wg_rendezvous.hub")
 
@@ -49,6 +49,7 @@ class Rendezvous:
         self._registry = observation.registry
         self._signals: dict[str, TokenBucket] = {}
         self._claims: dict[str, TokenBucket] = {}
+        self._opened: dict[str, TokenBucket] = {}
         self._changed = asyncio.Event()
         self.refresh()
 
@@ -81,7 +82,7 @@ class Rendezvous:
             self.streams.close(key)
             self._signals.pop(key, None)
             self._claims.pop(key, None)
-            self.streams.forget(key)
+            self._opened.pop(key, None)
         # A signal to somebody whose address now belongs to another peer would reach that one.
         for key, stream in self.streams.items():
             if self._registry.peer_at(stream.address) != key:
@@ -184,7 +185,7 @@ class Rendezvous:
 
     def may_open(self, key: str) -> bool:
         """The same for streams."""
-        return self.streams.may_open(key, self._observation.clock())
+        return self._may(self._opened, key, OPENED_PER_S, OPENED_AT_ONCE)
 
     def _may(self, buckets: dict[str, TokenBucket], key: str, rate_per_s: float, burst: float) -> bool:
         now_s = self._observation.clock()

@@ -16,8 +16,6 @@ import socket
 
 from aiohttp import web as aiohttp_web
 
-from ..core.pacing import TokenBucket
-
 MAX_QUEUED = 256
 COMMENT_S = 10.0
 USER_TIMEOUT_S = 10.0
@@ -120,7 +118,6 @@ class Streams:
 
     def __init__(self) -> None:
         self._open: dict[str, Stream] = {}
-        self._opened: dict[str, TokenBucket] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -129,15 +126,6 @@ class Streams:
         """From now on this is the stream of that peer; a former one ends."""
         self.close(key)
         self._open[key] = stream
-
-    def may_open(self, key: str, now_s: float) -> bool:
-        """Whether that peer has not opened streams too often; counts this time."""
-        bucket = self._opened.setdefault(key, TokenBucket(OPENED_PER_S, OPENED_AT_ONCE, now_s))
-        return bucket.take(1, now_s)
-
-    def forget(self, key: str) -> None:
-        """That peer is gone."""
-        self._opened.pop(key, None)
 
     def get(self, key: str) -> Stream | None:
         """The stream of that peer, if it has one."""
