@@ -75,9 +75,8 @@ class Vigil:
             pair.shaken_at = now_s
             if idle:
                 return
-        due = (
-            idle and now_s - pair.shaken_at >= HANDSHAKE_EVERY_S
-        )  # one of its messages may be in this reading
+        # One of its messages may be in this reading.
+        due = idle and now_s - pair.shaken_at >= HANDSHAKE_EVERY_S
         if max(rx, tx) > KEEPALIVES_BYTES + (HANDSHAKE_BYTES if due else 0):
             pair.traffic_at = now_s
 

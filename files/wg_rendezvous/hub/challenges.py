@@ -14,6 +14,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Callable
 
+from ..core.candidates import host
 from .registry import Registry
 
 AGAIN_S = 0.25
@@ -48,7 +49,7 @@ class Challenges:
                 asked is not None and asked.endpoint == endpoint and now_s - asked.at_s < AGAIN_S
             ):
                 continue
-            address, number = route.partition("/")[0], secrets.randbits(63)
+            address, number = host(route), secrets.randbits(63)
             self._asked[key] = _Asked(number, endpoint, address, now_s)
             self._ping(address, number)
 
