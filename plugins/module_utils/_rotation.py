@@ -29,7 +29,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ._keypair import read_private_key
 from ._mesh_secret import SecretsFile
 from ._node import Node, NodeError, change, changed, write_private
-from ._wireguard import check, conf, diff, keys
+from ._wireguard import check, conf, diff, keys, routes
 
 ANSWER_WITHIN_S = 12.0
 """A handshake that is lost is tried again after 5 s, so this is for two of them."""
@@ -72,15 +72,8 @@ class Hub:
     port: int
 
     def peer(self, parsed: conf.Conf) -> conf.Peer | None:
-        """The peer of the file that has its address: the one with the longest prefix."""
-        address = ipaddress.ip_address(self.address)
-        claims = [
-            (network.prefixlen, peer)
-            for peer in parsed.peers().values()
-            for network in map(ipaddress.ip_network, peer.allowed_ips)
-            if address in network
-        ]
-        return max(claims, key=lambda claim: claim[0])[1] if claims else None
+        """The peer of the file that has its address."""
+        return routes.peer_towards(ipaddress.ip_address(self.address), parsed.peers().values())
 
 
 @dataclass(frozen=True)

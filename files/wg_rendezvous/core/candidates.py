@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Union
 
 from .._wireguard.dump import Peer
+from .._wireguard.routes import peer_towards
 
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
@@ -126,12 +127,7 @@ class Place:
 
 def hub_peer(hub: Address, peers: Iterable[Peer]) -> Peer | None:
     """The one of `peers` to which packets to the hub's VPN address go, by the longest prefix."""
-    lengths = {
-        peer: max((network.prefixlen for network in _networks(peer) if hub in network), default=-1)
-        for peer in peers
-    }
-    found = max(lengths, key=lambda peer: lengths[peer], default=None)
-    return None if found is None or lengths[found] < 0 else found
+    return peer_towards(hub, peers)
 
 
 def _networks(peer: Peer) -> tuple[Network, ...]:
