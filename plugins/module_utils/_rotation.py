@@ -31,6 +31,8 @@ from ._wireguard import check, conf, diff, keys
 ANSWER_WITHIN_S = 12.0
 """A handshake that is lost is tried again after 5 s, so this is for two of them."""
 RESUME_AFTER_S = 30
+SESSION_S = 180.0
+"""A peer whose handshake is older has no session (WireGuard's Reject-After-Time)."""
 _SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
@@ -56,6 +58,40 @@ class Hub:
     address: str
     port: int
 
+    def knows(self, node: Node) -> str | None:
+        """Why the new key is of no use, None if it is."""
+        if _answers(node.name, self):
+            return None
+        return f"the hub has not answered at {self.address} port {self.port} within {ANSWER_WITHIN_S:.0f} s"
+
+
+@dataclass(frozen=True)
+class Peers:
+    """Of a hub: its peers were told of the new key, and show that by a handshake with it.
+
+    They cannot begin it, since they do not know when; so the hub does.
+    """
+
+    def knows(self, node: Node) -> str | None:
+        """As of `Hub`. The peers that are not there now do not matter."""
+        runtime = node.runtime()
+        peers = runtime.device.peers if runtime else {}
+        before = {key: peer.latest_handshake_at for key, peer in peers.items()}
+        present = {key for key, at in before.items() if time.time() - at < SESSION_S}
+        for key, peer in peers.items():
+            for keepalive_s in (0, 1, peer.persistent_keepalive_s):  # from 0 to 1 sends at once
+                node.run(("wg", "set", node.name, "peer", key, "persistent-keepalive", str(keepalive_s)))
+        deadline = time.monotonic() + ANSWER_WITHIN_S
+        came: set[str] = set()
+        while present - came and time.monotonic() < deadline:
+            time.sleep(0.1)
+            now = node.runtime()
+            seen = now.device.peers if now else {}
+            came = {key for key in present if key in seen and seen[key].latest_handshake_at > before[key]}
+        if came or not present:
+            return None
+        return f"none of {len(present)} peers has answered within {ANSWER_WITHIN_S:.0f} s"
+
 
 def prepare(node: Node, key_path: str, min_age_s: float) -> dict[str, Any]:
     """Let there be a next key if the present one is so old, or if a rotation was begun."""
@@ -71,8 +107,10 @@ def prepare(node: Node, key_path: str, min_age_s: float) -> dict[str, Any]:
     return {**after.result(), **changed([change(after.next_path, *shown)])}
 
 
-def rotate(node: Node, key_path: str, min_age_s: float, hub: Hub, unit: str | None) -> dict[str, Any]:
-    """Use the next key from now on, or go on with the old one if the hub does not answer to the new one.
+def rotate(
+    node: Node, key_path: str, min_age_s: float, others: Hub | Peers, unit: str | None
+) -> dict[str, Any]:
+    """Use the next key from now on, or go on with the old one if the others do not answer to the new one.
 
     `unit`, the agent's, does not run meanwhile: it gives its links back to the hub first, which know the old
     key. NodeError says what is the case when the key could not be changed.
@@ -92,7 +130,7 @@ def rotate(node: Node, key_path: str, min_age_s: float, hub: Hub, unit: str | No
         changes = [*node.conf_changes(before, after), change(f"{node.name} (running)", *shown)]
         if not node.module.check_mode:
             with _uninterrupted(), _stopped(node.module, unit):
-                problem = _try(node, key_path, plan, after, hub)
+                problem = _try(node, key_path, plan, after, others)
                 if problem:
                     _go_back(node, key_path, plan, before)
                     raise NodeError(
@@ -130,7 +168,7 @@ def _plan(node: Node, key_path: str) -> Plan:
     return Plan(running, next_key, next_path, round(age_s, 1))
 
 
-def _try(node: Node, key_path: str, plan: Plan, after: conf.Conf, hub: Hub) -> str | None:
+def _try(node: Node, key_path: str, plan: Plan, after: conf.Conf, others: Hub | Peers) -> str | None:
     """Change over, and say why not if nothing comes of it."""
     try:
         if os.path.exists(plan.next_path):
@@ -138,9 +176,7 @@ def _try(node: Node, key_path: str, plan: Plan, after: conf.Conf, hub: Hub) -> s
         _use(node, plan.next or "", after)
     except (NodeError, OSError) as error:
         return str(error)
-    if _answers(node.name, hub):
-        return None
-    return f"the hub has not answered at {hub.address} port {hub.port} within {ANSWER_WITHIN_S:.0f} s"
+    return others.knows(node)
 
 
 def _go_back(node: Node, key_path: str, plan: Plan, before: conf.Conf) -> None:

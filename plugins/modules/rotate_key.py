@@ -52,7 +52,9 @@ options:
     type: path
   hub_address:
     description:
-      - The address of the hub inside the VPN. Needed with O(state=rotated).
+      - The address of the hub inside the VPN.
+      - Left out, this is the hub itself. Then its peers have to have been told of the next key by
+        M(rendezvous.wireguard.handover) on each of them, and to watch for it; the hub calls them.
     type: str
   hub_port:
     description:
@@ -104,7 +106,12 @@ age_s:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import DIRECTORY, Node, run_module
-from ansible_collections.rendezvous.wireguard.plugins.module_utils._rotation import Hub, prepare, rotate
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._rotation import (
+    Hub,
+    Peers,
+    prepare,
+    rotate,
+)
 
 
 def main() -> None:
@@ -119,7 +126,6 @@ def main() -> None:
             "unit": {"type": "str"},
             "directory": {"type": "path", "default": DIRECTORY},
         },
-        required_if=[("state", "rotated", ("hub_address",))],
         supports_check_mode=True,
     )
     given = module.params
@@ -127,8 +133,8 @@ def main() -> None:
     key_path = given["private_key_path"] or f"{given['directory']}/{given['interface']}.key"
     if given["state"] == "prepared":
         run_module(module, lambda: prepare(node, key_path, given["min_age_s"]))
-    hub = Hub(given["hub_address"], given["hub_port"])
-    run_module(module, lambda: rotate(node, key_path, given["min_age_s"], hub, given["unit"]))
+    others = Hub(given["hub_address"], given["hub_port"]) if given["hub_address"] else Peers()
+    run_module(module, lambda: rotate(node, key_path, given["min_age_s"], others, given["unit"]))
 
 
 if __name__ == "__main__":
