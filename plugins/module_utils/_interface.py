@@ -149,7 +149,7 @@ class _Update:
         goes = any(step.argv[2:4] == ("address", "del") for step in self.steps)
         systemctl = self.node.module.get_bin_path("systemctl") if self.agent and goes else None
         if systemctl and self.agent:
-            self.node.run((systemctl, "stop", self.agent))
+            self.node.try_run((systemctl, "stop", self.agent))  # there may be no such unit yet
 
     def _steps(self, wanted: conf.Interface, previous: conf.Interface) -> list[diff.Step]:
         """What is left to do on the running interface; `previous` says which addresses and routes may go."""
