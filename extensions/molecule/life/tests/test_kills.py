@@ -10,8 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import signal
 import subprocess
+import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,15 +49,17 @@ def test_runs_that_are_killed_at_any_moment_leave_a_network_that_works_and_the_n
         transfer.flows()
         for number in range(KILLS):
             with Watch(alice, bob, carol, hub) as watch:
+                after_s = chance.uniform(2, 20)
                 if number % 2:
-                    kill_after(chance.uniform(2, 20), ROTATE, inventory.path, *ALL_KEYS)
+                    task = kill_after(after_s, ROTATE, inventory.path, *ALL_KEYS)
                 else:
                     change(inventory, number // 2)
                     set_up_anew(dave)
-                    kill_after(chance.uniform(2, 25), SITE, inventory.path)
+                    task = kill_after(after_s, SITE, inventory.path)
                 transfer.flows()
             gaps.append(watch.gap_s)
-        change(inventory, 1)
+            progress(f"killed after {after_s:.1f} s at {task!r}: gap {watch.gap_s:.2f} s")
+            assert watch.gap_s <= GAP_S, (seed, number, task)
         with Watch(alice, bob, carol, hub) as watch:
             runs = [ansible_playbook(SITE, [scenario / "inventory.yml"])]
             runs.append(
@@ -75,8 +80,6 @@ def test_runs_that_are_killed_at_any_moment_leave_a_network_that_works_and_the_n
     assert hub.run("wg show wg0 listen-port") == f"{PORTS[0]}\n"
     assert ADDRESSES[1] not in file + alice.run("ip address show dev wg0; cat /etc/wireguard/wg0.conf")
     assert max(gaps) <= GAP_S
-    again = ansible_playbook(SITE, [scenario / "inventory.yml"])
-    assert (again.exit_code, again.changed_hosts) == (0, {}), again.output
 
 
 class Watch:
@@ -125,17 +128,27 @@ def set_up_anew(machine: Machine) -> None:
     )
 
 
-def kill_after(seconds: float, playbook: str, inventory: Path, *arguments: str) -> None:
-    """A run that is killed, with all that it has started here."""
-    run = subprocess.Popen(
-        ["ansible-playbook", playbook, f"--inventory={inventory}", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        run.wait(timeout=seconds)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(run.pid, signal.SIGKILL)
-    run.wait()
+def kill_after(seconds: float, playbook: str, inventory: Path, *arguments: str) -> str:
+    """A run that is killed, with all that it has started here; the task that it had come to."""
+    with tempfile.TemporaryFile("w+") as output:
+        run = subprocess.Popen(
+            ["ansible-playbook", playbook, f"--inventory={inventory}", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            run.wait(timeout=seconds)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+        output.seek(0)
+        return next(
+            (task for task in reversed(re.findall(r"^TASK \[(.*)\]", output.read(), re.MULTILINE))), ""
+        )
+
+
+def progress(line: str) -> None:
+    """Many kills take long: to be seen as they happen."""
+    print(line, file=sys.__stderr__, flush=True)
