@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hypothesis import settings
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
@@ -21,3 +23,6 @@ def link_collection() -> None:
 
 
 link_collection()
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("without deadline", deadline=None)
+settings.load_profile("without deadline")
