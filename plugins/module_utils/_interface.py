@@ -86,7 +86,7 @@ def ensure_interface(
 
 def _client(endpoint: str) -> tuple[str, int]:
     """("198.51.100.2", 40000) of "198.51.100.2:40000"."""
-    host, _, port = endpoint.rpartition(":")
+    host, _colon, port = endpoint.rpartition(":")
     return host.strip("[]"), int(port)
 
 
