@@ -31,7 +31,7 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(DEVELOPED)
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env env PATH="$$PATH")
 
 .PHONY: help setup program collections collection installed lint docs types sanity unit simulation lab bench \
-    bench-ansible integration molecule demo demo-down test clean
+    bench-ansible integration molecule kills demo demo-down test clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
@@ -116,6 +116,11 @@ SCENARIOS ?= $(notdir $(patsubst %/molecule.yml,%,$(wildcard extensions/molecule
 molecule: export ANSIBLE_COLLECTIONS_PATH = $(CURDIR)/$(INSTALLED)
 molecule: installed ## deployment in systemd containers; SCENARIOS=default for one of them
 	for scenario in $(SCENARIOS); do $(AS_ROOT) tests/containers/scenario "$$scenario"; done
+
+kills: export ANSIBLE_COLLECTIONS_PATH = $(CURDIR)/$(INSTALLED)
+kills: export KILLS ?= 30
+kills: installed ## 30 runs killed at random moments, in the scenario `life`; KILLS=100 for more
+	$(AS_ROOT) tests/containers/scenario life
 
 demo: export ANSIBLE_COLLECTIONS_PATH = $(CURDIR)/$(INSTALLED)
 demo: setup ## a network of containers, a hub and peers behind NATs in it, deployed and shown

@@ -24,6 +24,13 @@ options:
     description: The variables of all hosts.
     type: dict
     required: true
+  moving:
+    description:
+      - Only those peers whose addresses change, with the addresses of before and the new ones. So the hub
+        reaches them at either, until they have changed.
+      - A new address that another of the hosts still has is not among them.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -53,14 +60,24 @@ from typing import Any, Callable
 from ansible_collections.rendezvous.wireguard.plugins.filter.host_route import host_route
 
 
-def introductions(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def introductions(
+    hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]], moving: bool = False
+) -> list[dict[str, Any]]:
     """The entries for the hubs, each with its peers in the order of the hosts."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for host in hosts:
+    present = {host: _host_routes(_preflight(hostvars[host])) for host in hosts}
+    for host in present:
         node = _preflight(hostvars[host])
         about = node.get("introduction") or {}
         if not about.get("hub"):
             continue  # without a hub the preflight has refused the host
+        routes = [*map(host_route, about["addresses"]), *about["subnets"]]
+        if moving:
+            if set(present[host]) <= set(routes):
+                continue
+            others = {route for other, its in present.items() if other != host for route in its}
+            coming = [route for route in routes if route not in others]
+            routes = list(dict.fromkeys([*present[host], *coming]))
         hub, interface = about["hub"], about["interface"]
         if (hub, interface) not in found:
             asked = _preflight(hostvars[hub]).get("interface") == interface
@@ -72,10 +89,14 @@ def introductions(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]
             }
         key = _public_key(hostvars[host], node)
         if key:
-            routes = [*map(host_route, about["addresses"]), *about["subnets"]]
             peer = {"name": host, "public_key": key, "allowed_ips": routes, "from_mesh_secret": True}
             found[hub, interface]["peers"].append(peer)
     return list(found.values())
+
+
+def _host_routes(node: Mapping[str, Any]) -> list[str]:
+    """What the hub routes to a host that has the addresses of its file."""
+    return [host_route(address) for address in (node.get("configured") or {}).get("addresses", [])]
 
 
 def _preflight(variables: Mapping[str, Any]) -> Mapping[str, Any]:

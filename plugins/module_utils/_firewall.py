@@ -21,7 +21,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -59,6 +59,8 @@ class Openings:
     """Networks behind this node that the tunnel's packets go to and come from."""
     masquerade: bool = False
     """The peers' packets to the rest of the world leave with this node's address."""
+    former_ports: tuple[int, ...] = ()
+    """UDP, where WireGuard listened before: who still sends there is answered from there."""
 
     @classmethod
     def from_json(cls, text: str) -> Openings:
@@ -66,8 +68,8 @@ class Openings:
         values = json.loads(text)
         values["addresses"] = tuple(values["addresses"])
         values["tcp_ports"] = tuple(values["tcp_ports"])
-        values["udp_ports"] = tuple(values.get("udp_ports", ()))  # an older record has none
-        values["subnets"] = tuple(values.get("subnets", ()))
+        for name in ("udp_ports", "former_ports", "subnets"):  # an older record has none
+            values[name] = tuple(values.get(name, ()))
         return cls(**values)
 
     def inside(self) -> list[tuple[str, int]]:
@@ -134,15 +136,17 @@ class Plan:
     delete: tuple[Rule, ...] = ()
     own_table: str | None = None
     """nft commands that make or remove the own table; None if it is as wanted."""
+    former_ports: str | None = None
+    """The same of the table for former ports."""
 
     def __bool__(self) -> bool:
-        return bool(self.insert or self.delete or self.own_table)
+        return bool(self.insert or self.delete or self.own_table or self.former_ports)
 
     def commands(self) -> str:
         """The plan as input of `nft -f`, which does all of it or nothing."""
         lines = [f"delete rule {r.family} {r.table} {r.chain} handle {r.handle}" for r in self.delete]
         lines += [f"insert rule {rule}" for rule in self.insert]
-        return "\n".join([*lines, self.own_table or ""]) + "\n"
+        return "\n".join([*lines, self.own_table or "", self.former_ports or ""]) + "\n"
 
 
 def packets(openings: Openings) -> list[Packet]:
@@ -160,22 +164,12 @@ def packets(openings: Openings) -> list[Packet]:
 
 def _of_wireguard(openings: Openings) -> list[Packet]:
     """The encrypted ones, which go over any interface. Without a port of their own they look like any UDP."""
-    port = openings.listen_port
     somewhere = dict.fromkeys(INTERFACES, Outside(openings.interface))
     fields: dict[str, Any] = {"meta l4proto": "udp", "ct state": "new"}
-    if port:
-        to_us = {**fields, "udp dport": port, "th dport": port}
-        from_us = {**fields, "udp sport": port, "th sport": port}
-        return [
-            Packet(IN, to_us, f"udp dport {port} accept", f"-p udp --dport {port} -j ACCEPT", f"udp/{port}"),
-            Packet(
-                OUT,
-                {**from_us, **somewhere},
-                f"udp sport {port} accept",
-                f"-p udp --sport {port} -j ACCEPT",
-                f"udp from port {port}",
-            ),
-        ]
+    if openings.listen_port:
+        # The former ones too: they are in use until the very moment of the change.
+        ports = (openings.listen_port, *openings.former_ports)
+        return [packet for port in ports for packet in _of_port(port, fields, somewhere)]
     answers = {**fields, **somewhere, "ct state": "established"}
     established = "-p udp -m conntrack --ctstate ESTABLISHED -j ACCEPT"
     return [
@@ -195,6 +189,21 @@ def _of_wireguard(openings: Openings) -> list[Packet]:
             "what WireGuard sends, UDP from any port",
             ufw="allow out to any proto udp",
             ours=False,
+        ),
+    ]
+
+
+def _of_port(port: int, fields: Mapping[str, Any], somewhere: Mapping[str, Any]) -> list[Packet]:
+    to_us = {**fields, "udp dport": port, "th dport": port}
+    from_us = {**fields, "udp sport": port, "th sport": port}
+    return [
+        Packet(IN, to_us, f"udp dport {port} accept", f"-p udp --dport {port} -j ACCEPT", f"udp/{port}"),
+        Packet(
+            OUT,
+            {**from_us, **somewhere},
+            f"udp sport {port} accept",
+            f"-p udp --sport {port} -j ACCEPT",
+            f"udp from port {port}",
         ),
     ]
 
@@ -596,12 +605,15 @@ def plan(ruleset: Ruleset, openings: Openings) -> Plan:
     keys = {(rule.family, rule.table, rule.chain, rule.text.split('"')[-2]): rule for rule in wanted}
     insert = tuple(rule for key, rule in keys.items() if key not in present)
     delete = tuple(Rule(*key, handle=handle) for key, handle in present.items() if key not in keys)
-    return Plan(insert, delete, _own_table_commands(ruleset, openings))
+    former_ports = former_port_commands(ruleset, openings)
+    return Plan(insert, delete, _own_table_commands(ruleset, openings), former_ports)
 
 
 def _dropping_chains(ruleset: Ruleset, openings: Openings, packet: Packet) -> Iterator[Mapping[str, Any]]:
     """The others' base chains that would drop the packet; firewalld keeps its own table."""
-    kept = {own_table(openings)} | ({"firewalld"} if openings.backend == "firewalld" else set())
+    kept = {own_table(openings), former_table(openings)} | (
+        {"firewalld"} if openings.backend == "firewalld" else set()
+    )
     for hook in packet.hooks:
         for chain in ruleset.base_chains(hook, _families_of(packet, openings)):
             if chain["table"] not in kept and ruleset.drops(chain, packet, mark(openings)):
@@ -670,6 +682,63 @@ def _saddr(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
 
 def _daddr(address: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> str:
     return "ip6 daddr" if address.version == 6 else "ip daddr"
+
+
+# ---- ports that WireGuard had before ----
+#
+# Peers that were not told of the new port yet send to the old one. Their packets are given the new port
+# before conntrack sees them, and the answers the old one, so that neither a NAT on the way nor the peer
+# notices anything. Who has sent to the new port once is answered from there: WireGuard follows the address
+# that answers come from, so it must not be the old one again.
+
+
+def former_table(openings: Openings) -> str:
+    """The name of the table for former ports."""
+    return own_table(openings) + "_former_ports"
+
+
+def former_port_commands(
+    ruleset: Ruleset, openings: Openings, clients: Iterable[tuple[str, int]] = ()
+) -> str | None:
+    """nft commands that make or remove the table; None if it is as wanted.
+
+    `clients`: (address, port) of those who are known to use the only former port.
+    """
+    name, port = former_table(openings), openings.listen_port
+    formers = [] if openings.backend == "none" or not port else openings.former_ports
+    there = ("inet", name) in ruleset.tables
+    if not formers:
+        return f"delete table inet {name}" if there else None
+    wanted = [f"udp/{former} is now udp/{port}" for former in formers]
+    rules = ruleset.rules.get(("inet", name, "prerouting"), [])
+    if list(dict.fromkeys(rule["comment"] for rule in rules if "comment" in rule)) == wanted:
+        return None
+    lines = [f"add table inet {name}", f"delete table inet {name}", f"table inet {name} {{"]
+    known: dict[str, list[str]] = {"4": [], "6": []}
+    for address, client_port in clients:
+        known["6" if ":" in address else "4"].append(f"{address} . {client_port}")
+    arriving = [f'    iifname "{openings.interface}" accept']
+    arrived, leaving = [], []
+    for former, comment in zip(formers, wanted):
+        for family, kind, ip in (("4", "ipv4_addr", "ip"), ("6", "ipv6_addr", "ip6")):
+            clients_of = f"clients{family}_{former}"
+            elements = f" elements = {{ {', '.join(known[family])} }};" if known[family] else ""
+            lines.append(
+                f"  set {clients_of} {{ type {kind} . inet_service; flags dynamic,timeout; timeout 5m; "
+                f"size 65535;{elements} }}"
+            )
+            client = f"@{clients_of} {{ {ip} saddr . udp sport }}"
+            arriving.append(
+                f"    fib daddr type local udp dport {former} update {client} udp dport set {port} accept "
+                f'comment "{comment}"'
+            )
+            arrived.append(f"    fib daddr type local udp dport {port} delete {client}")
+            leaving.append(
+                f"    udp sport {port} {ip} daddr . udp dport @{clients_of} udp sport set {former}"
+            )
+    lines += ["  chain prerouting {", "    type filter hook prerouting priority -290;", *arriving, *arrived]
+    lines += ["  }", "  chain output {", "    type filter hook output priority 100;", *leaving]
+    return "\n".join([*lines, "  }", "}"])
 
 
 # ---- sysctls ----

@@ -87,7 +87,8 @@ def wanted_items(openings: Openings, state: Firewalld) -> dict[str, list[str]]:
     wanted = {inside: items}
     if openings.listen_port:
         for zone in outside_zones(state):
-            wanted.setdefault(zone, []).append(f"port={openings.listen_port}/udp")
+            ports = (openings.listen_port, *openings.former_ports)
+            wanted.setdefault(zone, []).extend(f"port={port}/udp" for port in ports)
     return wanted
 
 
@@ -196,10 +197,8 @@ def ufw_rules(openings: Openings) -> list[str]:
         f"allow out on {name} proto {protocol}" for protocol in dict.fromkeys(it for it, _port in inside)
     ]
     if openings.listen_port:
-        rules += [
-            f"allow {openings.listen_port}/udp",
-            f"allow out from any port {openings.listen_port} proto udp",
-        ]
+        for port in (openings.listen_port, *openings.former_ports):
+            rules += [f"allow {port}/udp", f"allow out from any port {port} proto udp"]
     if openings.relay:
         rules.append(f"route allow in on {name} out on {name}")
     for subnet in openings.subnets:

@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from . import _firewall
 from ._keypair import change_of_key, read_private_key, write_private_key
 from ._mesh_secret import SecretsFile
 from ._node import Node, NodeError, change_of_steps, changed, write_private
@@ -50,12 +51,15 @@ def ensure_interface(
     private_key_path: str,
     make_key: bool = False,
     mesh_secrets: Sequence[str] = (),
+    agent: str | None = None,
+    former_ports: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Write the interface's part of IF.conf and bring the running interface, if it is up, to the same state.
 
     `wanted` comes without its private key; with `make_key` one is made if there is none. `mesh_secrets` are
     those that there are to be, the newest first. Whatever fails, file and interface are put back as they
-    were; a key that was made stays for the next run.
+    were; a key that was made stays for the next run. `agent` is a unit that is stopped before an address
+    goes. A running port that changes and is one of `former_ports` goes on to be answered.
     """
     check.interface_name(node.name)
     wanted = check_interface(wanted)
@@ -70,7 +74,7 @@ def ensure_interface(
         # In check mode on a fresh node: a stand-in for the key that would be made.
         private_key = key_on_disk or keys.generate_private_key()
         node.hide([private_key])
-        update = _Update(node, replace(wanted, private_key=private_key), secrets)
+        update = _Update(node, replace(wanted, private_key=private_key), secrets, agent, former_ports)
         if key_on_disk is None and make_key:
             update.changes.insert(0, change_of_key(private_key_path, None, keys.public_key(private_key)))
         if not node.module.check_mode:
@@ -80,11 +84,26 @@ def ensure_interface(
         return update.result()
 
 
+def _client(endpoint: str) -> tuple[str, int]:
+    """("198.51.100.2", 40000) of "198.51.100.2:40000"."""
+    host, _colon, port = endpoint.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 class _Update:
     """From the state that is found to the wanted one, and back if it cannot be reached."""
 
-    def __init__(self, node: Node, wanted: conf.Interface, secrets: Sequence[str]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        wanted: conf.Interface,
+        secrets: Sequence[str],
+        agent: str | None,
+        former_ports: Sequence[int],
+    ) -> None:
         self.node = node
+        self.agent = agent
+        self.former_ports = former_ports
         self.wanted = wanted
         self.text = node.read_conf()
         self.before = node.parse_conf(self.text or "")
@@ -125,17 +144,26 @@ class _Update:
         self._warn_of_another_key()
         changes_key = any(step.thing == "public key" for step in self.steps)
         running_key = self.node.private_key() if changes_key else None
+        self._stop_agent()
         try:
-            write_private(self.node.conf_path, self.after.render())
+            # The file last: the one of before says what has to go, also to the run after a killed one.
             if self.runtime:
                 self.node.apply(self.steps)
                 self._verify()
+            write_private(self.node.conf_path, self.after.render())
             self.secrets_file.write(self.secrets)
         except BaseException as error:
             problem = self._restore(running_key)
             if isinstance(error, (NodeError, OSError)):
                 raise NodeError(f"{error}; {problem or 'file and interface are as they were'}") from None
             raise
+
+    def _stop_agent(self) -> None:
+        """Its links are known by the address that goes, so it gives them back to the hub first."""
+        goes = any(step.argv[2:4] == ("address", "del") for step in self.steps)
+        systemctl = self.node.module.get_bin_path("systemctl") if self.agent and goes else None
+        if systemctl and self.agent:
+            self.node.try_run((systemctl, "stop", self.agent))  # there may be no such unit yet
 
     def _steps(self, wanted: conf.Interface, previous: conf.Interface) -> list[diff.Step]:
         """What is left to do on the running interface; `previous` says which addresses and routes may go."""
@@ -144,11 +172,29 @@ class _Update:
             return []
         name = self.node.name
         steps = diff.interface_steps(name, wanted, previous, runtime, self.fwmark_routes)
+        if wanted is self.wanted:
+            steps = [one for step in steps for one in (*self._before_port(step, runtime), step)]
         if self.wanted.table == self.previous.table:
             routes, stale = diff.routes(wanted, self.peers), diff.routes(previous, self.peers)
             running = self.node.routes(wanted.table, routes | stale)
             steps += diff.route_steps(name, wanted.table, routes, stale, running)
         return steps
+
+    def _before_port(self, step: diff.Step, runtime: diff.Runtime) -> Iterator[diff.Step]:
+        """In the moment in which the port changes, packets to the old one begin to be passed on to it."""
+        old, new = runtime.device.listen_port, self.wanted.listen_port
+        if step.thing != "listen port" or old not in self.former_ports:
+            return
+        openings = _firewall.Openings(
+            self.node.name, (), new, former_ports=tuple(port for port in self.former_ports if port != new)
+        )
+        endpoints = (peer.endpoint for peer in runtime.device.peers.values() if peer.endpoint)
+        clients = [_client(endpoint) for endpoint in endpoints]
+        commands = _firewall.former_port_commands(_firewall.Ruleset({}), openings, clients)
+        if commands:
+            yield diff.Step(
+                f"port {old}", "the present one", f"passed on to {new}", ("nft", "-f", "-"), commands
+            )
 
     def _verify(self) -> None:
         """Asked again, nothing may be left. Removing an address may take others of its network along."""

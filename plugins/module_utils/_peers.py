@@ -86,9 +86,12 @@ def _check_peer(key: str, option: Mapping[str, Any]) -> conf.Peer:
     )
 
 
-def ensure_peers(node: Node, options: Iterable[Mapping[str, Any]], exclusive: bool) -> dict[str, Any]:
+def ensure_peers(
+    node: Node, options: Iterable[Mapping[str, Any]], exclusive: bool, one_key_a_name: bool = False
+) -> dict[str, Any]:
     """Bring these peers to the wanted state, and with `exclusive` remove the others, but never the agent's.
 
+    With `one_key_a_name` remove those that have the name of a wanted one and another key.
     Whatever fails, file and running interface are put back as they were.
     """
     check.interface_name(node.name)
@@ -97,7 +100,7 @@ def ensure_peers(node: Node, options: Iterable[Mapping[str, Any]], exclusive: bo
     # By public key: of peers whose preshared key is derived, the id that it is to have.
     derived = {one["public_key"]: one.get("preshared_key_id") for one in options if one["from_mesh_secret"]}
     with node.locked():
-        update = PeersUpdate(node, wanted, exclusive, derived)
+        update = PeersUpdate(node, wanted, exclusive, derived, one_key_a_name)
         if not node.module.check_mode:
             update.commit()
         return update.result()
@@ -107,7 +110,12 @@ class PeersUpdate:
     """From the peers that are found to the wanted ones, and back if they cannot be reached."""
 
     def __init__(
-        self, node: Node, wanted: Wanted, exclusive: bool, derived: Mapping[str, str | None] | None = None
+        self,
+        node: Node,
+        wanted: Wanted,
+        exclusive: bool,
+        derived: Mapping[str, str | None] | None = None,
+        one_key_a_name: bool = False,
     ) -> None:
         self.node = node
         self.text = node.read_conf()
@@ -120,6 +128,8 @@ class PeersUpdate:
         if derived:
             wanted = self._with_preshared_keys(wanted, derived)
         self.wanted = {**dict.fromkeys(self._replaced(wanted)), **wanted}
+        if one_key_a_name:
+            self.wanted = {**dict.fromkeys(self._namesakes(wanted)), **self.wanted}
         if exclusive:
             others = {*self.before.peers(), *self._running()} - set(wanted)
             self.wanted = {**self.wanted, **dict.fromkeys(others)}
@@ -144,8 +154,9 @@ class PeersUpdate:
             return
         self._warn_of_what_waits()
         try:
-            write_private(self.node.conf_path, self.after.render())
+            # The file last: the one of before says what has changed, also to the run after a killed one.
             self.node.apply(self.steps)
+            write_private(self.node.conf_path, self.after.render())
         except BaseException as error:
             problem = self._restore()
             if isinstance(error, (NodeError, OSError)):
@@ -211,6 +222,11 @@ class PeersUpdate:
         before = self.before.peers()
         announced = (before[key].replaces for key, peer in wanted.items() if peer and key in before)
         return [key for key in announced if key in before]
+
+    def _namesakes(self, wanted: Wanted) -> Iterable[str]:
+        """The keys in the file that have the name of a wanted peer, which has another."""
+        names = {peer.name for peer in wanted.values() if peer and peer.name}
+        return [key for key, peer in self.before.peers().items() if peer.name in names and key not in wanted]
 
     def _check_removed(self) -> None:
         removed = _removed.read(self.node)

@@ -52,8 +52,24 @@ def check_admission(node: Node, public_keys: Iterable[str]) -> dict[str, Any]:
     removed = refused(node)
     asked_for = {key: removed[key] for key in public_keys if key in removed}
     deployed = os.path.exists(os.path.join(node.directory, f"{node.name}.key"))
-    secrets = SecretsFile(node).ids
-    return {"deployed": deployed, "refused": asked_for, "mesh_secrets": secrets, **changed([])}
+    found = {"deployed": deployed, "refused": asked_for, "claims": claims(node)}
+    return {**found, "mesh_secrets": SecretsFile(node).ids, **changed([])}
+
+
+def claims(node: Node) -> dict[str, dict[str, Any]]:
+    """Whose each network is, by the file: name and key, and in `also` those that the key is to replace or
+    that are to replace it."""
+    peers = node.parse_conf(node.read_conf() or "").peers()
+    also: dict[str, list[str]] = {}
+    for peer in peers.values():
+        if peer.replaces:
+            also.setdefault(peer.public_key, []).append(peer.replaces)
+            also.setdefault(peer.replaces, []).append(peer.public_key)
+    return {
+        network: {"public_key": key, "name": peer.name, "also": also.get(key, [])}
+        for key, peer in peers.items()
+        for network in peer.allowed_ips
+    }
 
 
 def refused(node: Node) -> dict[str, str]:

@@ -34,6 +34,8 @@ from ._wireguard import check, conf, diff, keys, routes
 ANSWER_WITHIN_S = 12.0
 """A handshake that is lost is tried again after 5 s, so this is for two of them."""
 RESUME_AFTER_S = 30
+SESSION_S = 180.0
+"""A peer whose handshake is older has no session (WireGuard's Reject-After-Time)."""
 _SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
@@ -75,6 +77,44 @@ class Hub:
         """The peer of the file that has its address."""
         return routes.peer_towards(ipaddress.ip_address(self.address), parsed.peers().values())
 
+    def knows(self, node: Node) -> str | None:
+        """Why the new key is of no use, None if it is."""
+        if _answers(node.name, self):
+            return None
+        return f"the hub has not answered at {self.address} port {self.port} within {ANSWER_WITHIN_S:.0f} s"
+
+
+@dataclass(frozen=True)
+class Peers:
+    """Of a hub: its peers were told of the new key, and show that by a handshake with it.
+
+    They cannot begin it, since they do not know when; so the hub does.
+    """
+
+    def peer(self, _parsed: conf.Conf) -> conf.Peer | None:
+        """None: every preshared key stays as it is."""
+        return None
+
+    def knows(self, node: Node) -> str | None:
+        """As of `Hub`. The peers that are not there now do not matter."""
+        runtime = node.runtime()
+        peers = runtime.device.peers if runtime else {}
+        before = {key: peer.latest_handshake_at for key, peer in peers.items()}
+        present = {key for key, at in before.items() if time.time() - at < SESSION_S}
+        for key, peer in peers.items():
+            for keepalive_s in (0, 1, peer.persistent_keepalive_s):  # from 0 to 1 sends at once
+                node.run(("wg", "set", node.name, "peer", key, "persistent-keepalive", str(keepalive_s)))
+        deadline = time.monotonic() + ANSWER_WITHIN_S
+        came: set[str] = set()
+        while present - came and time.monotonic() < deadline:
+            time.sleep(0.1)
+            now = node.runtime()
+            seen = now.device.peers if now else {}
+            came = {key for key in present if key in seen and seen[key].latest_handshake_at > before[key]}
+        if came or not present:
+            return None
+        return f"none of {len(present)} peers has answered within {ANSWER_WITHIN_S:.0f} s"
+
 
 @dataclass(frozen=True)
 class MeshKey:
@@ -84,13 +124,23 @@ class MeshKey:
     preshared_key_id: str | None = None
 
 
-def prepare(node: Node, key_path: str, min_age_s: float, hub: Hub | None) -> dict[str, Any]:
+def prepare(
+    node: Node, key_path: str, min_age_s: float, others: Hub | Peers, mesh_key: MeshKey | None
+) -> dict[str, Any]:
     """Let there be a next key if the present one is so old, or if a rotation was begun; and if the preshared
-    key with `hub`, where it comes from a mesh secret, is not of the newest.
+    key with the hub, where it comes from a mesh secret, is not of the newest.
+
+    NodeError for a hub that has a mesh secret.
     """
     check.interface_name(node.name)
     with node.locked():
-        before = _plan(node, key_path, hub)
+        before = _plan(node, key_path, others if mesh_key else None)
+        if isinstance(others, Peers) and before.mesh_secrets:
+            raise NodeError(
+                f"{node.name} is the hub and has a mesh secret, so with its key the preshared keys with all "
+                "peers would change, which is not possible: its key stays. To change it, take "
+                "wg_interface_mesh_secret out, then run rendezvous.wireguard.site and rotate_keys first"
+            )
         made = before.next is None and before.is_due(min_age_s)
         after = replace(before, next=keys.generate_private_key()) if made else before
         node.hide([after.next] if after.next else [])
@@ -101,16 +151,21 @@ def prepare(node: Node, key_path: str, min_age_s: float, hub: Hub | None) -> dic
 
 
 def rotate(
-    node: Node, key_path: str, min_age_s: float, hub: Hub, unit: str | None, mesh_key: MeshKey | None
+    node: Node,
+    key_path: str,
+    min_age_s: float,
+    others: Hub | Peers,
+    unit: str | None,
+    mesh_key: MeshKey | None,
 ) -> dict[str, Any]:
-    """Use the next key from now on, or go on with the old one if the hub does not answer to the new one.
+    """Use the next key from now on, or go on with the old one if the others do not answer to the new one.
 
     `unit`, the agent's, does not run meanwhile: it gives its links back to the hub first, which know the old
     key. NodeError says what is the case when the key could not be changed.
     """
     check.interface_name(node.name)
     with node.locked():
-        plan = _plan(node, key_path, hub if mesh_key else None)
+        plan = _plan(node, key_path, others if mesh_key else None)
         if node.module.check_mode and plan.next is None and plan.is_due(min_age_s):
             plan = replace(plan, next=keys.generate_private_key())  # as `prepare` would have made it
             node.hide([plan.next or ""])
@@ -119,16 +174,16 @@ def rotate(
         old, new = plan.running, plan.next
         before = node.parse_conf(node.read_conf() or "")
         after = before.with_interface(replace(before.interface(), private_key=new))
-        if mesh_key:
-            after = _with_preshared_key(node, after, hub, mesh_key)
+        if mesh_key and isinstance(others, Hub):
+            after = _with_preshared_key(node, after, others, mesh_key)
         shown = [f"public key: {keys.public_key(key)}\n" for key in (old, new)]
         changes = [*node.conf_changes(before, after), change(f"{node.name} (running)", *shown)]
         if not node.module.check_mode:
             with _uninterrupted(), _stopped(node.module, unit):
-                running = _as_running(node, before, plan, hub)
-                problem = _try(node, key_path, plan, after, hub)
+                running = _as_running(node, before, plan, others)
+                problem = _try(node, key_path, plan, after, others)
                 if problem:
-                    _go_back(node, key_path, plan, running, hub)
+                    _go_back(node, key_path, plan, running, others)
                     raise NodeError(
                         f"{problem}; so {node.name} goes on with its old key {keys.public_key(old)} instead "
                         f"of {keys.public_key(new)}: run the playbook again"
@@ -136,10 +191,10 @@ def rotate(
     return {**replace(plan, running=new, next=None).result(), **changed(changes)}
 
 
-def _as_running(node: Node, before: conf.Conf, plan: Plan, hub: Hub) -> conf.Conf:
+def _as_running(node: Node, before: conf.Conf, plan: Plan, others: Hub | Peers) -> conf.Conf:
     """The file with the keys that are running; after a killed rotation it may have those that come next."""
     present = before.with_interface(replace(before.interface(), private_key=plan.running))
-    peer, runtime = hub.peer(before), node.runtime()
+    peer, runtime = others.peer(before), node.runtime()
     if peer and runtime:
         running = runtime.preshared_keys.get(peer.public_key)
         present = present.with_peer(replace(peer, preshared_key=running))
@@ -161,14 +216,14 @@ def _with_preshared_key(node: Node, before: conf.Conf, hub: Hub, mesh_key: MeshK
     return before.with_peer(replace(peer, preshared_key=preshared_key))
 
 
-def _is_outdated(node: Node, secrets: SecretsFile, running: str, hub: Hub) -> bool:
-    peer = hub.peer(node.parse_conf(node.read_conf() or ""))
+def _is_outdated(node: Node, secrets: SecretsFile, running: str, others: Hub | Peers) -> bool:
+    peer = others.peer(node.parse_conf(node.read_conf() or ""))
     return peer is not None and peer.preshared_key != secrets.newest(
         keys.public_key(running), peer.public_key
     )
 
 
-def _plan(node: Node, key_path: str, hub: Hub | None) -> Plan:
+def _plan(node: Node, key_path: str, others: Hub | Peers | None) -> Plan:
     next_path = f"{key_path}.next"
     private_key = read_private_key(key_path)
     if private_key is None:
@@ -189,35 +244,33 @@ def _plan(node: Node, key_path: str, hub: Hub | None) -> Plan:
     elif running != private_key:
         next_key = private_key  # a rotation was killed after its rename
     secrets = SecretsFile(node)
-    is_outdated = hub is not None and _is_outdated(node, secrets, running, hub)
+    is_outdated = others is not None and _is_outdated(node, secrets, running, others)
     return Plan(running, next_key, next_path, round(age_s, 1), is_outdated, secrets.ids)
 
 
-def _try(node: Node, key_path: str, plan: Plan, after: conf.Conf, hub: Hub) -> str | None:
+def _try(node: Node, key_path: str, plan: Plan, after: conf.Conf, others: Hub | Peers) -> str | None:
     """Change over, and say why not if nothing comes of it."""
     try:
         if os.path.exists(plan.next_path):
             os.replace(plan.next_path, os.path.realpath(key_path))
-        _use(node, key_path, after, hub)
+        _use(node, key_path, after, others)
     except (NodeError, OSError) as error:
         return str(error)
-    if _answers(node.name, hub):
-        return None
-    return f"the hub has not answered at {hub.address} port {hub.port} within {ANSWER_WITHIN_S:.0f} s"
+    return others.knows(node)
 
 
-def _go_back(node: Node, key_path: str, plan: Plan, running: conf.Conf, hub: Hub) -> None:
+def _go_back(node: Node, key_path: str, plan: Plan, running: conf.Conf, others: Hub | Peers) -> None:
     write_private(plan.next_path, f"{plan.next}\n")
     write_private(key_path, f"{plan.running}\n")
-    _use(node, key_path, running, hub)
+    _use(node, key_path, running, others)
 
 
-def _use(node: Node, key_path: str, after: conf.Conf, hub: Hub) -> None:
+def _use(node: Node, key_path: str, after: conf.Conf, others: Hub | Peers) -> None:
     """The keys of this file, of which the private one is in `key_path` as well."""
     write_private(node.conf_path, after.render())
     runtime, private_key = node.runtime(), after.interface().private_key
     if runtime and private_key:
-        peer = hub.peer(after)
+        peer = others.peer(after)
         node.apply(diff.key_steps(node.name, private_key, key_path, peer, after.peers(), runtime))
 
 

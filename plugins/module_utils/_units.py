@@ -28,6 +28,7 @@ RUNS = ("active", "reloading")
 UNIT_SPEC: dict[str, Any] = {
     "name": {"type": "str", "required": True},
     "files": {"type": "list", "elements": "path", "default": []},
+    "taken_over": {"type": "bool", "default": False},
 }
 """One unit of the modules' option `units`."""
 

@@ -66,6 +66,17 @@ mesh_secrets:
   elements: str
   returned: success
   sample: [d0b1e66a9a9fd3fc]
+claims:
+  description:
+    - By each network that the hub routes to a peer, the C(name) and C(public_key) of that peer; in C(also)
+      its other keys while it changes from one to another.
+  type: dict
+  returned: success
+  sample:
+    192.168.7.5/32:
+      name: alice
+      public_key: zcUx7+vGCSLBVH8K1UPjOVAb+KvyzgGFzLFsDLBqVCM=
+      also: []
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -56,6 +56,16 @@ options:
     type: list
     elements: int
     default: []
+  former_ports:
+    description:
+      - UDP ports where WireGuard listened before O(listen_port). Who still sends to one of them is answered
+        from there, by a table of our own that gives the packets the present port, and the answers the former
+        one. Not with O(backend=none).
+      - While the running interface has another port than O(listen_port), only the record is written;
+        M(rendezvous.wireguard.interface) makes the table when it changes the port.
+    type: list
+    elements: int
+    default: []
   relay:
     description: Whether packets go from one peer to another through this node.
     type: bool
@@ -126,6 +136,7 @@ import inspect
 import os
 import shlex
 import tempfile
+from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -182,10 +193,17 @@ class Firewall:
             if not self.module.check_mode:
                 self.module.fail_json(msg="nft is not installed: install the package nftables")
             todo = _firewall.plan(_firewall.Ruleset({}), self.openings)
+        if self.listens_elsewhere():
+            todo = replace(todo, former_ports=None)
         if todo:
             self.note("nft", "", todo.commands())
             if not self.module.check_mode:
                 self.module.run_command(["nft", "-f", "-"], data=todo.commands(), check_rc=True)
+
+    def listens_elsewhere(self) -> bool:
+        """Does the running interface have another port than the one it is to have?"""
+        port = (_system.run("wg", "show", self.openings.interface, "listen-port") or "").strip()
+        return port not in ("", str(self.openings.listen_port))
 
     def sysctls(self) -> None:
         """The running values; those of an interface that is still to come are set by the unit."""
@@ -275,6 +293,7 @@ def main() -> None:
             "listen_port": {"type": "int"},
             "tcp_ports": {"type": "list", "elements": "int", "default": []},
             "udp_ports": {"type": "list", "elements": "int", "default": []},
+            "former_ports": {"type": "list", "elements": "int", "default": []},
             "relay": {"type": "bool", "default": False},
             "unit": {"type": "str"},
             "subnets": {"type": "list", "elements": "str", "default": []},
@@ -298,6 +317,7 @@ def main() -> None:
         listen_port=parameters["listen_port"],
         tcp_ports=tuple(dict.fromkeys(parameters["tcp_ports"])),
         udp_ports=tuple(dict.fromkeys(parameters["udp_ports"])),
+        former_ports=tuple(parameters["former_ports"]),
         relay=parameters["relay"] and wanted,
         subnets=tuple(parameters["subnets"]),
         masquerade=parameters["masquerade"],

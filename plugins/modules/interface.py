@@ -100,6 +100,20 @@ options:
         never replaced.
     type: bool
     default: false
+  former_ports:
+    description:
+      - UDP ports that O(listen_port) replaces. If the running interface listens on one of them, what arrives
+        there is passed on to the new one from the moment of the change, as
+        M(rendezvous.wireguard.firewall) describes.
+    type: list
+    elements: int
+    default: []
+  agent:
+    description:
+      - A unit of systemd that is stopped before an address goes, and not started again. An agent gives its
+        direct links back to the hub, since they belong to that address. Start it when the hub knows the new
+        one.
+    type: str
   state:
     description:
       - The interface is configured.
@@ -182,6 +196,8 @@ def main() -> None:
             "mesh_secrets": {"type": "list", "elements": "str", "default": [], "no_log": True},
             "private_key_path": {"type": "path", "no_log": False},
             "make_key": {"type": "bool", "default": False, "no_log": False},
+            "agent": {"type": "str"},
+            "former_ports": {"type": "list", "elements": "int", "default": []},
             "directory": {"type": "path", "default": DIRECTORY},
             "state": {"type": "str", "default": "present", "choices": ["present"]},
         },
@@ -201,8 +217,8 @@ def main() -> None:
     )
     node = Node(module, given["interface"], given["directory"])
     key_path = given["private_key_path"] or f"{given['directory']}/{given['interface']}.key"
-    make_key, secrets = given["make_key"], given["mesh_secrets"]
-    run_module(module, lambda: ensure_interface(node, wanted, key_path, make_key, secrets))
+    more = (given["make_key"], given["mesh_secrets"], given["agent"], given["former_ports"])
+    run_module(module, lambda: ensure_interface(node, wanted, key_path, *more))
 
 
 if __name__ == "__main__":

@@ -86,6 +86,12 @@ options:
         type: str
         default: present
         choices: [present, absent]
+  one_key_a_name:
+    description:
+      - Remove peers of the file that have the name of one of O(peers) and another key, such as a hub that has
+        got a new one while this node was away.
+    type: bool
+    default: false
   exclusive:
     description:
       - Remove all peers that are not listed, except for those that the agent of the node has added.
@@ -188,13 +194,15 @@ def main() -> None:
             "interface": {"type": "str", "default": "wg0"},
             "peers": {"type": "list", "elements": "dict", "required": True, "options": PEER_SPEC},
             "exclusive": {"type": "bool", "default": False},
+            "one_key_a_name": {"type": "bool", "default": False, "no_log": False},
             "directory": {"type": "path", "default": DIRECTORY},
         },
         supports_check_mode=True,
     )
     given = module.params
     node = Node(module, given["interface"], given["directory"])
-    run_module(module, lambda: ensure_peers(node, given["peers"], given["exclusive"]))
+    how = (given["exclusive"], given["one_key_a_name"])
+    run_module(module, lambda: ensure_peers(node, given["peers"], *how))
 
 
 if __name__ == "__main__":

@@ -83,6 +83,10 @@ options:
         type: list
         elements: path
         default: []
+      taken_over:
+        description: As in M(rendezvous.wireguard.services).
+        type: bool
+        default: false
   introduction:
     description:
       - What the hub has to be told of this peer. It is returned as it is, so that one task can tell the hub
@@ -148,6 +152,10 @@ refused:
   description: The same.
   type: dict
   returned: success, on a hub
+claims:
+  description: The same.
+  type: dict
+  returned: success, on a hub
 public_key:
   description: The public key of the interface, V(null) if it has none yet.
   type: str
@@ -159,6 +167,27 @@ mesh_secrets:
   elements: str
   returned: success
   sample: [d0b1e66a9a9fd3fc]
+configured:
+  description:
+    - What C(/etc/wireguard/IF.conf) says so far.
+  type: dict
+  returned: success
+  contains:
+    addresses:
+      description: The addresses with the prefixes of their networks.
+      type: list
+      elements: str
+    listen_port:
+      description: The UDP port, V(null) without one.
+      type: int
+    former_ports:
+      description: Those that it had before and that are answered still; from the firewall's own record.
+      type: list
+      elements: int
+  sample:
+    addresses: [192.168.7.1/24]
+    listen_port: 51821
+    former_ports: [51820]
 problems:
   description: What would stop a deployment.
   type: list
@@ -175,17 +204,21 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rendezvous.wireguard.plugins.module_utils import _files, _firewall, _system, _units
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._keypair import read_private_key
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import Node, NodeError
-from ansible_collections.rendezvous.wireguard.plugins.module_utils._removal import refused
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._removal import claims, refused
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import conf, keys
 
 
-def conf_problems(interface: str, directory: str = "/etc/wireguard") -> list[str]:
-    """A file that is there already has to be one that the modules can read, and that stays as it is."""
+def conf_problems(interface: str, result: dict[str, Any], directory: str = "/etc/wireguard") -> list[str]:
+    """A file that is there already has to be one that the modules can read, and that stays as it is.
+
+    What it says of the interface goes into the result.
+    """
     path = os.path.join(directory, interface + ".conf")
+    result["configured"] = {"addresses": [], "listen_port": None, "former_ports": former_ports(interface)}
     try:
         with open(path, encoding="utf-8") as file:
             parsed = conf.parse(file.read())
-        parsed.interface()
+        before = parsed.interface()
         parsed.peers()
     except FileNotFoundError:
         return []
@@ -193,7 +226,17 @@ def conf_problems(interface: str, directory: str = "/etc/wireguard") -> list[str
         return [f"{path} is not UTF-8 text: correct or move it"]
     except ValueError as error:
         return [f"{path}: {error}"]
+    result["configured"].update(addresses=list(before.addresses), listen_port=before.listen_port)
     return []
+
+
+def former_ports(interface: str) -> list[int]:
+    """Those of the firewall's record, none without one."""
+    try:
+        with open(_firewall.CONFIG.format(interface=interface), encoding="utf-8") as file:
+            return list(_firewall.Openings.from_json(file.read()).former_ports)
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def key_problems(interface: str, result: dict[str, Any], directory: str = "/etc/wireguard") -> list[str]:
@@ -249,6 +292,7 @@ def admission(node: Node, result: dict[str, Any]) -> list[str]:
     """What peers would else have to ask a hub in a task of its own."""
     try:
         result["refused"] = refused(node)
+        result["claims"] = claims(node)
     except NodeError as error:
         return [str(error)]
     result["deployed"] = result.get("public_key") is not None
@@ -281,7 +325,7 @@ def find(parameters: dict[str, Any], result: dict[str, Any]) -> list[str]:
     result["program_missing"] = not os.path.exists(_files.PROGRAM)
     result["units_waiting"] = units_waiting(parameters["units"])
     return (
-        conf_problems(parameters["interface"])
+        conf_problems(parameters["interface"], result)
         + key_problems(parameters["interface"], result)
         + wireguard_problems(kernel, _system.tun_works())
         + firewall_problems(parameters)

@@ -63,7 +63,10 @@ options:
     type: str
   hub_address:
     description:
-      - The address of the hub inside the VPN. Needed with O(state=rotated) and with O(from_mesh_secret).
+      - The address of the hub inside the VPN. Needed with O(from_mesh_secret).
+      - Left out, this is the hub itself. Then its peers have to have been told of the next key by
+        M(rendezvous.wireguard.handover) on each of them, and to watch for it; the hub calls them. That is
+        refused while the interface has a mesh secret, since all preshared keys would change with the key.
     type: str
   hub_port:
     description:
@@ -124,6 +127,7 @@ from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import 
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._rotation import (
     Hub,
     MeshKey,
+    Peers,
     prepare,
     rotate,
 )
@@ -143,17 +147,17 @@ def main() -> None:
             "unit": {"type": "str"},
             "directory": {"type": "path", "default": DIRECTORY},
         },
-        required_if=[("state", "rotated", ("hub_address",)), ("from_mesh_secret", True, ("hub_address",))],
+        required_if=[("from_mesh_secret", True, ("hub_address",))],
         supports_check_mode=True,
     )
     given = module.params
     node = Node(module, given["interface"], given["directory"])
     key_path = given["private_key_path"] or f"{given['directory']}/{given['interface']}.key"
-    hub = Hub(given["hub_address"], given["hub_port"])
+    others = Hub(given["hub_address"], given["hub_port"]) if given["hub_address"] else Peers()
     mesh_key = MeshKey(given["preshared_key_id"]) if given["from_mesh_secret"] else None
     if given["state"] == "prepared":
-        run_module(module, lambda: prepare(node, key_path, given["min_age_s"], hub if mesh_key else None))
-    run_module(module, lambda: rotate(node, key_path, given["min_age_s"], hub, given["unit"], mesh_key))
+        run_module(module, lambda: prepare(node, key_path, given["min_age_s"], others, mesh_key))
+    run_module(module, lambda: rotate(node, key_path, given["min_age_s"], others, given["unit"], mesh_key))
 
 
 if __name__ == "__main__":

@@ -37,6 +37,13 @@ options:
         type: list
         elements: path
         default: []
+      taken_over:
+        description:
+          - Whether the next process takes over what the one before has made, and a restart is to leave it in
+            place. Then its main process is ended by SIGKILL, since a stop would take it back. The links of an
+            agent go on like that, with nobody noticing.
+        type: bool
+        default: false
   state:
     description:
       - What is to become of the units.
@@ -121,12 +128,17 @@ class Services:
 
     def _result(self, started: list[str]) -> dict[str, Any]:
         old = [unit.name for unit in self.found.values() if unit.runs and self._is_old(unit)]
+        abrupt = [name for name in old if any(one["taken_over"] for one in self._matching(name))]
+        if abrupt and not self.module.check_mode:
+            self._run("kill", "--kill-who=main", "--signal=SIGKILL", *abrupt)
         self._do("restart", old, "runs with files of before", "restarted")
         return {"started": started, "restarted": old, **changed(self.changes)}
 
     def _is_old(self, unit: _units.Unit) -> bool:
-        matching = (one["files"] for one in self.wanted if fnmatch.fnmatchcase(unit.name, one["name"]))
-        return any(_units.older_than(unit, files) for files in matching)
+        return any(_units.older_than(unit, one["files"]) for one in self._matching(unit.name))
+
+    def _matching(self, name: str) -> Iterable[dict[str, Any]]:
+        return (one for one in self.wanted if fnmatch.fnmatchcase(name, one["name"]))
 
     def _reload(self, units: Iterable[_units.Unit]) -> None:
         names = [unit.name for unit in units if unit.stale_manager]

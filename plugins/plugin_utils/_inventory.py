@@ -230,6 +230,7 @@ def problems_of_network(hosts: Sequence[Host], hubs: Sequence[str]) -> Iterator[
             yield from _problems_of_secrets(hosts, hub)
     yield from _problems_of_claims(hosts)
     yield from _problems_of_subnets(hosts)
+    yield from _problems_of_names(hosts)
 
 
 def _problems_of_secrets(hosts: Sequence[Host], hub: Host) -> Iterator[str]:
@@ -335,6 +336,28 @@ def _problems_of_devices(hosts: Sequence[Host], owners: Mapping[str, str]) -> It
                 f"{owners[address]}: wg_interface_address {address} is that of the device {name} in "
                 "wg_client_config_devices as well: write another one"
             )
+
+
+def _problems_of_names(hosts: Sequence[Host]) -> Iterator[str]:
+    """At the hub a name is one peer's: playbooks remove by name, and people read it."""
+    taken = {host.name: "a host of the inventory" for host in hosts}
+    for hub in (host for host in hosts if "hub" in host.groups):
+        devices = _listed(hub.variables.get("wg_client_config_devices") or [])
+        by_key = {key: peer.name or "" for key, peer in peers_in(hub.listed_peers) if peer}
+        peers = [("wg_interface_peers", name) for name in by_key.values()]
+        peers += [
+            ("wg_client_config_devices", str(device.get("name")))
+            for device in devices
+            if isinstance(device, Mapping) and device.get("state") != "absent"
+        ]
+        for variable, name in peers:
+            if name in taken:
+                yield (
+                    f"{hub.name}: {variable}: the name {name!r} is that of {taken[name]} as well: write "
+                    "another name"
+                )
+            elif name:
+                taken[name] = f"another peer in {variable}"
 
 
 def _claims(host: Host) -> Iterator[tuple[check.Network, conf.Peer]]:
@@ -514,11 +537,15 @@ VARIABLES: Mapping[str, Check] = {
     "wg_interface_udp_ports": _each(_whole(check.port)),
     "wg_interface_relay": _boolean,
     "wg_interface_subnets": _each(_subnet),
+    "wg_interface_forget_key": _boolean,
     "wg_hub_endpoint": _optional(_text(check.endpoint)),
     "wg_hub_listen_port": _optional(_whole(check.port)),
+    "wg_hub_former_ports": _each(_whole(check.port)),
     "wg_hub_port": _whole(check.port),
     "wg_hub_masquerade": _boolean,
     "wg_hub_remove_peers": _anything,  # the module knows whom there is
+    "wg_hub_rotate_without": _anything,  # who cannot be told is known when all have been asked
+    "wg_hub_rotate_min_age_s": _age_s,
     "wg_peer_hub": _anything,
     "wg_peer_hub_interface": _prefixed(check.interface_name),
     "wg_peer_hub_endpoint": _optional(_text(check.endpoint)),

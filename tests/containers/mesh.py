@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -48,6 +48,10 @@ class Machine:
         """Its IPv4 address in the VPN, without prefix."""
         entries = json.loads(self.run("ip -json -4 address show dev wg0"))
         return str(entries[0]["addr_info"][0]["local"])
+
+    def address_changed(self) -> None:
+        """Look again for its address in the VPN."""
+        self.__dict__.pop("vpn_address", None)
 
     @cached_property
     def public_key(self) -> str:
@@ -192,16 +196,16 @@ class Pinger:
 
     sent = lost = 0
     gap_s = 0.0
+    answered_at: Sequence[float] = ()
+    """The Unix times of the answers."""
 
-    def __init__(self, source: Machine, destination: Machine) -> None:
-        self._source, self._destination = source, destination
+    def __init__(self, source: Machine, destination: Machine, address: str | None = None) -> None:
+        self._source, self._address = source, address or destination.vpn_address
 
     def __enter__(self) -> Pinger:
         self._answers = tempfile.TemporaryFile("w+")
         options = ("-n", "-D", "-i", f"{1 / PINGS_PER_SECOND:.3f}", "-s", str(PAYLOAD_BYTES))
-        self._process = self._source.start(
-            "ping", *options, self._destination.vpn_address, stdout=self._answers
-        )
+        self._process = self._source.start("ping", *options, self._address, stdout=self._answers)
         return self
 
     def __exit__(
@@ -215,10 +219,15 @@ class Pinger:
         answered = {int(sequence) for sequence in re.findall(r"icmp_seq=(\d+) ttl", output)}
         self.sent = int(output.rpartition(" packets transmitted")[0].rpartition("\n")[2]) - 1
         self.lost = len(set(range(1, self.sent + 1)) - answered)
-        answered_at = [
+        self.answered_at = [
             float(at) for at in re.findall(r"^\[([\d.]+)\] .*icmp_seq=\d+ ttl", output, re.MULTILINE)
         ]
-        self.gap_s = max((b - a for a, b in itertools.pairwise(answered_at)), default=1e9)
+        self.gap_s = longest_gap_s(self.answered_at)
+
+
+def longest_gap_s(times: Iterable[float]) -> float:
+    """The longest time between two of these; very long if there are none."""
+    return max((b - a for a, b in itertools.pairwise(sorted(times))), default=1e9)
 
 
 class Transfer:
@@ -307,10 +316,14 @@ class PlaybookRun:
         return {host: recap.changed for host, recap in self.recap.items() if recap.changed}
 
 
-def ansible_playbook(playbook: str, inventories: list[Path], *arguments: str) -> PlaybookRun:
-    """Run a playbook with these inventory files and further arguments."""
+def ansible_playbook(
+    playbook: str, inventories: list[Path], *arguments: str, collections: Path | None = None
+) -> PlaybookRun:
+    """Run a playbook with these inventory files and further arguments; `collections` go before all others."""
     environment = {key: value for key, value in os.environ.items() if key != "ANSIBLE_FORCE_COLOR"}
     environment |= {"ANSIBLE_NOCOLOR": "1"}
+    if collections is not None:
+        environment["ANSIBLE_COLLECTIONS_PATH"] = f"{collections}:{environment['ANSIBLE_COLLECTIONS_PATH']}"
     command = ["ansible-playbook", playbook, *(f"--inventory={file}" for file in inventories), *arguments]
     done = subprocess.run(
         command,

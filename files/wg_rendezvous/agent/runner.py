@@ -230,7 +230,9 @@ class Agent:
     def _see(self, device: dump.Device) -> None:
         """Remember what actions need of the device."""
         self._port, self._fwmark = device.listen_port, device.fwmark
-        hub = device.peers.get(self._hub_key)
+        hub = hub_peer(ipaddress.ip_address(urlsplit(self.options.hub).hostname or ""), device.peers.values())
+        if hub is not None:  # it may have got a new key
+            self._hub_key = hub.public_key
         self._hub_endpoint = None if hub is None else hub.endpoint
 
     def _healthy(self) -> bool:

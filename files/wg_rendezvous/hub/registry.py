@@ -231,7 +231,10 @@ class Registry:
         believed").
         """
         events: list[Event] = []
-        wanted = {key: address_of(peer.latest.allowed_ips, self._own) for key, peer in self._peers.items()}
+        wanted = {
+            key: address_of(peer.latest.allowed_ips, self._own, _first(self._routes.get(key) or ""))
+            for key, peer in self._peers.items()
+        }
         claims = {_first(address): key for key, address in wanted.items() if address is not None}
         conflicts: dict[str, str] = {}
         for route, owner in list(self._owners.items()):
@@ -259,12 +262,13 @@ class Registry:
         return events
 
 
-def address_of(allowed_ips: Iterable[str], own: Sequence[IPInterface]) -> str | None:
+def address_of(allowed_ips: Iterable[str], own: Sequence[IPInterface], present: str = "") -> str | None:
     """What others may move to a direct peer: all of its AllowedIPs, with commas as `wg set` takes them; None
     if it cannot be addressed.
 
     The first is where it is asked: a host route (/32 or /128) inside a network of the interface, and not the
-    interface's own address. Of several, the lowest; IPv4 before IPv6.
+    interface's own address. Of several, `present`, where it is asked so far: a peer that is about to change
+    its address has both. Else the lowest; IPv4 before IPv6.
     """
     hosts: list[IPNetwork] = []
     others: list[IPNetwork] = []
@@ -275,7 +279,8 @@ def address_of(allowed_ips: Iterable[str], own: Sequence[IPInterface]) -> str | 
             others.append(network)
         elif all(address != one.ip for one in own):
             hosts.append(network)
-    in_order = [*sorted(hosts, key=_by_version), *sorted(others, key=_by_version)]
+    hosts.sort(key=lambda network: (str(network) != present, _by_version(network)))
+    in_order = [*hosts, *sorted(others, key=_by_version)]
     return ",".join(str(network) for network in in_order) if hosts else None
 
 

@@ -109,16 +109,19 @@ def test_a_removed_key_that_is_still_in_the_inventory_is_refused_before_anything
     assert private_key not in run.output
 
 
-def rotate(node: Node, *arguments: str) -> PlaybookRun:
+PEERS: Hosts = {"alice": ALICE, "bob": BOB}
+
+
+def rotate(node: Node, *arguments: str, peers: Hosts = PEERS, playbook: str = "rotate_keys") -> PlaybookRun:
     """All hosts are one node: the hub's interface has another name, and a key."""
     node.files["wg9.key"] = "eLTZoNYi8ZLFNIQYSjcfwnvV3KFDJ3qlBhWZL4SlLmU=\n"
     node.variables["wg_peer_hub_interface"] = "wg9"
     hub = {"hub": {**HUB, "wg_interface_name": "wg9"}}
     groups: dict[str, Mapping[str, Mapping[str, Any]]] = {
         "wireguard_hub": hub,
-        "wireguard_peers": {"alice": ALICE, "bob": BOB},
+        "wireguard_peers": peers,
     }
-    return node.playbook("rendezvous.wireguard.rotate_keys", groups, *arguments)
+    return node.playbook(f"rendezvous.wireguard.{playbook}", groups, *arguments)
 
 
 def test_rotation_of_hosts_that_are_not_in_the_mesh(node: Node) -> None:
@@ -128,7 +131,47 @@ def test_rotation_of_hosts_that_are_not_in_the_mesh(node: Node) -> None:
 
 def test_rotation_of_a_host_that_is_down(node: Node) -> None:
     node.key("CENTaMmv9LbYbQmmkBLWZlnaYyIUz7JAWR8k4hEgrHI=")
-    assert_refused(rotate(node), "bob", "wg0 is down", "systemctl start wg-quick@wg0")
+    assert_refused(rotate(node, peers={"bob": BOB}), "bob", "wg0 is down", "systemctl start wg-quick@wg0")
+
+
+def test_two_hosts_with_one_key(node: Node) -> None:
+    public_key = node.key("CENTaMmv9LbYbQmmkBLWZlnaYyIUz7JAWR8k4hEgrHI=")
+    assert_refused(rotate(node), "bob", "same key as alice", public_key, "delete /etc/wireguard/IF.key")
+    run = node.site({"hub": HUB}, PEERS)
+    assert_refused(run, "bob", "same key as alice")
+
+
+def test_an_address_that_the_hub_routes_to_somebody_else(deployed: Node) -> None:
+    mallory = {"wg_interface_address": "192.168.7.66/24"}
+    deployed.key("CENTaMmv9LbYbQmmkBLWZlnaYyIUz7JAWR8k4hEgrHI=")
+    words = (
+        "wg_interface_address",
+        "192.168.7.66/32 to peer mallory",
+        OTHER_KEY,
+        "wg_hub_remove_peers=mallory",
+    )
+    assert_refused(deployed.site({"hub": HUB}, {"bob": mallory}), "bob", *words)
+    assert_refused(deployed.site({"hub": HUB}, {"bob": mallory}, "--limit=bob"), "bob", *words)
+
+
+def test_a_new_key_of_the_hub_while_a_host_is_away(node: Node) -> None:
+    node.unreachable = ["bob"]
+    run = rotate(node, playbook="rotate_hub_key")
+    assert_refused(run, "bob", "would lose the hub", "-e wg_hub_rotate_without=bob")
+
+
+def test_a_new_key_of_the_hub_while_there_is_a_mesh_secret(node: Node) -> None:
+    secret = "wg_interface_mesh_secret=QEFCQ0RFRkdISUpLTE1OT1BRUlNUVVZXWFlaW1xdXl8="
+    run = rotate(node, "-e", secret, peers={"bob": BOB}, playbook="rotate_hub_key")
+    assert_refused(run, "bob", "has wg_interface_mesh_secret", "The key of the hub stays")
+
+
+def test_an_uninstallation_of_nobody_in_particular(node: Node) -> None:
+    groups = {"wireguard_hub": {"hub": HUB}, "wireguard_peers": PEERS}
+    run = node.playbook("rendezvous.wireguard.uninstall", groups)
+    assert (run.exit_code, run.changed_hosts) == (2, {}), run.output
+    assert "name those that leave it" in run.output
+    assert node.playbook("rendezvous.wireguard.uninstall", groups, "--limit=bob").exit_code == 0
 
 
 def test_rotation_without_the_hub(node: Node) -> None:

@@ -67,6 +67,8 @@ class FakeNode:
             return 1, "", f'Device "{self.name}" does not exist.\n'
         if argv[0].endswith(("systemctl", "systemd-run")):
             return self._systemctl(argv[1:])
+        if argv[0] == "nft":
+            return OK
         return self._wg(argv[1:], stdin) if argv[0] == "wg" else self._ip(argv[1:])
 
     def _systemctl(self, argv: list[str]) -> Answer:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -507,3 +508,41 @@ def test_the_record_of_an_older_version_is_read() -> None:
 
 
 _OLDER = ("interface", "addresses", "listen_port", "tcp_ports", "relay", "backend")
+
+
+# ---- ports that the hub had before ----
+
+MOVED = Openings("wg0", ("192.168.7.1/24",), 51821, (8080,), relay=True, former_ports=(51820,))
+
+
+def test_a_former_port_is_open_and_passed_on() -> None:
+    commands = _firewall.former_port_commands(
+        Ruleset({}), MOVED, [("198.51.100.2", 4000), ("2001:db8::2", 5000)]
+    )
+    assert commands is not None
+    assert "udp dport 51820 update @clients4_51820 { ip saddr . udp sport } udp dport set 51821" in commands
+    assert "udp dport 51821 delete @clients6_51820 { ip6 saddr . udp sport }" in commands
+    assert "udp sport 51821 ip daddr . udp dport @clients4_51820 udp sport set 51820" in commands
+    assert "elements = { 198.51.100.2 . 4000 }" in commands
+    assert "elements = { 2001:db8::2 . 5000 }" in commands
+    assert "udp dport 51820 accept" in [packet.nft for packet in _firewall.packets(MOVED)]
+
+
+def test_a_table_for_former_ports_that_is_there_keeps_what_it_knows_of_its_users() -> None:
+    name = _firewall.former_table(MOVED)
+    rule = {"family": "inet", "table": name, "chain": "prerouting", "comment": "udp/51820 is now udp/51821"}
+    found = Ruleset(
+        {"nftables": [{"table": {"family": "inet", "name": name}}, {"rule": rule}, {"rule": rule}]}
+    )
+    assert plan(found, MOVED).former_ports is None
+    over = dataclasses.replace(MOVED, former_ports=())
+    assert plan(found, over).former_ports == f"delete table inet {name}"
+    assert plan(found, dataclasses.replace(MOVED, backend="none")).former_ports == f"delete table inet {name}"
+    assert plan(Ruleset({}), over).former_ports is None
+
+
+def test_a_record_of_before_has_no_former_ports() -> None:
+    old = json.loads(MOVED.to_json())
+    del old["former_ports"]
+    assert Openings.from_json(json.dumps(old)).former_ports == ()
+    assert Openings.from_json(MOVED.to_json()) == MOVED

@@ -406,3 +406,27 @@ def test_nothing_is_said_about_subnets_side_by_side() -> None:
     alice = alice_with(wg_interface_subnets=["10.1.0.0/24", "10.1.1.0/24"])
     bob = peer_with("bob", "192.168.7.6/24", wg_interface_subnets="10.1.2.0/24")
     assert said(hub_with(wg_interface_subnets=["10.2.0.0/16"]), alice, bob) == []
+
+
+PHONE = {"name": "phone", "public_key": KEY, "allowed_ips": ["192.168.7.9/32"]}
+
+
+def test_a_listed_peer_with_the_name_of_a_host() -> None:
+    hub = hub_with(wg_interface_peers=[{**PHONE, "name": "alice"}])
+    assert_said(
+        said(hub, ALICE), "hub", "wg_interface_peers", "'alice'", "a host of the inventory", "another name"
+    )
+
+
+def test_two_listed_peers_with_one_name() -> None:
+    other = {**PHONE, "public_key": OTHER_KEY, "allowed_ips": ["192.168.7.10/32"]}
+    hub = hub_with(wg_interface_peers=[PHONE, other])
+    assert_said(said(hub, ALICE), "hub", "'phone'", "another peer in wg_interface_peers", "another name")
+
+
+def test_a_device_with_the_name_of_a_host() -> None:
+    device = {"name": "alice", "kind": "phone", "address": "192.168.7.9/24"}
+    assert_said(
+        said(hub_with(wg_client_config_devices=[device]), ALICE), "hub", "wg_client_config_devices", "'alice'"
+    )
+    assert said(hub_with(wg_client_config_devices=[{**device, "state": "absent"}]), ALICE) == []

@@ -15,7 +15,7 @@ from ansible_collections.rendezvous.wireguard.plugins.modules import preflight
 def test_save_config_is_refused(line: str, tmp_path: Path) -> None:
     (tmp_path / "wg0.conf").write_text(f"[Interface]\n{line}\nAddress = 192.168.7.5/24\n")
 
-    (problem,) = preflight.conf_problems("wg0", str(tmp_path))
+    (problem,) = preflight.conf_problems("wg0", {}, str(tmp_path))
     assert f"{tmp_path}/wg0.conf" in problem
     assert "remove that line" in problem
 
@@ -24,7 +24,7 @@ def test_save_config_is_refused(line: str, tmp_path: Path) -> None:
 def test_a_conf_that_is_not_overwritten_is_fine(line: str, tmp_path: Path) -> None:
     (tmp_path / "wg0.conf").write_text(f"[Interface]\n{line}\n")
 
-    assert preflight.conf_problems("wg0", str(tmp_path)) == []
+    assert preflight.conf_problems("wg0", {}, str(tmp_path)) == []
 
 
 @pytest.mark.parametrize(
@@ -41,13 +41,13 @@ def test_a_conf_that_the_modules_could_not_read(
 ) -> None:
     (tmp_path / "wg0.conf").write_bytes(content)
 
-    (problem,) = preflight.conf_problems("wg0", str(tmp_path))
+    (problem,) = preflight.conf_problems("wg0", {}, str(tmp_path))
     for word in (f"{tmp_path}/wg0.conf", *words):
         assert word in problem
 
 
 def test_a_conf_that_is_not_there_is_fine(tmp_path: Path) -> None:
-    assert preflight.conf_problems("wg0", str(tmp_path)) == []
+    assert preflight.conf_problems("wg0", {}, str(tmp_path)) == []
 
 
 def test_a_key_that_could_not_stay_is_refused_and_not_repeated(tmp_path: Path) -> None:

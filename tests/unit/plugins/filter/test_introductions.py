@@ -70,3 +70,47 @@ def test_who_was_refused_or_was_not_looked_at_is_left_out() -> None:
         "carol": host(hub=""),
     }
     assert introductions(hostvars, hostvars) == []
+
+
+def moving(of: str, before: str, after: str) -> dict[str, Any]:
+    about = {"hub": "hub", "interface": "wg0", "addresses": [f"{after}/24"], "subnets": []}
+    configured = {"addresses": [f"{before}/24"]}
+    return {
+        "wg_interface__node": {
+            "interface": "wg0",
+            "introduction": about,
+            "public_key": of,
+            "configured": configured,
+        }
+    }
+
+
+def test_a_peer_whose_address_changes_is_told_of_with_both() -> None:
+    hostvars: dict[str, Any] = {
+        "alice": moving("A", "192.168.7.5", "192.168.7.105"),
+        "bob": moving("B", "192.168.7.6", "192.168.7.6"),
+        "new": host(),
+        "hub": {},
+    }
+    (entry,) = introductions(["alice", "bob", "new"], hostvars, moving=True)
+    routes = ["192.168.7.5/32", "192.168.7.105/32"]
+    assert entry["peers"] == [
+        {"name": "alice", "public_key": "A", "allowed_ips": routes, "from_mesh_secret": True}
+    ]
+    (last,) = introductions(["alice", "bob"], hostvars)
+    assert last["peers"][0]["allowed_ips"] == ["192.168.7.105/32"]
+
+
+def test_two_that_change_places_do_not_claim_one_address_at_the_same_time() -> None:
+    hostvars: dict[str, Any] = {
+        "alice": moving("A", "192.168.7.5", "192.168.7.6"),
+        "bob": moving("B", "192.168.7.6", "192.168.7.5"),
+        "hub": {},
+    }
+    (entry,) = introductions(["alice", "bob"], hostvars, moving=True)
+    assert [peer["allowed_ips"] for peer in entry["peers"]] == [["192.168.7.5/32"], ["192.168.7.6/32"]]
+
+
+def test_without_a_change_of_address_no_hub_is_told_of_one() -> None:
+    hostvars = {"bob": moving("B", "192.168.7.6", "192.168.7.6"), "new": host(), "hub": {}}
+    assert introductions(["bob", "new"], hostvars, moving=True) == []

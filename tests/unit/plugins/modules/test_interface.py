@@ -301,3 +301,40 @@ def test_bad_input_is_named_with_its_remedy_and_changes_nothing(
     assert message in result["msg"]
     assert ready.conf.read_text() == text
     assert ready.node.changes() == []
+
+
+AGENT = "wg-rendezvous-agent@wg0.service"
+
+
+def test_an_agent_gives_its_links_back_before_an_address_goes(ready: Host) -> None:
+    ready.interface(address=["192.168.7.9/24"], agent=AGENT)
+    commands = ready.node.commands
+    stop = commands.index(f"/usr/bin/systemctl stop {AGENT}")
+    assert stop < commands.index("ip -4 address add 192.168.7.9/24 dev wg0")
+    assert not ready.node.agent_runs
+
+
+def test_an_agent_goes_on_when_no_address_goes(ready: Host) -> None:
+    ready.interface(address=["192.168.7.1/24", "fd00:7::1/64"], agent=AGENT, mtu=1400)
+    assert ready.node.agent_runs
+
+
+def test_check_mode_of_a_change_of_address_stops_no_agent(ready: Host) -> None:
+    assert ready.interface(True, address=["192.168.7.9/24"], agent=AGENT)["changed"]
+    assert ready.node.agent_runs
+
+
+def test_a_former_port_is_passed_on_in_the_moment_of_the_change(ready: Host) -> None:
+    ready.interface(listen_port=51820)
+    ready.node.commands.clear()
+    result = ready.interface(listen_port=51821, former_ports=[51820])
+    assert ready.node.changes() == ["nft -f -", "wg set wg0 listen-port 51821"]
+    assert any("port 51820: passed on to 51821" in change["after"] for change in result["diff"])
+    assert not ready.interface(listen_port=51821, former_ports=[51820])["changed"]
+
+
+def test_a_port_that_is_no_former_one_is_left_without_a_word(ready: Host) -> None:
+    ready.interface(listen_port=51820)
+    ready.node.commands.clear()
+    ready.interface(listen_port=51821)
+    assert ready.node.changes() == ["wg set wg0 listen-port 51821"]

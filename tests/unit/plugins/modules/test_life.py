@@ -436,3 +436,78 @@ def test_a_damaged_list_of_removed_keys_is_an_error_and_not_an_open_door(hub: Ho
     result = hub.peers({"public_key": NEW, "allowed_ips": []})
     assert result["failed"]
     assert "wg0.removed, line 2" in result["msg"]
+
+
+# ---- the hub's own key ----
+
+
+@pytest.fixture
+def called(hub: Host, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Peers that answer a call; all calls are kept."""
+    hub.keypair()
+    hub.interface()
+    calls: list[str] = []
+    set_peer = hub.node._set_peer
+
+    def answer(key: str, options: dict[str, str], stdin: str | None) -> None:
+        set_peer(key, options, stdin)
+        if options.get("persistent-keepalive") == "1":
+            calls.append(key)
+            if key != CAROL:
+                hub.node.peers[key].handshake_at = int(time.time()) + 1
+
+    monkeypatch.setattr(hub.node, "_set_peer", answer)
+    monkeypatch.setattr(_rotation, "ANSWER_WITHIN_S", 0.5)
+    return calls
+
+
+def rotate_hub(hub: Host, check: bool = False) -> dict[str, Any]:
+    return hub.module("rotate_key", check, directory=str(hub.directory))
+
+
+def test_a_hub_calls_its_peers_with_its_new_key(hub: Host, called: list[str]) -> None:
+    shake(hub, OLD, int(time.time()) - 10)
+    plan = hub.module("rotate_key", directory=str(hub.directory), state="prepared")
+    result = rotate_hub(hub)
+    assert result["public_key"] == plan["next_public_key"]
+    assert {keys.public_key(key) for key in in_use(hub)} == {plan["next_public_key"]}
+    assert OLD in called
+    assert [hub.node.peers[key].persistent_keepalive_s for key in (OLD, CAROL)] == [20, 0]
+    assert not rotate_hub(hub)["changed"]
+
+
+@pytest.mark.usefixtures("called")
+def test_a_hub_that_nobody_answers_goes_back(hub: Host) -> None:
+    shake(hub, CAROL, int(time.time()) - 10)
+    hub.module("rotate_key", directory=str(hub.directory), state="prepared")
+    before = in_use(hub)
+    failed = rotate_hub(hub)
+    assert "none of 1 peers has answered" in failed["msg"]
+    assert "goes on with its old key" in failed["msg"]
+    assert in_use(hub) == before
+
+
+@pytest.mark.usefixtures("called")
+def test_a_hub_whose_peers_are_all_away_has_its_new_key(hub: Host) -> None:
+    hub.module("rotate_key", directory=str(hub.directory), state="prepared")
+    assert rotate_hub(hub)["changed"]
+
+
+def test_a_hub_with_a_mesh_secret_keeps_its_key(hub: Host, called: list[str]) -> None:
+    """All preshared keys would change with it."""
+    hub.interface(mesh_secrets=[keys.generate_private_key()])
+    before = in_use(hub)
+    refused = hub.module("rotate_key", directory=str(hub.directory), state="prepared")
+    assert "take wg_interface_mesh_secret out" in refused["msg"]
+    assert not next_key(hub).exists()
+    assert not rotate_hub(hub)["changed"]
+    assert (in_use(hub), called) == (before, [])
+
+
+def test_a_peer_of_that_name_with_another_key_is_replaced_where_a_name_has_one_key(hub: Host) -> None:
+    new = {"name": "bob", "public_key": NEW, "allowed_ips": NETWORKS}
+    assert "both claim" in hub.peers(new)["msg"]
+    assert hub.peers(new, one_key_a_name=True)["changed"]
+    assert NEW in hub.node.peers
+    assert OLD not in hub.node.peers
+    assert not hub.peers(new, one_key_a_name=True)["changed"]

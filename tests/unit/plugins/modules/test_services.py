@@ -151,3 +151,15 @@ def test_the_preflight_is_told_what_waits(
 
     assert _units.waiting([{"name": AGENT, "files": [str(program)]}], found) == ([AGENT] if waits else [])
     assert _units.waiting([{"name": TUNNEL, "files": []}], found) == [TUNNEL]
+
+
+def test_a_unit_whose_work_is_taken_over_is_not_asked_to_end_first(
+    host: Host, systemd: Systemd, program: Path
+) -> None:
+    systemd.running(TUNNEL, ago(60))
+    systemd.running(AGENT, ago(60))
+    units = [{"name": TUNNEL}, {"name": AGENT, "files": [str(program)], "taken_over": True}]
+    assert host.module("services", True, units=units)["restarted"] == [AGENT]
+    assert systemd.calls == []
+    host.module("services", units=units)
+    assert systemd.calls == [f"kill --kill-who=main --signal=SIGKILL {AGENT}", f"restart {AGENT}"]

@@ -273,6 +273,16 @@ def test_who_is_in_a_subnet_behind_a_peer_is_not_that_peer() -> None:
     assert registry.peer_at("10.1.0.7") is None
 
 
+def test_a_peer_that_gets_another_address_is_reached_at_the_first_as_long_as_it_has_both() -> None:
+    for old, new in (("127.7.0.5/32", "127.7.0.9/32"), ("127.7.0.9/32", "127.7.0.5/32")):
+        registry = new_registry()
+        registry.observe(device(peer(5, allowed_ips=(old,))), 0, 1000)
+        registry.observe(device(peer(5, allowed_ips=(old, new))), 1, 1001)
+        assert registry.route(key(5)) == f"{old},{new}"
+        registry.observe(device(peer(5, allowed_ips=(new,))), 2, 1002)
+        assert registry.route(key(5)) == new
+
+
 def test_the_caller_is_told_by_the_longest_prefix_as_wireguard_does() -> None:
     registry = new_registry()
     registry.observe(

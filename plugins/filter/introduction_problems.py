@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Why a hub could not take the peers of a play."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: introduction_problems
+short_description: Why a hub could not take the peers of a play
+version_added: 0.1.0
+author:
+  - The rendezvous.wireguard authors (!UNKNOWN)
+description:
+  - Finds keys that several hosts of a play have, and addresses that the hub routes to somebody else, before
+    anything is changed.
+options:
+  _input:
+    description: The names of the hosts.
+    type: list
+    elements: str
+    required: true
+  hostvars:
+    description: The variables of all hosts.
+    type: dict
+    required: true
+  asked:
+    description: The results of M(rendezvous.wireguard.admission) of the hubs that are not in this run.
+    type: list
+    elements: dict
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: The hubs can take all of them
+  ansible.builtin.fail:
+    msg: "{{ problems | join('; ') }}"
+  when: problems | length > 0
+  vars:
+    problems: "{{ ansible_play_batch | rendezvous.wireguard.introduction_problems(hostvars) }}"
+  run_once: true
+"""
+
+RETURN = r"""
+_value:
+  description: One sentence for each problem.
+  type: list
+  elements: str
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Callable
+
+from ansible_collections.rendezvous.wireguard.plugins.filter.introductions import introductions
+
+Claims = Mapping[str, Mapping[str, Any]]
+
+
+def introduction_problems(
+    hosts: Iterable[str],
+    hostvars: Mapping[str, Mapping[str, Any]],
+    asked: Sequence[Mapping[str, Any]] = (),
+) -> list[str]:
+    """The sentences, by hub."""
+    problems: list[str] = []
+    for entry in introductions(hosts, hostvars):
+        problems += _same_keys(entry["peers"])
+        problems += _claimed(entry, _claims(entry, hostvars, asked))
+    return problems
+
+
+def _claims(
+    entry: Mapping[str, Any], hostvars: Mapping[str, Mapping[str, Any]], asked: Sequence[Mapping[str, Any]]
+) -> Claims:
+    """As the hub has said in its own preflight, or when it was asked."""
+    if entry["hub_was_asked"]:
+        found: Claims = hostvars[entry["hub"]]["wg_interface__node"].get("claims", {})
+        return found
+    answers = (
+        one.get("claims", {})
+        for one in asked
+        if (one["item"]["hub"], one["item"]["interface"]) == (entry["hub"], entry["interface"])
+    )
+    return next(answers, {})
+
+
+def _same_keys(peers: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    owners: dict[str, str] = {}
+    for peer in peers:
+        owner = owners.setdefault(peer["public_key"], peer["name"])
+        if owner != peer["name"]:
+            yield (
+                f"{peer['name']}: has the same key as {owner} ({peer['public_key']}), as a copy of its disk "
+                f"has: delete /etc/wireguard/IF.key and IF.conf on {peer['name']}; it makes a key of its own"
+            )
+
+
+def _claimed(entry: Mapping[str, Any], claims: Claims) -> Iterator[str]:
+    """An address that another peer has at the hub, unless that one gives it up in this run."""
+    wanted = {peer["public_key"]: peer["allowed_ips"] for peer in entry["peers"]}
+    for peer in entry["peers"]:
+        for network in peer["allowed_ips"]:
+            claim = claims.get(network)
+            if claim is None or peer["public_key"] in (claim["public_key"], *claim["also"]):
+                continue
+            if network in wanted.get(claim["public_key"], [network]):
+                yield _explain(peer["name"], network, claim, entry)
+
+
+def _explain(host: str, network: str, claim: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    key, name = claim["public_key"], claim["name"] or "without a name"
+    text = f"{host}: wg_interface_address: {entry['hub']} routes {network} to peer {name} ({key})"
+    if name == host:
+        options = f'{{interface: {entry["interface"]}, peers: [{{public_key: "{key}", state: absent}}]}}'
+        return (
+            f"{text}, which was this host with another key: if it has a new one, as after an installation, "
+            f"remove the old one on the hub: `rendezvous.wireguard.peers: {options}`"
+        )
+    return (
+        f"{text}: write another address; or if {name} has left the network, remove it first "
+        f"(rendezvous.wireguard.remove_peer -e wg_hub_remove_peers={claim['name'] or key})"
+    )
+
+
+class FilterModule:
+    """What Ansible looks for."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Names and functions."""
+        return {"introduction_problems": introduction_problems}
