@@ -2,7 +2,7 @@
 # Copyright the rendezvous.wireguard authors
 """One end of a slow TCP stream; at its end it prints what it counted, as JSON.
 
-usage: stream.py send ADDRESS PORT                  about 100 kB/s until SIGTERM
+usage: stream.py send ADDRESS PORT                  about 100 kB/s until SIGTERM, an hour at most
        stream.py receive ADDRESS PORT PROGRESS_FILE
 """
 
@@ -18,7 +18,7 @@ import time
 
 CHUNK_BYTES = 5000
 INTERVAL_S = 0.05
-LONGEST_S = 300.0
+LONGEST_S = 3600.0
 
 
 def send(address: str, port: str) -> None:

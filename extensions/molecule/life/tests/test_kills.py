@@ -13,11 +13,11 @@ import random
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 from tests.containers.fixtures import Report
 from tests.containers.inventories import Inventory
 from tests.containers.mesh import Machine, Mesh, Pinger, Transfer, ansible_playbook, longest_gap_s
@@ -34,7 +34,7 @@ GAP_S = 1.0
 
 
 def test_runs_that_are_killed_at_any_moment_leave_a_network_that_works_and_the_next_one_ends_it(
-    mesh: Mesh, scenario: Path, tmp_path: Path, report: Report
+    mesh: Mesh, scenario: Path, tmp_path: Path, report: Report, capfd: pytest.CaptureFixture[str]
 ) -> None:
     alice, bob, carol, dave = (mesh[name] for name in PEERS)
     hub = mesh["hub"]
@@ -58,7 +58,8 @@ def test_runs_that_are_killed_at_any_moment_leave_a_network_that_works_and_the_n
                     task = kill_after(after_s, SITE, inventory.path)
                 transfer.flows()
             gaps.append(watch.gap_s)
-            progress(f"killed after {after_s:.1f} s at {task!r}: gap {watch.gap_s:.2f} s")
+            with capfd.disabled():  # many kills take long: to be seen as they happen
+                print(f"\nkilled after {after_s:.1f} s at {task!r}: gap {watch.gap_s:.2f} s", flush=True)
             assert watch.gap_s <= GAP_S, (seed, number, task)
         with Watch(alice, bob, carol, hub) as watch:
             runs = [ansible_playbook(SITE, [scenario / "inventory.yml"])]
@@ -147,8 +148,3 @@ def kill_after(seconds: float, playbook: str, inventory: Path, *arguments: str) 
         return next(
             (task for task in reversed(re.findall(r"^TASK \[(.*)\]", output.read(), re.MULTILINE))), ""
         )
-
-
-def progress(line: str) -> None:
-    """Many kills take long: to be seen as they happen."""
-    print(line, file=sys.__stderr__, flush=True)
