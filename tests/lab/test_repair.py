@@ -385,6 +385,20 @@ def test_an_agent_that_stops_gives_the_traffic_back_at_once(make_pair: MakePair,
     assert seen.direct_again_s() <= 3
 
 
+def test_an_agent_that_stops_gives_the_traffic_back_also_when_a_packet_to_the_hub_is_lost(
+    make_pair: MakePair,
+) -> None:
+    """As in the moment in which the hub gets another port. Left direct, the links break with its address."""
+    pair = direct_pair(make_pair)
+    pair.nodes[0].nft(
+        "table inet lossy { chain out { type filter hook output priority 0; "
+        "tcp dport 8080 tcp flags & (syn | ack) == syn numgen inc mod 1000 == 0 counter drop; }\n}\n"
+    )
+    assert pair.agents[0].end(signal.SIGTERM) == 0
+    pair.wait_until_relayed(1)
+    assert "counter packets 1 " in pair.nodes[0].run("nft", "list", "table", "inet", "lossy")
+
+
 def test_the_interface_goes_down_and_up(make_pair: MakePair) -> None:
     pair = direct_pair(make_pair)
     with users(pair) as seen:

@@ -43,8 +43,9 @@ from .timing import both
 logger = logging.getLogger(__name__)
 
 STOP_S = 5.0
-LAST_ASK_S = 1.0
-"""How long a hub may take to answer an agent that is about to end."""
+LAST_ASK_S = 1.5
+"""How long a hub may take to answer an agent that is about to end: TCP sends a lost SYN again after
+one second (RFC 6298, section 2)."""
 WITHDRAW_S = 3.0
 """How long it may take to give all links back: the hub takes the withdrawals of 100 in 2 s, and the core
 waits 1 s for the last of them to be confirmed."""
