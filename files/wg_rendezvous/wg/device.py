@@ -155,8 +155,12 @@ class Device:
         """Standard output of `argv`. Raises DeviceGone, DeviceError."""
         try:
             return await run(*argv, secret=secret)
-        except DeviceError:
+        except DeviceError as error:
             self._check_index()
+            if "not supported" in str(error):  # Protocol, or by the kernel: Operation
+                raise DeviceError(
+                    f"{self.interface} is no WireGuard interface, or its wireguard-go has ended ({error})"
+                ) from None
             raise
 
 

@@ -166,6 +166,12 @@ async def test_a_refusal_says_what_wg_said(tools: Tools) -> None:
         await Device("lo").set(PeerCommand(KEY))
 
 
+async def test_another_kind_of_interface_is_named(tools: Tools) -> None:
+    tools.put("wg", "echo Unable to access interface: Protocol not supported >&2; exit 1")
+    with pytest.raises(DeviceError, match=r"lo is no WireGuard interface.*Protocol not supported"):
+        await Device("lo").read()
+
+
 async def test_an_interface_that_was_replaced_is_gone(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     tools.put("wg", f"printf 'PRIVATE\\t{KEY}\\t51820\\toff\\n'")
     device = Device("lo")
