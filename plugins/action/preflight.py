@@ -78,7 +78,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         batch = task_vars.get("ansible_play_batch", [name])
         problems = list(_inventory.problems_of_host(own, hostvars, batch))
         if name not in members or self._interface(hostvars[name]) != variables["wg_interface_name"]:
-            return problems
+            return problems + list(_inventory.problems_of_lone_peer(own))
         network = self._network(hostvars[name], members[name])
         of_network = (
             host

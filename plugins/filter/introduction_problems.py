@@ -51,6 +51,7 @@ _value:
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Callable
 
+from ansible_collections.rendezvous.wireguard.plugins.filter.host_route import host_route
 from ansible_collections.rendezvous.wireguard.plugins.filter.introductions import introductions
 
 Claims = Mapping[str, Mapping[str, Any]]
@@ -62,9 +63,11 @@ def introduction_problems(
     asked: Sequence[Mapping[str, Any]] = (),
 ) -> list[str]:
     """The sentences, by hub."""
+    hosts = list(hosts)
     problems: list[str] = []
     for entry in introductions(hosts, hostvars):
         problems += _same_keys(entry["peers"])
+        problems += _same_routes(_wanted(hosts, hostvars, entry))
         problems += _claimed(entry, _claims(entry, hostvars, asked))
     return problems
 
@@ -93,6 +96,29 @@ def _same_keys(peers: Iterable[Mapping[str, Any]]) -> Iterator[str]:
                 f"{peer['name']}: has the same key as {owner} ({peer['public_key']}), as a copy of its disk "
                 f"has: delete /etc/wireguard/IF.key and IF.conf on {peer['name']}; it makes a key of its own"
             )
+
+
+def _wanted(
+    hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]], entry: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """Whom the hub is to route what to; also those that have no key yet. Nobody while the preflight refuses one of
+    them, which says it of hosts in wireguard_peers together with all else.
+    """
+    nodes = {host: hostvars[host].get("wg_interface__node", {}) for host in hosts}
+    if any("msg" in node for node in nodes.values()):
+        return
+    for host, node in nodes.items():
+        about = node.get("introduction") or {}
+        if (about.get("hub"), about.get("interface")) == (entry["hub"], entry["interface"]):
+            yield from ((host, route) for route in [*map(host_route, about["addresses"]), *about["subnets"]])
+
+
+def _same_routes(wanted: Iterable[tuple[str, str]]) -> Iterator[str]:
+    owners: dict[str, str] = {}
+    for host, route in wanted:
+        owner = owners.setdefault(route, host)
+        if owner != host:
+            yield f"{host}: {route} is that of {owner} as well: write another one"
 
 
 def _claimed(entry: Mapping[str, Any], claims: Claims) -> Iterator[str]:

@@ -81,8 +81,10 @@ def problems_of_host(
         value = host.variables.get(variable)
         if value is not None and _concerns(variable, host.role):
             yield from _problem(host, checked, value, variable)
+    yield from _problems_of_own_name(host)
     yield from _problems_of_own_addresses(host)
     yield from _problems_of_own_subnets(host)
+    yield from _problems_of_own_ports(host)
     yield from _problems_of_listed_peers(host)
     if host.role == "hub":
         yield from _problems_of_endpoint(host)
@@ -100,6 +102,23 @@ def _concerns(variable: str, role: str) -> bool:
     if variable == "wg_interface_listen_port":
         return role != "hub"
     return variable.startswith(("wg_interface_", f"wg_{role}_"))
+
+
+def _problems_of_own_name(host: Host) -> Iterator[str]:
+    """The hub's file and the records of agents have it as well."""
+    if host.role != "interface":
+        yield from _problem(host, _text(check.conf_text), host.name, "the name of the host")
+
+
+def _problems_of_own_ports(host: Host) -> Iterator[str]:
+    """WireGuard has its UDP port at all addresses, so hub and agent cannot have it inside the VPN."""
+    outer = "wg_interface_listen_port"
+    if host.role == "hub":
+        outer = "wg_hub_listen_port" if host.variables.get("wg_hub_listen_port") else "wg_hub_endpoint"
+    port = str(host.variables.get(outer) or "").rpartition(":")[2]
+    inner = f"wg_{host.role}_port"
+    if host.role != "interface" and port.isdecimal() and port == str(host.variables.get(inner)):
+        yield f"{host.name}: {inner} {port} is the UDP port of WireGuard ({outer}) as well: write another one"
 
 
 def _problems_of_own_addresses(host: Host) -> Iterator[str]:
@@ -203,6 +222,21 @@ def _problems_of_its_hub(
             f"{host.name}: the hub {hub} has no public endpoint: "
             f"write e.g. wg_hub_endpoint={hub}:51820 beside {hub}, or wg_peer_hub_endpoint beside {host.name}"
         )
+
+
+def problems_of_lone_peer(host: Host) -> Iterator[str]:
+    """A peer whose network is not that of the groups: of its hub, only what goes there is known."""
+    networks = []
+    for text in _listed(host.variables.get("wg_peer_hub_networks") or []):
+        with suppress(ValueError):
+            networks.append(ipaddress.ip_network(str(text)))
+    for address in _parsed(host) if networks and host.role == "peer" else ():
+        if not any(address.ip in network for network in networks):
+            inside = ", ".join(map(str, networks))
+            yield (
+                f"{host.name}: wg_interface_address {address} is outside of wg_peer_hub_networks, {inside}: "
+                "write one in the hub's network, or write that one into wg_peer_hub_networks"
+            )
 
 
 # ---- what several hosts say ----
@@ -509,6 +543,22 @@ def _firewall(value: Any, variable: str) -> object:
     return value
 
 
+def _hub_url(value: Any, variable: str) -> object:
+    """As the agent takes it. Without a host it is that of a hub without an address, which is said otherwise."""
+    text = str(value)
+    host, port = text.removeprefix("http://").removesuffix("/").rpartition(":")[::2]
+    if text.startswith("http://:"):
+        return text
+    with suppress(ValueError):
+        ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+        if text.startswith("http://") and port.isdecimal() and (":" in host) == host.startswith("["):
+            return check.port(int(port), variable)
+    raise ValueError(
+        f"{variable} {text!r}: write the hub's address inside the VPN and its port, such as "
+        "http://192.168.7.1:8080"
+    )
+
+
 def _refresh(value: Any, variable: str) -> object:
     """YAML reads `off` as false."""
     if value is not False and value not in REFRESH:
@@ -549,6 +599,7 @@ VARIABLES: Mapping[str, Check] = {
     "wg_peer_hub": _anything,
     "wg_peer_hub_interface": _prefixed(check.interface_name),
     "wg_peer_hub_endpoint": _optional(_text(check.endpoint)),
+    "wg_peer_hub_url": _hub_url,
     "wg_peer_hub_networks": _each(_text(check.allowed_ip)),
     "wg_peer_interval_s": _interval_s,
     "wg_peer_refresh": _refresh,

@@ -90,8 +90,7 @@ def test_a_removal_that_cannot_be(
 def test_a_removal_without_a_hub(node: Node) -> None:
     run = node.playbook("rendezvous.wireguard.remove_peer", {"wireguard_peers": {"alice": ALICE}}, GONE)
     assert run.exit_code == 2, run.output
-    assert "there is no hub" in run.output
-    assert "[wireguard_hub]" in run.output
+    assert "no host is in [wireguard_hub]" in run.output
 
 
 def test_who_was_removed_already_is_no_error(deployed: Node) -> None:
@@ -157,7 +156,8 @@ def test_an_address_that_the_hub_routes_to_somebody_else(deployed: Node) -> None
 def test_a_new_key_of_the_hub_while_a_host_is_away(node: Node) -> None:
     node.unreachable = ["bob"]
     run = rotate(node, playbook="rotate_hub_key")
-    assert_refused(run, "bob", "would lose the hub", "-e wg_hub_rotate_without=bob")
+    words = ("would lose the hub", "-e wg_hub_rotate_without=bob")
+    assert_refused(run, "bob", *words, exit_code=4)  # Ansible's own for a host that was not reached
 
 
 def test_a_new_key_of_the_hub_while_there_is_a_mesh_secret(node: Node) -> None:

@@ -19,10 +19,10 @@ OTHER_KEY = "0ybDBWFYOKT0aOt3SVx4l4/uHyY7IIbtrUVJfBLjHE8="
 PHONE = {"name": "phone", "public_key": KEY, "allowed_ips": ["192.168.7.9/32"]}
 
 
-def assert_refused(run: PlaybookRun, host: str, *words: str) -> None:
+def assert_refused(run: PlaybookRun, host: str, *words: str, exit_code: int = 2) -> None:
     """By the preflight, with these words, and nothing came after it."""
     sentences = [line for line in run.output.replace("\\n", "\n").splitlines() if f"{host}: " in line]
-    assert run.exit_code == 2, run.output
+    assert run.exit_code == exit_code, run.output
     assert any(all(word in line for word in words) for line in sentences), run.output
     assert run.changed_hosts == {}
     assert "Install the packages" not in run.output
@@ -168,3 +168,29 @@ def test_an_empty_inventory_is_no_success(node: Node) -> None:
     run = node.playbook("rendezvous.wireguard.site", {})
     assert run.exit_code == 2, run.output
     assert "The groups of the inventory are: none." in run.output
+
+
+@pytest.mark.parametrize(
+    ("playbook", "meant"),
+    [
+        ("status", "[wireguard_hub] or [wireguard_peers]"),
+        ("rotate_keys", "[wireguard_peers]"),
+        ("rotate_hub_key", "[wireguard_hub]"),
+        ("remove_peer", "[wireguard_hub]"),
+        ("uninstall", "[wireguard_hub] or [wireguard_peers]"),
+    ],
+)
+def test_a_playbook_that_concerns_nobody_is_no_success(node: Node, playbook: str, meant: str) -> None:
+    groups = {"wireguard_hubs": hub(), "wireguard_peer": peers()}
+    run = node.playbook(f"rendezvous.wireguard.{playbook}", groups, "-ewg_hub_remove_peers=bob")
+    assert (run.exit_code, run.changed_hosts) == (2, {}), run.output
+    assert f"nothing was done: no host is in {meant}. The groups of the inventory are: wire" in run.output
+
+
+@pytest.mark.parametrize("playbook", ["remove_peer", "client_config", "rotate_hub_key"])
+def test_what_happens_on_the_hub_is_not_left_out_by_limit_without_a_word(node: Node, playbook: str) -> None:
+    groups = {"wireguard_hub": hub(), "wireguard_peers": peers()}
+    arguments = ("--limit=alice", "-ewg_hub_remove_peers=carol")
+    run = node.playbook(f"rendezvous.wireguard.{playbook}", groups, *arguments)
+    assert (run.exit_code, run.changed_hosts) == (2, {}), run.output
+    assert "nothing was done: hub is not in --limit alice: leave out --limit" in run.output

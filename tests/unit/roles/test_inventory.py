@@ -189,6 +189,11 @@ def test_an_own_address_twice() -> None:
         ("wg_peer_persistent_keepalive_s", 65536, "from 0 to 65535"),
         ("wg_peer_hub_networks", ["192.168.7.1/24"], "host bits"),
         ("wg_peer_hub_endpoint", "hub.example.net", "host:port"),
+        ("wg_peer_hub_url", "192.168.7.1:8080", "such as http://192.168.7.1:8080"),
+        ("wg_peer_hub_url", "https://192.168.7.1:8080", "such as http://192.168.7.1:8080"),
+        ("wg_peer_hub_url", "http://hub.example.net:8080", "such as http://192.168.7.1:8080"),
+        ("wg_peer_hub_url", "http://192.168.7.1:0", "such as http://192.168.7.1:8080"),
+        ("wg_peer_hub_url", "http://fd77::1:8080", "such as http://192.168.7.1:8080"),
     ],
 )
 def test_a_value_that_a_module_or_the_agent_would_refuse(variable: str, value: Any, remedy: str) -> None:
@@ -212,6 +217,8 @@ def test_a_value_that_a_module_or_the_agent_would_refuse(variable: str, value: A
         ("wg_peer_interval_s", "3"),
         ("wg_peer_persistent_keepalive_s", 0),
         ("wg_hub_port", 0),
+        ("wg_peer_hub_url", "http://192.168.7.1:8080/"),
+        ("wg_peer_hub_url", "http://[fd77::1]:8080"),
     ],
     ids=str,
 )
@@ -222,6 +229,21 @@ def test_a_value_that_they_take_or_that_is_not_for_this_role(variable: str, valu
 @pytest.mark.parametrize("variable", ["wg_hub_listen_port", "wg_hub_port"])
 def test_a_port_of_the_hub(variable: str) -> None:
     assert_said(said(hub_with(**{variable: 70000}), ALICE), "hub", f"{variable} 70000", "from 1 to 65535")
+
+
+def test_a_port_that_wireguard_has_already() -> None:
+    words = ("is the UDP port of WireGuard", "write another one")
+    assert_said(said(alice_with(wg_interface_listen_port=8080, wg_peer_port="8080"), HUB), "alice", *words)
+    endpoint = {"wg_hub_endpoint": "hub.example.net:8080", "wg_hub_port": 8080}
+    assert_said(said(hub_with(**endpoint), ALICE), "hub", "wg_hub_port 8080", "(wg_hub_endpoint)", *words)
+    assert said(hub_with(**endpoint, wg_hub_listen_port=51820), ALICE) == []
+    listen = {**endpoint, "wg_hub_endpoint": "hub.example.net:443", "wg_hub_listen_port": "8080"}
+    assert_said(said(hub_with(**listen), ALICE), "hub", "wg_hub_port 8080", "(wg_hub_listen_port)", *words)
+
+
+def test_a_name_that_the_file_of_the_hub_cannot_have() -> None:
+    office = peer_with("office #1", "192.168.7.9/24")
+    assert_said(said(HUB, office), "office #1", "the name of the host 'office #1'", "without #")
 
 
 def test_an_address_of_a_family_that_the_hub_does_not_have() -> None:
@@ -352,10 +374,10 @@ def test_a_hub_without_address_is_not_said_of_every_peer_as_well() -> None:
 
 
 @pytest.mark.parametrize("role", ["wg_hub", "wg_interface", "wg_peer"])
-def test_every_variable_of_a_role_is_checked_but_one_that_only_the_role_computes(role: str) -> None:
+def test_every_variable_of_a_role_is_checked(role: str) -> None:
     path = Path(__file__).resolve().parents[3] / "roles" / role / "meta/argument_specs.yml"
     options = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]["main"]["options"]
-    assert options.keys() - VARIABLES.keys() <= {"wg_peer_hub_url"}
+    assert options.keys() <= VARIABLES.keys()
 
 
 def test_all_problems_are_said_at_once() -> None:

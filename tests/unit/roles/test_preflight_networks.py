@@ -85,3 +85,13 @@ def test_a_second_hub_is_one_also_if_its_interface_has_another_name() -> None:
     other = {**HUB, "wg_interface_name": "wg1", "wg_interface_address": "192.168.8.1/24"}
     (problem,) = problems("hub", {"hub": HUB, "hub2": other, "alice": ALICE})
     assert problem.startswith("hub, hub2: only one host can be the hub")
+
+
+def test_an_address_that_the_hub_of_another_network_could_not_reach_is_refused() -> None:
+    networks = {"wg_peer_hub_networks": ["192.168.8.0/24", "fd88::/64"]}
+    alice = {**ALICE, **networks, "wg_interface_name": "wg0", "wg_peer_hub_interface": "wg1"}
+    (problem,) = problems("alice", {"hub": HUB, "alice": alice}, "wg1")
+    assert problem.startswith("alice: wg_interface_address 192.168.7.5/24 is outside of wg_peer_hub_networks")
+    assert "192.168.8.0/24, fd88::/64" in problem
+    inside = {**alice, "wg_interface_address": "192.168.8.5/24"}
+    assert problems("alice", {"hub": HUB, "alice": inside}, "wg1") == []

@@ -40,6 +40,14 @@ def test_two_hosts_with_one_key() -> None:
         assert word in problem
 
 
+@pytest.mark.parametrize("key", ["B", ""])
+def test_two_hosts_with_one_address(key: str) -> None:
+    (problem,) = said(hub(), alice=peer("A", "192.168.7.5"), bob=peer(key, "192.168.7.5"))
+    assert problem == "bob: 192.168.7.5/32 is that of alice as well: write another one"
+    refused = {"wg_interface__node": {"msg": "carol: ..."}}
+    assert said(hub(), alice=peer("A", "192.168.7.5"), bob=peer(key, "192.168.7.5"), carol=refused) == []
+
+
 @pytest.mark.parametrize("in_this_run", [True, False])
 def test_an_address_that_somebody_else_has_at_the_hub(in_this_run: bool) -> None:
     the_hub = hub(("bob", "B", "192.168.7.6"))
