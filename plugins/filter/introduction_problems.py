@@ -101,8 +101,9 @@ def _same_keys(peers: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 def _wanted(
     hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]], entry: Mapping[str, Any]
 ) -> Iterator[tuple[str, str]]:
-    """Whom the hub is to route what to; also those that have no key yet. Nobody while the preflight refuses one of
-    them, which says it of hosts in wireguard_peers together with all else.
+    """Whom the hub is to route what to; also those that have no key yet.
+
+    Nobody while the preflight refuses one of them: it says this of hosts in wireguard_peers, with all else.
     """
     nodes = {host: hostvars[host].get("wg_interface__node", {}) for host in hosts}
     if any("msg" in node for node in nodes.values()):

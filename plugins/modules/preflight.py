@@ -196,6 +196,7 @@ problems:
 """
 
 import ipaddress
+import json
 import os
 import subprocess
 from typing import Any
@@ -255,6 +256,43 @@ def wireguard_problems(kernel: bool, tun: bool) -> list[str]:
         return []
     remedy = "load the module wireguard or tun, or give the container --device /dev/net/tun"
     return [f"the kernel has no WireGuard, and there is no /dev/net/tun for wireguard-go: {remedy}"]
+
+
+def neighbour_problems(
+    parameters: dict[str, Any], links: str, directory: str = "/etc/wireguard"
+) -> list[str]:
+    """What another interface that is up has already. `links` is what `ip -json -details address` prints."""
+    interface, address, port = (parameters[name] for name in ("interface", "address", "listen_port"))
+    own = [ipaddress.ip_interface(text) for text in (address if isinstance(address, list) else [address])]
+    problems = []
+    for link in json.loads(links or "[]"):
+        name = link.get("ifname", "")
+        if name == interface:
+            # wireguard-go's is a tun
+            if link.get("linkinfo", {}).get("info_kind") not in ("wireguard", "tun"):
+                problems.append(f"wg_interface_name {name} is no WireGuard interface: write another name")
+            continue
+        for entry in link.get("addr_info", []):
+            network = ipaddress.ip_interface(f"{entry['local']}/{entry['prefixlen']}").network
+            problems += [
+                f"wg_interface_address {one}: the interface {name} is in {network} already, and a packet can "
+                "go to one of them only: write an address of another network"
+                for one in own
+                if one.network == network
+            ]
+        path = os.path.join(directory, f"{name}.conf")
+        if port and port == listen_port_in(path):
+            problems.append(f"UDP port {port} is that of {name} as well ({path}): write another one")
+    return problems
+
+
+def listen_port_in(path: str) -> int | None:
+    """The ListenPort of a configuration, None without one; what cannot be read is none of ours."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return conf.parse(file.read()).interface().listen_port
+    except (OSError, ValueError):
+        return None
 
 
 def firewall_problems(parameters: dict[str, Any]) -> list[str]:
@@ -328,6 +366,7 @@ def find(parameters: dict[str, Any], result: dict[str, Any]) -> list[str]:
         conf_problems(parameters["interface"], result)
         + key_problems(parameters["interface"], result)
         + wireguard_problems(kernel, _system.tun_works())
+        + neighbour_problems(parameters, _system.run("ip", "-json", "-details", "address") or "")
         + firewall_problems(parameters)
     )
 

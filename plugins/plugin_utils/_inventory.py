@@ -544,7 +544,7 @@ def _firewall(value: Any, variable: str) -> object:
 
 
 def _hub_url(value: Any, variable: str) -> object:
-    """As the agent takes it. Without a host it is that of a hub without an address, which is said otherwise."""
+    """As the agent takes it. Without a host it is that of a hub without an address, of which that is said."""
     text = str(value)
     host, port = text.removeprefix("http://").removesuffix("/").rpartition(":")[::2]
     if text.startswith("http://:"):

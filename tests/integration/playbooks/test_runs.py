@@ -10,7 +10,7 @@ import sys
 import pytest
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import keys
 
-from .conftest import ALICE, BOB, HUB, Node
+from .conftest import ALICE, BOB, CHECKOUT, HUB, Node
 
 RECORDED_PORTS = re.compile(r'\+  "(tcp|udp)_ports": \[([\d,\s+]*)\]')
 """Of a firewall's record in a diff."""
@@ -115,3 +115,33 @@ def test_a_mesh_secret_that_the_hub_has_not_yet_is_said_before_it_learns_a_peer(
     assert at_hub or (run.changed_hosts == {} and "--limit hub,alice" in run.output)
     assert new not in run.output
     assert old not in run.output
+
+
+@pytest.mark.parametrize(
+    ("role", "changed", "shown"),
+    [
+        ("wg_interface", {"alice"}, ["Address = 192.168.9.1/24", "Endpoint = bob.example.net:51820"]),
+        ("wg_hub", {"hub.example.net"}, ["Address = 192.168.7.1/24", "ListenPort = 51820"]),
+        ("wg_peer", {"alice", "bob"}, ["Address = 192.168.7.5/24", "Endpoint = hub.example.net:51820"]),
+    ],
+)
+def test_the_example_in_the_readme_of_a_role(
+    node: Node, role: str, changed: set[str], shown: list[str]
+) -> None:
+    """With the inventory of wg_peer; the hub that its peers ask is another interface of this node."""
+    playbook, inventory = node.directory / "example.yml", node.directory / "example.ini"
+    playbook.write_text(example(role, "yaml"))
+    inventory.write_text("alice\n" if role == "wg_interface" else example("wg_peer", "ini"))
+    node.files["wg9.key"] = keys.generate_private_key() + "\n"
+    node.variables["wg_peer_hub_interface"] = "wg9"
+    its_name = {"wireguard_hub": {"hub.example.net": {"wg_interface_name": "wg9"}}}
+    run = node.playbook(str(playbook), its_name, f"--inventory={inventory}", "--diff")
+    assert (run.exit_code, run.changed_hosts.keys()) == (0, changed), run.output
+    for line in shown:
+        assert f"+{line}" in run.output
+
+
+def example(role: str, language: str) -> str:
+    """The first block of this language in its README."""
+    readme = (CHECKOUT / "roles" / role / "README.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)[0]

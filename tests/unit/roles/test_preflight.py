@@ -4,11 +4,59 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import keys
 from ansible_collections.rendezvous.wireguard.plugins.modules import preflight
+
+LINKS = json.dumps(
+    [
+        {"ifname": "lo", "addr_info": [{"local": "127.0.0.1", "prefixlen": 8}]},
+        {"ifname": "eth0", "addr_info": [{"local": "192.168.9.3", "prefixlen": 24}]},
+        {
+            "ifname": "wg0",
+            "linkinfo": {"info_kind": "wireguard"},
+            "addr_info": [{"local": "192.168.7.1", "prefixlen": 24}],
+        },
+        {
+            "ifname": "wg1",
+            "linkinfo": {"info_kind": "tun"},
+            "addr_info": [{"local": "fd77::1", "prefixlen": 64}],
+        },
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("interface", "address", "listen_port", "words"),
+    [
+        ("eth0", "192.168.8.1/24", None, ("wg_interface_name eth0", "no WireGuard", "another name")),
+        ("wg0", "192.168.9.5/24", None, ("wg_interface_address 192.168.9.5/24", "eth0", "another network")),
+        ("wg2", ["192.168.8.1/24", "fd77::5/64"], None, ("fd77::5/64", "wg1", "another network")),
+        ("wg1", "192.168.8.1/24", 51820, ("UDP port 51820", "of wg0", "wg0.conf", "another one")),
+    ],
+)
+def test_what_another_interface_has_already(
+    interface: str, address: object, listen_port: object, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "wg0.conf").write_text("[Interface]\nListenPort = 51820\n")
+    (tmp_path / "lo.conf").write_text("[Interface]\nListenPort = many\n")
+    (tmp_path / "off.conf").write_text("[Interface]\nListenPort = 51820\n")
+    given = {"interface": interface, "address": address, "listen_port": listen_port}
+    (problem,) = preflight.neighbour_problems(given, LINKS, str(tmp_path))
+    for word in words:
+        assert word in problem
+
+
+@pytest.mark.parametrize("interface", ["wg0", "wg9"])
+def test_what_is_ones_own_or_new_is_fine(interface: str, tmp_path: Path) -> None:
+    (tmp_path / f"{interface}.conf").write_text("[Interface]\nListenPort = 51820\n")
+    address = "192.168.7.1/24" if interface == "wg0" else "192.168.8.1/25"
+    given = {"interface": interface, "address": address, "listen_port": 51820}
+    assert preflight.neighbour_problems(given, LINKS, str(tmp_path)) == []
+    assert preflight.neighbour_problems(given, "", str(tmp_path / "none")) == []
 
 
 @pytest.mark.parametrize("line", ["SaveConfig = true", "  saveconfig=TRUE  # why not"])
