@@ -28,6 +28,7 @@ ARGUMENTS = {
     "devices": {"type": "raw", "required": True},
     "directory": {"type": "path", "required": True},
     "hub": {"type": "str", "default": ""},
+    "hub_interface": {"type": "str", "default": "wg0"},
     "hub_addresses": {"type": "list", "elements": "str", "default": []},
     "hub_endpoint": {"type": "str", "default": ""},
     "hub_public_key": {"type": "str", "no_log": False},
@@ -127,6 +128,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             self._mesh_secrets(hub, task_vars)
         except ValueError as error:
             problems.append(f"wg_interface_mesh_secret of {hub}: {error}; write what `wg genpsk` prints")
+        hubs = task_vars["groups"].get("wireguard_hub", [])
+        if hub in hubs and len(hubs) > 1:
+            problems.append(f"{', '.join(hubs)}: only one host can be the hub: leave one in [wireguard_hub]")
+        try:
+            check.interface_name(arguments["hub_interface"])
+        except ValueError as error:
+            problems.append(f"{OF_ROLE}hub_interface: {error}")
         if hub and hub not in task_vars["hostvars"]:
             problems.append(f"{OF_ROLE}hub {hub!r} is no host of the inventory: write the name of one")
         elif hub and not arguments["hub_addresses"]:
@@ -167,7 +175,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             names.add(host)
             addresses = task_vars["hostvars"][host].get("wg_interface_address") or []
             for text in addresses if isinstance(addresses, list) else [addresses]:
-                owners[str(text).partition("/")[0]] = host
+                owners[_inventory.bare_address(text)] = host
         listed = task_vars["hostvars"][hub].get("wg_interface_peers") if hub in task_vars["hostvars"] else []
         for key, peer in _inventory.peers_in(listed):
             if peer:

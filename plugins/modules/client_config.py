@@ -60,6 +60,11 @@ options:
     type: list
     elements: str
     default: []
+  hub_interface:
+    description:
+      - The name of its interface.
+    type: str
+    default: wg0
   hub_endpoint:
     description:
       - Where the hub is reached, as V(host:port).

@@ -358,7 +358,7 @@ def _problems_of_subnets(hosts: Sequence[Host]) -> Iterator[str]:
 def _problems_of_devices(hosts: Sequence[Host], owners: Mapping[str, str]) -> Iterator[str]:
     """A new host does not take the address of a device that Ansible does not manage."""
     devices = {
-        (str(device.get("name")), str(text).partition("/")[0])
+        (str(device.get("name")), bare_address(text))
         for host in hosts
         for device in _listed(host.variables.get("wg_client_config_devices") or [])
         if isinstance(device, Mapping) and device.get("state") != "absent"
@@ -392,6 +392,15 @@ def _problems_of_names(hosts: Sequence[Host]) -> Iterator[str]:
                 )
             elif name:
                 taken[name] = f"another peer in {variable}"
+
+
+def bare_address(text: Any) -> str:
+    """An address without its prefix, in its one notation; what is none stays as it is."""
+    bare = str(text).partition("/")[0]
+    try:
+        return str(ipaddress.ip_address(bare))
+    except ValueError:
+        return bare
 
 
 def _claims(host: Host) -> Iterator[tuple[check.Network, conf.Peer]]:

@@ -159,7 +159,7 @@ def test_groups_with_other_names_are_named_and_nothing_is_changed(
     run = node.playbook("rendezvous.wireguard.site", groups, *arguments)
     assert run.exit_code == 2, run.output
     assert run.changed_hosts == {}
-    assert "no host is in the group wireguard_hub or wireguard_peers" in run.output
+    assert "no host is in [wireguard_hub] or [wireguard_peers]" in run.output
     assert "The groups of the inventory are: wireguard_hubs, wireguard_peer." in run.output
     assert "Check the inventory and the node" not in run.output
 
@@ -173,6 +173,7 @@ def test_an_empty_inventory_is_no_success(node: Node) -> None:
 @pytest.mark.parametrize(
     ("playbook", "meant"),
     [
+        ("site", "[wireguard_hub] or [wireguard_peers]"),
         ("status", "[wireguard_hub] or [wireguard_peers]"),
         ("rotate_keys", "[wireguard_peers]"),
         ("rotate_hub_key", "[wireguard_hub]"),
@@ -193,4 +194,32 @@ def test_what_happens_on_the_hub_is_not_left_out_by_limit_without_a_word(node: N
     arguments = ("--limit=alice", "-ewg_hub_remove_peers=carol")
     run = node.playbook(f"rendezvous.wireguard.{playbook}", groups, *arguments)
     assert (run.exit_code, run.changed_hosts) == (2, {}), run.output
-    assert "nothing was done: hub is not in --limit alice: leave out --limit" in run.output
+    assert "nothing was done: hub: not in --limit alice: leave out --limit" in run.output
+
+
+def test_a_limit_to_hosts_of_other_groups_is_no_success(node: Node) -> None:
+    groups = {"wireguard_hub": hub(), "wireguard_peers": peers(), "web": {"www": {}}}
+    run = node.playbook("rendezvous.wireguard.site", groups, "--limit=web")
+    assert (run.exit_code, run.changed_hosts) == (2, {}), run.output
+    assert "nothing was done: hub, alice, bob: not in --limit web" in run.output
+
+
+def test_devices_of_two_hubs(node: Node) -> None:
+    devices = [{"name": "phone", "kind": "phone", "address": "192.168.7.50/24"}]
+    node.variables = {"wg_client_config_devices": devices, "wg_client_config_qr": False}
+    other = {**HUB, "wg_interface_address": "192.168.7.2/24"}
+    groups = {"wireguard_hub": {**hub(), "other": other}, "wireguard_peers": peers()}
+    run = node.playbook("rendezvous.wireguard.client_config", groups)
+    assert_refused(run, "hub", "hub, other: only one host can be the hub", "[wireguard_hub]")
+
+
+def test_a_hub_of_devices_that_was_never_deployed(node: Node) -> None:
+    devices = [{"name": "phone", "kind": "phone", "address": "192.168.7.50/24"}]
+    node.variables = {"wg_client_config_devices": devices, "wg_client_config_qr": False}
+    groups = {"wireguard_hub": hub(), "wireguard_peers": peers()}
+    run = node.playbook("rendezvous.wireguard.client_config", groups)
+    assert (run.exit_code, run.changed_hosts) == (2, {}), run.output
+    assert "/etc/wireguard/wg0.key does not exist" in run.output
+    node.variables["wg_client_config_hub_interface"] = "wireguard-uplink"
+    refused = node.playbook("rendezvous.wireguard.client_config", groups)
+    assert_refused(refused, "hub", "wg_client_config_hub_interface", "wireguard-uplink", "1 to 15 letters")
