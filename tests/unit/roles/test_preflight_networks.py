@@ -98,7 +98,7 @@ def test_an_address_that_the_hub_of_another_network_could_not_reach_is_refused()
 
 
 def test_an_address_of_a_device_is_the_same_in_any_notation() -> None:
-    hub = {**HUB, "wg_interface_address": "fd77::1/64"}
-    hub["wg_client_config_devices"] = [{"name": "phone", "address": "FD77:0::5/64"}]
+    devices = [{"name": "phone", "address": "FD77:0::5/64"}]
+    hub = {**HUB, "wg_interface_address": "fd77::1/64", "wg_client_config_devices": devices}
     (problem,) = problems("hub", {"hub": hub, "alice": {"wg_interface_address": "fd77::5/64"}})
     assert problem.startswith("alice: wg_interface_address fd77::5 is that of the device phone")
