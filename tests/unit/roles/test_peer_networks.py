@@ -11,7 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 CHECKOUT = Path(__file__).resolve().parents[3]
+ROLES = CHECKOUT / "roles"
 HUB = {
     "wg_interface_address": ["192.168.7.1/24", "fd77::1/64"],
     "wg_interface_subnets": ["10.9.0.0/24"],
@@ -25,26 +28,30 @@ PEERS: dict[str, dict[str, Any]] = {
         "wg_interface_subnets": "10.1.0.0/24",
     },
 }
+SECOND: dict[str, dict[str, Any]] = {
+    "by-interface": {"wg_interface_name": "wg1", "wg_interface_address": "192.168.7.9/24"},
+    "by-hub": {"wg_interface_address": "192.168.7.10/24", "wg_peer_hub": "other"},
+}
+"""Peers of other networks in the same inventory: of the hub's second interface, and of another hub."""
+OTHER_HUB = {"wg_interface_address": "192.168.7.1/24", "wg_interface_subnets": ["10.8.0.0/24"]}
 
 
 def turn_out(directory: Path) -> dict[str, dict[str, Any]]:
     """By peer, wg_peer_hub_networks and wg_peer_hub_url."""
+    defaults: dict[str, Any] = {}
+    for role in ("wg_interface", "wg_peer"):
+        defaults.update(yaml.safe_load((ROLES / role / "defaults/main.yml").read_text()))
     inventory = {
         "wireguard_hub": {"hosts": {"hub": HUB}},
-        "wireguard_peers": {"hosts": PEERS, "vars": {"ansible_connection": "local"}},
+        "wireguard_peers": {"hosts": PEERS},
+        "second": {"hosts": SECOND},
+        "all": {"hosts": {"other": OTHER_HUB}, "vars": {"ansible_connection": "local", **defaults}},
     }
     value = "{{ {'networks': wg_peer_hub_networks, 'url': wg_peer_hub_url} | to_json }}"
     play = {
-        "hosts": "wireguard_peers",
+        "hosts": "wireguard_peers:second",
         "gather_facts": False,
-        "vars_files": [
-            str(CHECKOUT / "roles" / path)
-            for path in (
-                "wg_interface/defaults/main.yml",
-                "wg_peer/defaults/main.yml",
-                "wg_peer/vars/main.yml",
-            )
-        ],
+        "vars_files": [str(ROLES / "wg_peer/vars/main.yml")],
         "tasks": [
             {"ansible.builtin.copy": {"dest": f"{directory}/{{{{ inventory_hostname }}}}", "content": value}}
         ],
@@ -68,17 +75,21 @@ def turn_out(directory: Path) -> dict[str, dict[str, Any]]:
         },
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return {name: json.loads((directory / name).read_text()) for name in PEERS}
+    return {name: json.loads((directory / name).read_text()) for name in (*PEERS, *SECOND)}
 
 
-def test_each_peer_reaches_what_is_behind_the_others_in_its_own_families(tmp_path: Path) -> None:
+def test_each_peer_reaches_what_is_behind_the_others_of_its_network_in_its_own_families(
+    tmp_path: Path,
+) -> None:
     found = turn_out(tmp_path)
     assert {name: values["networks"] for name, values in found.items()} == {
         "four": ["192.168.7.0/24", "10.1.0.0/24", "10.9.0.0/24"],
         "six": ["fd77::/64"],
         "both": ["192.168.7.0/24", "fd77::/64", "fd88::/64", "10.9.0.0/24"],
+        "by-interface": ["192.168.7.0/24"],
+        "by-hub": ["192.168.7.0/24", "10.8.0.0/24"],
     }
-    assert {name: values["url"] for name, values in found.items()} == {
+    assert {name: found[name]["url"] for name in PEERS} == {
         "four": "http://192.168.7.1:8080",
         "six": "http://[fd77::1]:8080",
         "both": "http://192.168.7.1:8080",
