@@ -16,6 +16,7 @@ Therefore it needs the standard library only.
 from __future__ import annotations
 
 import fnmatch
+import glob
 import ipaddress
 import json
 import os
@@ -72,6 +73,15 @@ class Openings:
             values[name] = tuple(values.get(name, ()))
         return cls(**values)
 
+    @classmethod
+    def recorded(cls, path: str) -> Openings | None:
+        """What the last run opened; None if there was none, or its record cannot be read."""
+        try:
+            with open(path, encoding="utf-8") as file:
+                return cls.from_json(file.read())
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
     def inside(self) -> list[tuple[str, int]]:
         """(protocol, port) of what is accepted from the interface only."""
         return [("tcp", port) for port in self.tcp_ports] + [("udp", port) for port in self.udp_ports]
@@ -79,6 +89,14 @@ class Openings:
     def to_json(self) -> str:
         """The text of the node's own record, CONFIG."""
         return json.dumps(asdict(self), indent=2) + "\n"
+
+
+def of_others(interface: str, pattern: str = CONFIG) -> list[Openings]:
+    """What the last runs opened for the node's other interfaces."""
+    own = pattern.format(interface=interface)
+    paths = sorted(glob.glob(pattern.format(interface="*")))
+    records = (Openings.recorded(path) for path in paths if path != own)
+    return [openings for openings in records if openings is not None]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._firewall import Openings
 
@@ -38,6 +38,8 @@ class Firewalld:
     runtime: Zones
     default_zone: str
     uplinks: tuple[str, ...] = ()
+    others: tuple[Openings, ...] = ()
+    """Of the node's other interfaces: they may be in the same zones."""
 
 
 def read_zones(listing: str) -> dict[str, dict[str, list[str]]]:
@@ -151,10 +153,18 @@ def _copied(state: Firewalld) -> list[str]:
 def _stale(
     state: Firewalld, wanted: Mapping[str, Iterable[str]], before: Openings | None
 ) -> dict[str, list[str]]:
-    """What was opened by us and is not wanted any more."""
+    """What was opened by us and is not wanted any more, by another interface of the node either."""
     known = wanted_items(before, state) if before else {}
+    used = [
+        wanted,
+        *(wanted_items(other, replace(state, interface=other.interface)) for other in state.others),
+    ]
     return {
-        zone: [item for item in items if item.startswith("port=") and item not in wanted.get(zone, ())]
+        zone: [
+            item
+            for item in items
+            if item.startswith("port=") and not any(item in one.get(zone, ()) for one in used)
+        ]
         for zone, items in known.items()
     }
 

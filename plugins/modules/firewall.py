@@ -245,23 +245,15 @@ def firewalld_state(interface: str) -> _firewall_backends.Firewalld:
         _firewall_backends.read_zones(_system.run("firewall-cmd", "--list-all-zones") or ""),
         (_system.run("firewall-cmd", "--get-default-zone") or "public").strip(),
         tuple(name for name in _system.uplinks() if name != interface),
+        tuple(other for other in _firewall.of_others(interface) if other.backend == "firewalld"),
     )
-
-
-def recorded(path: str) -> _firewall.Openings | None:
-    """What the last run opened; None if there was none, or its record cannot be read."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return _firewall.Openings.from_json(file.read())
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def ensure(module: AnsibleModule, openings: _firewall.Openings, wanted: bool) -> Firewall:
     """All of it, in the order in which a failure leaves least behind."""
     firewall = Firewall(module, openings)
     record = _firewall.CONFIG.format(interface=openings.interface)
-    before = recorded(record)
+    before = _firewall.Openings.recorded(record)
     if wanted:
         firewall.file(PROGRAM, inspect.getsource(_firewall), 0o755)
     firewall.file(

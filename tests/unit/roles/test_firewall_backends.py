@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.rendezvous.wireguard.plugins.module_utils import _firewall_backends as backends
 from ansible_collections.rendezvous.wireguard.plugins.module_utils import _system
-from ansible_collections.rendezvous.wireguard.plugins.module_utils._firewall import Openings
-from ansible_collections.rendezvous.wireguard.plugins.modules import firewall
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._firewall import Openings, of_others
 
 HUB = Openings("wg0", ("192.168.7.1/24",), 51820, (8080,), relay=True, udp_ports=(8080,))
 PEER = Openings("wg0", ("192.168.7.5/24",), None, (8080,))
@@ -170,6 +169,19 @@ def test_ports_of_an_earlier_run_are_closed() -> None:
         assert "--zone=external --add-port=443/udp" in commands
 
 
+def test_ports_that_another_network_of_the_node_uses_in_the_same_zone_stay_open() -> None:
+    zones = listing(public="lan0 wg0 wg1", public_ports="51820/udp 8080/tcp 8080/udp")
+    state = firewalld(zones, zones)
+    beside = replace(state, others=(replace(PEER, interface="wg1"),))
+
+    for removal in (permanent, running):
+        assert "--zone=public --remove-port=8080/tcp" in removal(state, None, HUB)
+        assert removal(beside, None, HUB) == [
+            "--zone=public --remove-port=8080/udp",
+            "--zone=public --remove-port=51820/udp",
+        ]
+
+
 def test_firewalld_is_as_it_was_when_nothing_is_wanted_any_more() -> None:
     zones = listing(OWN, external_ports="51820/udp 7/udp", public_ports="51820/udp")
 
@@ -253,9 +265,18 @@ def test_uplinks_are_the_interfaces_with_a_default_route(monkeypatch: pytest.Mon
 
 def test_a_record_that_cannot_be_read_is_none(tmp_path: Path) -> None:
     record = tmp_path / "wg0.firewall.json"
-    assert firewall.recorded(str(record)) is None
+    assert Openings.recorded(str(record)) is None
     for text in ("", "[]", "{}", '{"interface": "wg0"}'):
         record.write_text(text)
-        assert firewall.recorded(str(record)) is None
+        assert Openings.recorded(str(record)) is None
     record.write_text(HUB.to_json())
-    assert firewall.recorded(str(record)) == HUB
+    assert Openings.recorded(str(record)) == HUB
+
+
+def test_what_was_opened_for_other_interfaces_is_found_in_their_records(tmp_path: Path) -> None:
+    second = replace(PEER, interface="wg1")
+    for name, text in (("wg0", HUB.to_json()), ("wg1", second.to_json()), ("wg2", "{}")):
+        (tmp_path / f"{name}.firewall.json").write_text(text)
+    pattern = str(tmp_path / "{interface}.firewall.json")
+    assert of_others("wg0", pattern) == [second]
+    assert of_others("wg1", pattern) == [HUB]
