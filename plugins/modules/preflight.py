@@ -199,6 +199,7 @@ import ipaddress
 import json
 import os
 import subprocess
+from collections.abc import Iterable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -233,11 +234,8 @@ def conf_problems(interface: str, result: dict[str, Any], directory: str = "/etc
 
 def former_ports(interface: str) -> list[int]:
     """Those of the firewall's record, none without one."""
-    try:
-        with open(_firewall.CONFIG.format(interface=interface), encoding="utf-8") as file:
-            return list(_firewall.Openings.from_json(file.read()).former_ports)
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
+    openings = _firewall.Openings.recorded(_firewall.CONFIG.format(interface=interface))
+    return list(openings.former_ports) if openings else []
 
 
 def key_problems(interface: str, result: dict[str, Any], directory: str = "/etc/wireguard") -> list[str]:
@@ -284,6 +282,16 @@ def neighbour_problems(
         if port and port == listen_port_in(path):
             problems.append(f"UDP port {port} is that of {name} as well ({path}): write another one")
     return problems
+
+
+def former_port_problems(port: int | None, records: Iterable[_firewall.Openings]) -> list[str]:
+    """What comes in at a former port of another interface is that one's, by the firewall's record of it."""
+    return [
+        f"UDP port {port} was that of {record.interface}, which is still reached there: write another one, "
+        f"or deploy the network of {record.interface} with wg_hub_former_ports: [] first"
+        for record in records
+        if port in record.former_ports
+    ]
 
 
 def listen_port_in(path: str) -> int | None:
@@ -367,6 +375,7 @@ def find(parameters: dict[str, Any], result: dict[str, Any]) -> list[str]:
         + key_problems(parameters["interface"], result)
         + wireguard_problems(kernel, _system.tun_works())
         + neighbour_problems(parameters, _system.run("ip", "-json", "-details", "address") or "")
+        + former_port_problems(parameters["listen_port"], _firewall.of_others(parameters["interface"]))
         + firewall_problems(parameters)
     )
 

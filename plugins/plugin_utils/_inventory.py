@@ -24,6 +24,7 @@ Check = Callable[[Any, str], object]
 """Of a value and the name of its variable; raises ValueError."""
 
 HUB_EXAMPLE = "hub.example.net wg_interface_address=192.168.7.1/24 wg_hub_endpoint=hub.example.net:51820"
+SEVERAL = "for several networks, write an inventory for each, and run the playbook with one at a time"
 REFRESH = ("rebind", "restart", "off")
 FIREWALLS = ("auto", "firewalld", "ufw", "nftables", "none")
 
@@ -252,11 +253,14 @@ def problems_of_network(hosts: Sequence[Host], hubs: Sequence[str]) -> Iterator[
     elif len(hubs) > 1:
         yield (
             f"{', '.join(hubs)}: only one host can be the hub: leave one in [wireguard_hub], "
-            "write the others into [wireguard_peers]"
+            f"write the others into [wireguard_peers]; {SEVERAL}"
         )
     for host in hosts:
         if len(host.groups) > 1:
-            yield f"{host.name}: is in wireguard_hub and in wireguard_peers: remove it from one of them"
+            yield (
+                f"{host.name}: is in wireguard_hub and in wireguard_peers: remove it from one of them; "
+                f"{SEVERAL}"
+            )
     if len(hubs) == 1:
         for hub in (host for host in hosts if host.name in hubs):
             for host in hosts:

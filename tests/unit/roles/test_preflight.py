@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._firewall import Openings
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import keys
 from ansible_collections.rendezvous.wireguard.plugins.modules import preflight
 
@@ -57,6 +58,15 @@ def test_what_is_ones_own_or_new_is_fine(interface: str, tmp_path: Path) -> None
     given = {"interface": interface, "address": address, "listen_port": 51820}
     assert preflight.neighbour_problems(given, LINKS, str(tmp_path)) == []
     assert preflight.neighbour_problems(given, "", str(tmp_path / "none")) == []
+
+
+def test_a_port_at_which_another_interface_is_still_reached_is_not_taken_from_it() -> None:
+    moved = Openings("wg0", ("192.168.7.1/24",), 51820, former_ports=(51821,))
+    (problem,) = preflight.former_port_problems(51821, [moved])
+    assert problem.startswith("UDP port 51821 was that of wg0")
+    assert "wg_hub_former_ports: []" in problem
+    for port in (51822, None):
+        assert preflight.former_port_problems(port, [moved]) == []
 
 
 @pytest.mark.parametrize("line", ["SaveConfig = true", "  saveconfig=TRUE  # why not"])

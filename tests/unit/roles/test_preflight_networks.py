@@ -85,6 +85,7 @@ def test_a_second_hub_is_one_also_if_its_interface_has_another_name() -> None:
     other = {**HUB, "wg_interface_name": "wg1", "wg_interface_address": "192.168.8.1/24"}
     (problem,) = problems("hub", {"hub": HUB, "hub2": other, "alice": ALICE})
     assert problem.startswith("hub, hub2: only one host can be the hub")
+    assert "for several networks, write an inventory for each" in problem
 
 
 def test_an_address_that_the_hub_of_another_network_could_not_reach_is_refused() -> None:
