@@ -97,6 +97,10 @@ def _stop(module: AnsibleModule, names: list[str]) -> list[dict[str, str]]:
     for verb, of_these in (("stop", stopped), ("disable", disabled)):
         if of_these and not module.check_mode:
             module.run_command(["systemctl", verb, *of_these], check_rc=True)
+    if stopped and not module.check_mode:
+        # The end of an agent that could not give its links back has started this meanwhile.
+        late = [name for name in names if name.startswith("wg-rendezvous-give-back@")]
+        module.run_command(["systemctl", "stop", *late])
     if not module.check_mode and units:
         module.run_command(["systemctl", "reset-failed", *(unit.name for unit in units)])
     return changes

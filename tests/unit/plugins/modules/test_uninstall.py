@@ -89,7 +89,12 @@ def test_nothing_is_left_but_the_configuration_and_the_key(installed: Installed)
         "wg0.removed",
     ]
     both = " ".join(reversed(UNITS))
-    assert installed.calls[:2] == [f"systemctl stop {both}", f"systemctl disable {both}"]
+    late = "wg-rendezvous-give-back@wg0.service"
+    assert installed.calls[:3] == [
+        f"systemctl stop {both}",
+        f"systemctl disable {both}",
+        f"systemctl stop {late}",
+    ]
     assert "systemctl daemon-reload" in installed.calls
 
 
