@@ -31,12 +31,13 @@ STREAM = Path(__file__).resolve().parent.parent / "lab/stream.py"
 
 
 class Machine:
-    """One Debian machine: `host` is testinfra's view of it."""
+    """One Debian machine, with its `interface` in a mesh; `host` is testinfra's view of it."""
 
-    def __init__(self, name: str, container: str, outer_address: str) -> None:
+    def __init__(self, name: str, container: str, outer_address: str, interface: str = "wg0") -> None:
         self.name = name
         self.container = container
         self.outer_address = outer_address
+        self.interface = interface
         self.host: Any = testinfra.get_host(f"podman://{container}")
 
     @cached_property
@@ -46,7 +47,7 @@ class Machine:
     @cached_property
     def vpn_address(self) -> str:
         """Its IPv4 address in the VPN, without prefix."""
-        entries = json.loads(self.run("ip -json -4 address show dev wg0"))
+        entries = json.loads(self.run(f"ip -json -4 address show dev {self.interface}"))
         return str(entries[0]["addr_info"][0]["local"])
 
     def address_changed(self) -> None:
@@ -56,7 +57,7 @@ class Machine:
     @cached_property
     def public_key(self) -> str:
         """Its WireGuard public key."""
-        return self.run("wg show wg0 public-key").strip()
+        return self.run(f"wg show {self.interface} public-key").strip()
 
     def run(self, command: str, check: bool = True) -> str:
         """Standard output of a shell command inside; AssertionError with everything it said if it fails."""
@@ -117,15 +118,17 @@ class Look:
 
 
 class Mesh:
-    """All machines of a network by name, and what its core counts."""
+    """All machines of a network by name, and what its core counts; the mesh is that on `interface`."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, interface: str = "wg0", hub: str = "hub") -> None:
         self.network = network.load(file)
         addresses = {"hub": network.HUB_ADDRESS}
         addresses |= {name: site.nat_address for name, site in self.network.sites.items()}
         self.machines = {
-            name: Machine(name, self.network.container(name), address) for name, address in addresses.items()
+            name: Machine(name, self.network.container(name), address, interface)
+            for name, address in addresses.items()
         }
+        self.hub = self[hub]
 
     def __getitem__(self, name: str) -> Machine:
         return self.machines[name]
@@ -158,7 +161,7 @@ class Mesh:
             count,
             answered,
             direct=(passed(there, back), passed(back, there)),
-            relayed=(passed(there, network.HUB_ADDRESS), passed(back, network.HUB_ADDRESS)),
+            relayed=(passed(there, self.hub.outer_address), passed(back, self.hub.outer_address)),
         )
 
     def path(self, a: Machine, b: Machine, count: int = 8) -> str:

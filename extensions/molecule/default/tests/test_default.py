@@ -378,22 +378,153 @@ def test_the_status_playbook_says_who_reaches_whom_how(scenario: Path) -> None:
         assert re.search(rf"hub +{peer} +online .* \S+:\d+", run.output), run.output
 
 
-def test_two_meshes_on_a_host_run_and_both_get_a_new_program(scenario: Path, alice: Machine) -> None:
-    playbook, inventories = str(scenario / "two_meshes.yml"), [scenario / "inventory.yml"]
-    first = ansible_playbook(playbook, inventories)
+CAROL = "carol.example.net"
+FORWARDED = """
+table ip forwarded {{
+    chain prerouting {{
+        type nat hook prerouting priority dstnat;
+        iifname "wan" udp dport 51821 dnat to {address}
+    }}
+}}
+insert rule ip nat_profile forward ct status dnat accept
+"""
+
+
+class Workshop:
+    """The second network of docs/networks.md, deployed from what is written there: carol, a peer of the first
+    one, is its hub, and the first one's hub and bob are its peers.
+    """
+
+    def __init__(self, scenario: Path, directory: Path) -> None:
+        self.mesh = Mesh(scenario / "network.yml", "wg1", hub="carol")
+        text = (scenario.parents[2] / "docs/networks.md").read_text()
+        section = text.partition("## Several networks on one host\n")[2].partition("\n## ")[0]
+        inventory, playbook = re.findall(r"^```yaml\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+        self.playbook = directory / "roles.yml"
+        self.playbook.write_text(playbook)
+        (directory / "workshop.yml").write_text(inventory)
+        self.inventories = [directory / "workshop.yml", scenario / "workshop.yml"]
+
+    def run(self, playbook: str, *arguments: str) -> PlaybookRun:
+        """A playbook of the collection with the inventory of this network."""
+        return ansible_playbook(f"rendezvous.wireguard.{playbook}", self.inventories, *arguments)
+
+
+@pytest.fixture(scope="module")
+def workshop(scenario: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    """Not deployed yet. Carol's router forwards her port, and a name server would know her."""
+    workshop = Workshop(scenario, tmp_path_factory.mktemp("workshop"))
+    mesh, site = workshop.mesh, workshop.mesh.network.sites["carol"]
+    nat = f"nat-{site.letter}"
+    mesh.router(nat, "nft", FORWARDED.format(address=f"10.0.{site.number}.2"))
+    for name in ("hub", "bob"):
+        mesh[name].run(f"echo {site.nat_address} {CAROL} >>/etc/hosts")
+    yield workshop
+    mesh.router(nat, "nft", "delete table ip forwarded")
+
+
+def started(machine: Machine, *units: str) -> list[str]:
+    """The invocations of units that run."""
+    names = " ".join(units)
+    machine.run(f"systemctl is-active {names}")
+    return machine.run(f"systemctl show -P InvocationID {names}").split()
+
+
+@pytest.mark.usefixtures("join", "drop_policies")
+def test_a_hub_of_one_network_is_a_peer_of_another_and_a_run_of_one_loses_nothing_in_the_other(
+    mesh: Mesh, hub: Machine, alice: Machine, bob: Machine, workshop: Workshop, run_site: RunSite
+) -> None:
+    carol, inner = mesh["carol"], workshop.mesh
+    mesh.wait_for_path(alice, bob, "direct", TO_DIRECT_S)
+    with Pinger(alice, bob) as pinger, Pinger(alice, hub) as to_hub:
+        first = workshop.run("site")
     assert first.exit_code == 0, first.output
-    second = ansible_playbook(playbook, inventories)
-    assert (second.exit_code, second.changed_hosts) == (0, {}), second.output
-    assert any("the hub answers" in line for line in alice.journal("wg-rendezvous-agent@wg1"))
+    assert (pinger.lost, to_hub.lost) == (0, 0)
+    inner.wait_for_path(inner["hub"], inner["bob"], "direct", TO_DIRECT_S)
+    assert mesh.path(alice, bob) == "direct"
+    assert 'iifname "wg1" udp dport 8080' in hub.run("nft list chain inet admin input")
 
-    def started(what: str) -> list[str]:
-        units = f"{what}@wg0 {what}@wg1"
-        return alice.run(f"systemctl is-active {units} >&2; systemctl show -P InvocationID {units}").split()
+    with Pinger(alice, bob) as pinger:
+        second = workshop.run("site")
+    assert (second.exit_code, second.changed_hosts, pinger.lost) == (0, {}, 0), second.output
+    assert second.tasks.keys() == {"carol", "hub.example.net", "bob"}
+    assert all(len(tasks) <= 6 for tasks in second.tasks.values()), second.tasks
 
-    agents, tunnels = started("wg-rendezvous-agent"), started("wg-quick")
-    alice.run("echo an older program >>/usr/local/lib/wg-rendezvous/wg-rendezvous.pyz")
-    third = ansible_playbook(playbook, inventories)
-    assert third.exit_code == 0, third.output
-    assert third.changed_hosts.keys() == {"alice"}
-    assert set(started("wg-rendezvous-agent")).isdisjoint(agents)
-    assert started("wg-quick") == tunnels
+    agents, tunnels = (
+        [f"{unit}@{name}" for name in ("wg0", "wg1")] for unit in ("wg-rendezvous-agent", "wg-quick")
+    )
+    before = started(bob, *agents), started(bob, *tunnels)
+    bob.run("echo an older program >>/usr/local/lib/wg-rendezvous/wg-rendezvous.pyz")
+    with Pinger(inner["hub"], inner["bob"]) as pinger:
+        other = run_site(inventories=WITH_CAROL)
+    assert (other.exit_code, pinger.lost) == (0, 0), other.output
+    assert other.changed_hosts.keys() == {"bob"}, (
+        "the other network has changed nothing but the older program"
+    )
+    assert set(started(bob, *agents)).isdisjoint(before[0]), "the agents of both networks run the new program"
+    assert started(bob, *tunnels) == before[1]
+    assert inner.path(inner["hub"], inner["bob"]) == "direct"
+    assert not carol.run(
+        f"ping -c 1 -W 1 -I {inner['carol'].vpn_address} {alice.vpn_address} | grep ttl=", check=False
+    )
+
+
+@pytest.mark.usefixtures("join")
+def test_a_playbook_with_the_roles_twice_on_a_host_makes_the_same_networks(
+    scenario: Path, workshop: Workshop
+) -> None:
+    inventories = [scenario / name for name in ("inventory.yml", "carol.yml")]
+    run = ansible_playbook(str(workshop.playbook), inventories)
+    assert (run.exit_code, run.changed_hosts) == (0, {}), run.output
+    assert run.recap.keys() == {"carol", "bob"}
+
+
+def test_the_status_of_a_network_is_about_that_one(workshop: Workshop) -> None:
+    run = workshop.run("status")
+    assert run.exit_code == 0, run.output
+    assert re.search(r"bob +hub.example.net +direct .* \S+:\d+ <-> \S+:\d+", run.output), run.output
+    for peer in ("bob", "hub.example.net"):
+        assert re.search(rf"carol +{peer} +online ", run.output), run.output
+    assert "1 pair: 1 direct" in run.output
+    assert "alice" not in run.output
+
+
+def test_both_hubs_relay_beside_a_peer_of_the_other_network(
+    mesh: Mesh, alice: Machine, bob: Machine, workshop: Workshop
+) -> None:
+    inner = workshop.mesh
+    bob.run("systemctl stop wg-rendezvous-agent@wg0 wg-rendezvous-agent@wg1")
+    inner.wait_for_path(inner["hub"], inner["bob"], "relay", TO_RELAY_S)
+    mesh.wait_for_path(alice, bob, "relay", TO_RELAY_S)
+    bob.run("systemctl start wg-rendezvous-agent@wg0 wg-rendezvous-agent@wg1")
+    inner.wait_for_path(inner["hub"], inner["bob"], "direct", TO_DIRECT_S)
+    mesh.wait_for_path(alice, bob, "direct", TO_DIRECT_S)
+
+
+def test_a_network_that_is_removed_leaves_the_other_alone(
+    mesh: Mesh, hub: Machine, alice: Machine, bob: Machine, workshop: Workshop
+) -> None:
+    units = {
+        hub: ("wg-quick@wg0", "wg-rendezvous-firewall@wg0", "wg-rendezvous-hub@wg0"),
+        bob: ("wg-quick@wg0", "wg-rendezvous-firewall@wg0", AGENT),
+        mesh["carol"]: ("wg-quick@wg0", "wg-rendezvous-firewall@wg0", AGENT),
+    }
+    before = {machine: started(machine, *names) for machine, names in units.items()}
+    forget = ("-e", "wg_interface_uninstall_all=true", "-e", "wg_interface_forget_key=true")
+    with Pinger(alice, bob) as pinger, Pinger(mesh["carol"], hub) as to_hub:
+        run = workshop.run("uninstall", *forget)
+    assert run.exit_code == 0, run.output
+    assert run.changed_hosts.keys() == {"carol", "hub.example.net", "bob"}
+    assert (pinger.lost, to_hub.lost) == (0, 0)
+    assert {machine: started(machine, *names) for machine, names in units.items()} == before
+    for machine in units:
+        assert machine.run("wg show interfaces") == "wg0\n"
+        places = "/etc/wireguard /etc/wg-rendezvous /etc/sysctl.d /run/wg-rendezvous /var/lib/wg-rendezvous"
+        assert not machine.run(f"find {places} -name '*wg1*'")
+        assert not machine.run("systemctl list-units --all --no-legend '*@wg1*'")
+        assert "wg1" not in machine.run("nft list ruleset")
+    assert hub.run("cat /proc/sys/net/ipv4/ip_forward") == "1\n"
+    stop_agents(alice, bob)
+    mesh.wait_for_path(alice, bob, "relay", TO_RELAY_S)
+    start_agents(alice, bob)
+    mesh.wait_for_path(alice, bob, "direct", TO_DIRECT_S)
