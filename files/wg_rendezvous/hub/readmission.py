@@ -15,8 +15,8 @@ forget.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 
 from .._wireguard import dump
 from ..wg import Device, DeviceError, DeviceGone, Entry
@@ -27,7 +27,7 @@ SESSION_S = 180.0
 HANDSHAKE_S = 15.0
 """Three times REKEY_TIMEOUT, after which a handshake that was not answered is begun afresh."""
 AT_ONCE = 20
-"""In one turn: each takes two calls of `wg`, and others wait for the next look at the device."""
+"""In one turn: each takes a call of `wg`, and others wait for the next look at the device."""
 
 
 @dataclass
@@ -89,16 +89,18 @@ class Readmission:
         """
         for entry in list(self._lost.values()):
             await self._add_anew(entry)
-        for peer in islice(self._due, AT_ONCE):
-            try:
-                secret = await self._device.preshared_key(peer.public_key)
-            except DeviceGone:
-                raise
-            except DeviceError as error:
-                self._say_failure(peer, error)
-                continue
-            await self._add_anew(Entry(peer, secret))
-        self._due = []
+        due, self._due = self._due[:AT_ONCE], []
+        if not due:
+            return
+        try:
+            secrets = await self._device.preshared_keys()
+        except DeviceGone:
+            raise
+        except DeviceError as error:
+            self._say_failure(due, error)
+            return
+        for peer in due:
+            await self._add_anew(Entry(peer, secrets.get(peer.public_key)))
 
     async def _add_anew(self, entry: Entry) -> None:
         key = entry.peer.public_key
@@ -108,12 +110,13 @@ class Readmission:
         except DeviceGone:
             raise
         except DeviceError as error:
-            self._say_failure(entry.peer, error)
+            self._say_failure([entry.peer], error)
             return
         del self._lost[key]
         fields = {"peer": key, "why": "it has no session any more; if its clock went back, it is heard again"}
         logger.info("peer added anew", extra={"fields": fields})
 
-    def _say_failure(self, peer: dump.Peer, error: DeviceError) -> None:
-        fields = {"peer": peer.public_key, "reason": str(error)}
-        logger.error("peer could not be added anew; it is tried again", extra={"fields": fields})
+    def _say_failure(self, peers: Iterable[dump.Peer], error: DeviceError) -> None:
+        for peer in peers:
+            fields = {"peer": peer.public_key, "reason": str(error)}
+            logger.error("peer could not be added anew; it is tried again", extra={"fields": fields})

@@ -115,10 +115,6 @@ class Device:
         """Move the socket to `port` without taking the interface down (DESIGN fact 5)."""
         await self._run("wg", "set", self.interface, "listen-port", str(port))
 
-    async def preshared_key(self, public_key: str) -> str | None:
-        """The preshared key of that peer, for nothing but `add_anew`. Raises DeviceGone, DeviceError."""
-        return (await self.preshared_keys()).get(public_key)
-
     async def add_anew(self, entry: Entry) -> None:
         """Remove that peer and add it again as it was, by one `wg set`: WireGuard forgets its session and the
         newest timestamp that it has seen of it (DESIGN fact 5). Raises DeviceGone, DeviceError.

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from wg_rendezvous._wireguard import dump
-from wg_rendezvous.hub.readmission import HANDSHAKE_S, SESSION_S, Readmission, Sessions
+from wg_rendezvous.hub.readmission import AT_ONCE, HANDSHAKE_S, SESSION_S, Readmission, Sessions
 from wg_rendezvous.wg import DeviceError, DeviceGone, Entry
 
 from .fake import FakeDevice, device, key, peer
@@ -69,11 +69,13 @@ class Silent(FakeDevice):
         super().__init__(*peers)
         self.anew: list[Entry] = []
         self.secret_failure: Exception | None = None
+        self.secret_readings = 0
 
-    async def preshared_key(self, public_key: str) -> str | None:
+    async def preshared_keys(self) -> dict[str, str]:
+        self.secret_readings += 1
         if self.secret_failure is not None:
             raise self.secret_failure
-        return f"secret of {public_key}"
+        return {peer.public_key: f"secret of {peer.public_key}" for peer in self.peers}
 
     async def add_anew(self, entry: Entry) -> None:
         gone = entry.peer.public_key
@@ -98,6 +100,15 @@ async def test_a_silent_peer_is_added_anew_once_and_no_other_is_touched() -> Non
         fake.change(6, latest_handshake_at=int(1000 + at_s))
         await turn(readmission, fake, at_s)
     assert fake.anew == [Entry(peer(5), f"secret of {key(5)}")]
+
+
+async def test_preshared_keys_are_read_once_a_turn_and_only_when_somebody_is_due() -> None:
+    fake = Silent(*(peer(number) for number in range(5, 5 + AT_ONCE)))
+    readmission = Readmission(fake)
+    await turn(readmission, fake, 0)
+    assert fake.secret_readings == 0
+    await turn(readmission, fake, SESSION_S)
+    assert (len(fake.anew), fake.secret_readings) == (AT_ONCE, 1)
 
 
 async def test_a_peer_that_could_not_be_added_again_is_tried_until_it_is_there(

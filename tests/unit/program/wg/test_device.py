@@ -126,7 +126,7 @@ PEER = Peer(OTHER, "[2001:db8::7]:5", ("192.168.7.5/32", "fd07::5/128"), 1000, 1
 async def test_a_peer_is_added_anew_as_it_was_and_its_preshared_key_is_no_argument(tools: Tools) -> None:
     tools.put("wg", f"printf '{KEY}\\t(none)\\n{OTHER}\\tPRESHARED\\n'")
     device = Device("lo")
-    entry = Entry(PEER, await device.preshared_key(OTHER))
+    entry = Entry(PEER, (await device.preshared_keys()).get(OTHER))
     tools.put("wg", f"cat > {tools.directory}/given")
     await device.add_anew(entry)
 
@@ -142,7 +142,7 @@ async def test_a_peer_is_added_anew_as_it_was_and_its_preshared_key_is_no_argume
 async def test_a_peer_without_a_preshared_key_gets_none(tools: Tools) -> None:
     tools.put("wg", f"printf '{OTHER}\\t(none)\\n'")
     device = Device("lo")
-    await device.add_anew(Entry(PEER, await device.preshared_key(OTHER)))
+    await device.add_anew(Entry(PEER, (await device.preshared_keys()).get(OTHER)))
     assert "preshared-key" not in tools.asked
 
 
