@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.lab.conftest import MakeNetwork
+from tests.lab.conftest import MakeNetwork, MakePair
 from tests.lab.hostile import HostileNode, signal_path
 from tests.lab.network import HUB_ADDRESS, Network, Site
 from tests.lab.programs import DIRECT, HUB_URL, Agent, Program, start_hub
@@ -218,6 +219,52 @@ def test_an_outer_source_that_is_spoofed_makes_nobody_shoot_at_the_victim(scene:
     )
     # WireGuard answers where the packets seem to come from, one for one; the program adds nothing.
     assert answered <= 40, f"the hub sent {answered} packets to the victim"
+
+
+# Answers to pings that were never received, by every number that a counter could have.
+_GUESS_PONGS = """
+import socket, struct, sys, time
+made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+made.bind((sys.argv[1], 0))
+while True:
+    for number in range(400):
+        made.sendto(struct.pack("!4sBBHQ", b"WGRV", 1, 2, 0, number), (sys.argv[2], 8080))
+    time.sleep(0.1)
+"""
+
+
+def test_a_direct_link_does_not_stay_at_the_address_of_a_victim(make_pair: MakePair) -> None:
+    """The other end spoofs its outer source towards a node that lets in anybody, and guesses at pongs."""
+    pair = make_pair("cone drop", "cone drop", agents=False)
+    (site, bad_site), (node, bad) = pair.sites, pair.nodes
+    pair.network.join(node, interface=["ListenPort = 51999"])
+    site.nat.nft(
+        f"""
+table ip forwarded {{
+    chain prerouting {{
+        type nat hook prerouting priority dstnat;
+        iifname "wan" udp dport 51999 dnat to {site.lan_address}
+    }}
+}}
+insert rule ip nat_profile forward ct status dnat accept
+"""
+    )
+    pair.start_agents()
+    for agent in pair.agents:
+        agent.wait_until_said(DIRECT, 8)
+    with Pinger(node, bad.address, 0.02):
+        pair.agents[1].freeze()  # the hub goes on to think that signals reach it
+        guesses = bad.start(sys.executable, "-c", _GUESS_PONGS, bad.address, node.address)
+        rule = f'oifname "wan" ip daddr {site.nat_address} meta l4proto udp snat to {VICTIM}:7777'
+        bad_site.nat.nft(f"insert rule ip nat_profile postrouting {rule}\n")
+        pair.network.lose_nat_state(bad_site)
+        wait_until(lambda: pair.network.sent_to(site, VICTIM) > 0, 5, "WireGuard believes the spoofed source")
+        wait_until(lambda: bad.public_key not in node.peers(), 4, "the link is given back")
+        sent = pair.network.sent_to(site, VICTIM)
+        time.sleep(2)
+        assert pair.network.sent_to(site, VICTIM) == sent
+    bad.end(guesses)
+    pair.agents[1].freeze(False)
 
 
 def test_a_peer_that_reports_links_which_do_not_exist_moves_nothing(scene: Scene) -> None:
