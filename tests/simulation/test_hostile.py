@@ -8,13 +8,14 @@ A and B are direct, or could be; C is hostile.  Its device is an ordinary one; w
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from typing import Any
 
 import pytest
 from tests.nat_profiles import PROFILES
 from tests.simulation.agents import Agent, HubModel, Journal
-from tests.simulation.courtesy import Courtesy
+from tests.simulation.courtesy import KNOCKS, OPENERS, Courtesy
 from tests.simulation.monitor import PathMonitor
 from tests.simulation.nat import Endpoint
 from tests.simulation.network import Host
@@ -22,6 +23,7 @@ from tests.simulation.wireguard import Initiation, Opener
 from tests.simulation.world import HUB_ENDPOINT, World
 
 from wg_rendezvous.core import events
+from wg_rendezvous.core.admission import CLAIMED_AT_ONCE, CLAIMED_EVERY_S
 from wg_rendezvous.core.mesh import Settings
 from wg_rendezvous.core.signals import TYPES
 
@@ -33,18 +35,18 @@ VICTIM = "198.51.100.99:4500"
 class Stage:
     """A and B have been direct for a while; C's agent runs too, and more is said in its name."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, names: str = "ABC") -> None:
         self.world = World(seed)
         self.journal = Journal()
         self.hub = HubModel(self.world.hub, signals=True)
         truths: dict[str, str] = {}
         self.agents: list[Agent] = []
-        for name in "ABC":
+        for name in names:
             device = self.world.add_node(name, PROFILES["cone drop"])
             truths[device.public_key] = device.address
             self.agents.append(Agent(self.world, device, Settings(), truths, self.journal, signals=True))
             self.world.connect(device)
-        self.a, self.b, self.c = self.agents
+        self.a, self.b, self.c = self.agents[:3]
         self.world.engine.run_for(5.0)
         for agent in self.agents:
             agent.start()
@@ -78,9 +80,51 @@ class Stage:
     def endpoint_of(self, agent: Agent) -> str:
         return str(self.world.reflexive_endpoint(agent.device))
 
+    def claim(self, *candidates: str) -> None:
+        """C registers these host candidates."""
+        signals = self.hub.signals
+        assert signals is not None
+        run = signals._runs[self.c.device.public_key]
+        run.registration = dataclasses.replace(run.registration, candidates=candidates)
+        signals.tell()
+
 
 def offer(number: int, endpoint: str) -> dict[str, Any]:
     return {"type": "offer", "session": f"{number:016x}", "strategy": "reflexive", "endpoint": endpoint}
+
+
+VICTIM6 = "2001:db8::66"
+PACKETS_PER_TRY = OPENERS + KNOCKS
+
+
+def test_an_address_that_only_its_peer_names_gets_few_packets_from_a_whole_network() -> None:
+    """C claims to be at a victim's IPv6 address, another port of it ten times a second, and offers that to
+    all to whom it may offer.  Each of the others would send its 30 packets in a second there: they add up."""
+    stage = Stage(names="ABCDE")
+    others = [agent for agent in stage.agents if agent is not stage.c]
+    for nth, agent in enumerate(others):
+        agent._later(events.AddressesSeen((f"2001:db8:{nth + 1}::1",)), agent._life)
+    stage.c.running = False  # what its own agent would say
+    stage.settle(1.0)
+    pairs = {agent.name: agent.mesh.pairs.pairs[stage.c.device.public_key] for agent in others}
+    for agent in others:  # none of them was ever direct with C
+        stage.say({"type": "withdraw", "why": "because"}, agent)
+        pairs[agent.name].direct_until = float("-inf")
+    span_s = 60.0
+    for step in range(int(span_s / 0.1)):
+        claimed = f"[{VICTIM6}]:{1000 + step}"
+        stage.claim(claimed)
+        stage.settle(0.05)
+        for agent in others:
+            pair = pairs[agent.name]
+            opened = {"type": "opened", "session": pair.session}
+            stage.say(opened if pair.controlling else offer(step, claimed), agent)
+        stage.settle(0.05)
+    for agent in others:
+        sent = sum(name == agent.name and remote.address == VICTIM6 for _, name, remote in stage.sent)
+        share = 1 if pairs[agent.name].controlling else 2
+        tries = share * (CLAIMED_AT_ONCE + span_s / CLAIMED_EVERY_S)
+        assert 0 < sent <= tries * PACKETS_PER_TRY, f"{agent.name} sent {sent} packets to the victim"
 
 
 @pytest.mark.parametrize("controlling", [True, False])

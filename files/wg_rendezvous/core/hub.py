@@ -190,7 +190,6 @@ class Hub:
     def woke(self, now_s: float) -> None:
         """This node slept: what was awaited means nothing."""
         self.watch.forget()
-        self._asked_at = float("-inf")
         if self._open_at is not None and self.kind is Kind.SIGNALS:
             self._open_at, self._failures = now_s, 0
 

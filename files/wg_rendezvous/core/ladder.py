@@ -44,8 +44,10 @@ def endpoints_of(place: Place, own: PeerView, other: PeerView) -> list[str]:
     return [rung.yours for rung in _all_rungs(place, own, other)]
 
 
-def why_none(own: PeerView, other: PeerView) -> str:
-    """Why there is no candidate pair: a sentence."""
+def why_none(place: Place, own: PeerView, other: PeerView) -> str:
+    """Why there is no candidate pair: a sentence, "" if there is one."""
+    if _all_rungs(place, own, other):
+        return ""
     for view, whose in ((own, "of this node"), (other, "of it")):
         if not view.endpoint:
             return f"the hub names no endpoint {whose} yet"
@@ -57,6 +59,16 @@ def why_none(own: PeerView, other: PeerView) -> str:
 def is_same_address(one: str, other: str) -> bool:
     """Whether two endpoints have the same IP address."""
     return _host(one) == _host(other)
+
+
+def is_behind_one_nat(rung: Rung) -> bool:
+    """Whether it is one of two peers that the hub sees at the same address."""
+    return _host(rung.yours).version == 4 if rung.strategy == HOST else is_same_address(rung.mine, rung.yours)
+
+
+def is_claimed(view: PeerView | None, endpoint: str) -> bool:
+    """Whether only the peer itself says that this address is its own: the hub sees it at another one."""
+    return view is None or _reflexive(view) != _host(endpoint)
 
 
 def _all_rungs(place: Place, own: PeerView, other: PeerView) -> list[Rung]:

@@ -10,10 +10,11 @@ takes no registration has none that do.  A link that changes hands stays as it i
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any, Callable
 
-from . import actions, events
+from . import actions, events, ladder
 from .actions import Action, Registration
 from .candidates import Place
 from .events import PeerView
@@ -166,7 +167,8 @@ class Mesh:
         return sorted(entries, key=lambda entry: str(entry["peer"]))
 
     def _outlook(self, now_s: float) -> Outlook:
-        return Outlook(self.node.refresh, self.node.settings.refresh, now_s)
+        why_none = functools.partial(ladder.why_none, self.node.place, self.hub.own)
+        return Outlook(self.node.refresh, self.node.settings.refresh, now_s, why_none)
 
     def _endpoint(self, pair: Pair) -> str | None:
         """Where packets to the peer go, if they go to it directly; else where the hub sees it."""
@@ -387,6 +389,7 @@ class Mesh:
         for peer, view in event.peers.items():
             self._take_in(peer, view, now_s)
         self.pairs.registered(now_s)
+        self.pairs.stream_opened(now_s)
         self._resume_pass(now_s)
         self.node.save(now_s)
 
@@ -430,7 +433,7 @@ class Mesh:
         self._views.pop(peer, None)
         if peer in self.pairs.pairs:
             self.pairs.refuse(peer, UNKNOWN_TO_HUB, now_s)
-        self.pairs.refused.pop(peer, None)
+        self.pairs.forget_refusals(peer)
         self.loop.forget(peer, UNKNOWN_TO_HUB, now_s)
         self.node.known.pop(peer, None)
         self.node.refresh.counts.pop(peer, None)

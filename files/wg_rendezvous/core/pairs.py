@@ -114,9 +114,10 @@ class Pairs:
     def adopt(self, peer: str, address: str, why: str, now_s: float) -> Pair:
         """Have a link to `peer`; it is promoted if the device says so."""
         pair = Pair(peer, address, controlling=not self.node.refresh.is_larger(peer), since_at=now_s, why=why)
-        admission.give_budget(pair, now_s)
+        self._admission.give_budget(pair, now_s)
         pair.retry_at = now_s
         self.pairs[peer] = pair
+        self._report_soon(pair, now_s)
         self.node.claim(peer, address)
         entry = self.node.device.peers.get(peer)
         if entry is not None and peer in self.node.owned:
@@ -155,7 +156,7 @@ class Pairs:
         another = view.instance is not None and view.instance != pair.instance
         if view.instance is not None:
             pair.instance = view.instance
-        if another and view.signals and not view.linked:
+        if another and not view.linked:
             pair.why = "its agent was started anew"
             self._feed(pair, PairEvent.RESTARTED, now_s)
             pair.retry_at = now_s
@@ -236,6 +237,11 @@ class Pairs:
             self._giving_back.leave_out(pair)
             self.node.unclaim(peer, pair.address)
         return pair
+
+    def forget_refusals(self, peer: str) -> None:
+        """Nor is there anything to be said of this peer, which the hub does not know any more."""
+        self.refused.pop(peer, None)
+        self._admission.forget(peer)
 
     # -- events -----------------------------------------------------------------------------
 
@@ -367,6 +373,11 @@ class Pairs:
                 pair.why = f"the hub sees this node at {own} now"
                 self._feed(pair, PairEvent.MISSED, now_s)
 
+    def stream_opened(self, now_s: float) -> None:
+        """The hub may be another run, which knows nothing of the links that are not direct, nor why."""
+        for pair in self.pairs.values():
+            self._report_soon(pair, now_s)
+
     def port_taken(self, now_s: float) -> None:
         """WireGuard listens on a fresh port; the hub has to see it before anything is offered."""
         self.port.taken(now_s)
@@ -476,10 +487,12 @@ class Pairs:
             found = ladder.rungs(self.node.place, self.hub.own, pair.view)
             pair.rungs = sorted(found, key=lambda rung: not pair.is_proven(rung.yours, now_s))
             pair.began_at = now_s
-            if not found:
-                pair.why = ladder.why_none(self.hub.own, pair.view)
-                pair.retry_at = now_s + RETRY_DIRECT_S
-        return pair.rungs[0] if pair.rungs else None
+        while pair.rungs and pair.may_try_at(pair.rungs[0].yours, now_s) > now_s:
+            del pair.rungs[0]
+        if not pair.rungs:
+            pair.retry_at = max(now_s + RETRY_DIRECT_S, pair.claims.available_at(1, now_s))
+            return None
+        return pair.rungs[0]
 
     def _start(self, pair: Pair, now_s: float) -> None:
         """Offer the next candidate pair."""
@@ -566,7 +579,7 @@ class Pairs:
             self._report_at = now_s + REPORT_AFTER_S
 
     def _report(self) -> None:
-        """Tell the hub of the links that have changed, if it hears us; a new stream tells of all."""
+        """Tell the hub of the links that have changed, if it hears us; of all after a new stream."""
         self._report_at = None
         dirty, self._dirty = self._dirty, set()
         if self.hub.stream_open and not self.stopping:

@@ -42,7 +42,7 @@ from dataclasses import dataclass, field
 
 from .events import PeerView
 from .heartbeat import Watch
-from .ladder import Rung, is_same_address
+from .ladder import Rung, is_claimed, is_same_address
 from .link import State
 from .pacing import TokenBucket, Turns
 
@@ -226,8 +226,10 @@ class Pair:
     tried as one that is direct by rights, each time from `began_at` on; `lost_tries` failed before that,
     `tries` since, and with `port_tried` a fresh port did not help, as one did before with `port_helped`.
     `withdrawals` is how often the present one was signalled. `vain` maps endpoints of the peer at which it
-    failed to the own one then. At `turn_at` it may open and knock at an address that has proven nothing.
-    All `_at` are seconds of the agent's own clock (CLOCK_BOOTTIME), None: not awaited.
+    failed to the own one then. `beat_bytes` are those of heartbeats in `rx_bytes` and
+    `tx_bytes`. `offers`, `answers` and `claims` bound what the peer can make this node do. At `turn_at` it
+    may open and knock at an address that has proven nothing. All `_at` are seconds of the agent's own clock
+    (CLOCK_BOOTTIME), None: not awaited.
     """
 
     peer: str
@@ -249,6 +251,7 @@ class Pair:
     offer_taken_at: float = float("-inf")
     offers: TokenBucket = field(default_factory=TokenBucket)
     answers: TokenBucket = field(default_factory=TokenBucket)
+    claims: TokenBucket = field(default_factory=TokenBucket)
     expires_at: float | None = None
     knock_due_at: float | None = None
     promote_due_at: float | None = None
@@ -270,6 +273,7 @@ class Pair:
     withdrawals: int = 0
     rx_bytes: int = 0
     tx_bytes: int = 0
+    beat_bytes: tuple[int, int] = (0, 0)
     handshake_at: int = 0
     shaken_at: float = float("-inf")
     traffic_at: float = float("-inf")
@@ -300,10 +304,18 @@ class Pair:
         lately = now_s < self.direct_until
         return lately and self.proven is not None and is_same_address(endpoint, self.proven)
 
+    def may_try_at(self, endpoint: str, now_s: float) -> float:
+        """When that address may be tried: one of which nothing but the peer's word is known, seldom."""
+        believed = self.is_proven(endpoint, now_s) or not is_claimed(self.view, endpoint)
+        return now_s if believed else self.claims.available_at(1, now_s)
+
     def may_knock(self, endpoint: str, turns: Turns, now_s: float) -> bool:
         """Whether to open and knock there now: where it is proven at once, elsewhere in its turn."""
-        turn_at = now_s if self.is_proven(endpoint, now_s) else turns.comes_at(self.turn_at, now_s)
+        proven = self.is_proven(endpoint, now_s)
+        turn_at = now_s if proven else turns.comes_at(self.turn_at, now_s)
         self.turn_at = turn_at if turn_at > now_s else None
+        if self.turn_at is None and not proven and is_claimed(self.view, endpoint):
+            self.claims.take(1, now_s)
         return self.turn_at is None
 
     def on(self, event: PairEvent, now_s: float) -> tuple[Effect, ...]:

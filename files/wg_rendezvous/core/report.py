@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Callable
 
+from .events import PeerView
+from .ladder import is_behind_one_nat
 from .link import Link, State
 from .refresh import Policy, Refresh
 from .rendezvous import Pair, Phase
@@ -21,11 +23,13 @@ HOPELESS_TRIES = 6
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a link may hope for, at `now_s`: when the next fresh port is due, and whether it is allowed."""
+    """What a link may hope for, at `now_s`: when the next fresh port is due, whether it is allowed, and why
+    there is no candidate pair ("": there is one)."""
 
     refresh: Refresh
     policy: Policy
     now_s: float
+    why_none: Callable[[PeerView], str] = lambda _view: ""
 
     def of(self, peer: str) -> str:
         """What has failed at the link to this peer so far, and what follows from that."""
@@ -103,19 +107,27 @@ def why_pair(pair: Pair, outlook: Outlook) -> str:
         return OFFLINE
     if not pair.signals:
         return AGENT_AWAY
-    if pair.disagreement:
-        return pair.disagreement
+    hindrance = pair.disagreement or (outlook.why_none(pair.view) if pair.view else "")
+    if hindrance:
+        return hindrance
     what = pair.why
     if pair.tries and pair.rung is not None and outlook.now_s >= pair.direct_until:
         what = f"{what}; {outlook.of(pair.peer)}"
     elif pair.port_tried and outlook.now_s < pair.direct_until:
         what = f"{what}; a fresh port did not help: it looks like a cut, and there is no second one for it"
     if pair.tries >= HOPELESS_TRIES and pair.direct_until == float("-inf"):
-        what = f"{what}; after {pair.tries} tries it seems that one side's NAT maps ports by destination"
+        what = f"{what}; after {pair.tries} tries it seems that {_in_the_way(pair)}"
     if not pair.controlling and not pair.unproven:
         return f"{what}; the other end offers the next try"
     wait_s = (pair.retry_at or outlook.now_s) - outlook.now_s
     return f"{what}; tried again in {wait_s:.0f} s" if wait_s > 0 else what
+
+
+def _in_the_way(pair: Pair) -> str:
+    """What is likely to make a link hopeless."""
+    if pair.rung is not None and is_behind_one_nat(pair.rung):
+        return "the NAT that both are behind does not lead packets for its own address back inside"
+    return "one side's NAT maps ports by destination"
 
 
 def say_agent_away(entry: dict[str, Any], heard_at: float | None, now_s: float) -> None:

@@ -58,7 +58,6 @@ class Vigil:
         self.mtu_bytes = 0
         self._feed = feed
         self._number = 0
-        self._beats_before: dict[str, tuple[int, int]] = {}
 
     # -- traffic ----------------------------------------------------------------------------
 
@@ -66,8 +65,7 @@ class Vigil:
         """Bytes that are neither heartbeats nor keepalives nor a handshake; where there was traffic a moment
         ago, those of a handshake may count as well."""
         rx_before, tx_before, handshake_before = pair.rx_bytes, pair.tx_bytes, pair.handshake_at
-        beats_before = self._beats_before.get(pair.peer, (0, 0))
-        beats = self.count(pair, entry)
+        beats_before, beats = pair.beat_bytes, self.count(pair, entry)
         rx = entry.rx_bytes - rx_before - (beats[0] - beats_before[0])
         tx = entry.tx_bytes - tx_before - (beats[1] - beats_before[1])
         idle = not self.has_traffic(pair, now_s)
@@ -82,11 +80,10 @@ class Vigil:
 
     def count(self, pair: Pair, entry: Peer) -> tuple[int, int]:
         """Remember the counters; returns those of the heartbeats."""
-        beats = self.beat_bytes.get(host(pair.address), (0, 0))
         pair.rx_bytes, pair.tx_bytes = entry.rx_bytes, entry.tx_bytes
         pair.handshake_at = entry.latest_handshake_at
-        self._beats_before[pair.peer] = beats
-        return beats
+        pair.beat_bytes = self.beat_bytes.get(host(pair.address), (0, 0))
+        return pair.beat_bytes
 
     # -- judging ----------------------------------------------------------------------------
 

@@ -133,6 +133,18 @@ def test_it_reconnects_ever_more_seldom(hub: Hub, node: Node) -> None:
     assert max(waits_s) == pytest.approx(RECONNECT_MAX_S)
 
 
+def test_after_a_sleep_it_reconnects_at_once_and_soon_again(hub: Hub, node: Node) -> None:
+    """It may be the network that is back."""
+    for _ in range(10):
+        hub.closed("no route", False, 1.0)
+    hub.woke(5.0)
+    assert hub.wakeup_at(False, 5.0) == 5.0
+    hub.tick(False, 5.0)
+    assert opened(node) == 1
+    hub.closed("no route", False, 5.1)
+    assert hub.wakeup_at(False, 5.1) < 6.0
+
+
 def test_a_hub_without_v1_is_one_of_the_origin_and_is_asked_again_later(hub: Hub, node: Node) -> None:
     hub.closed("404", True, 1.0)
     assert hub.kind is Kind.ORIGIN

@@ -91,7 +91,7 @@ def test_reflexive_endpoints_of_two_ip_families_are_no_pair_and_it_says_so() -> 
     for one, another in ((own, other), (other, own)):
         assert rungs(PLACE, one, another) == []
         assert endpoints_of(PLACE, one, another) == []
-        assert "no common IP family" in why_none(one, another)
+        assert "no common IP family" in why_none(PLACE, one, another)
 
 
 def test_host_candidates_of_one_family_are_tried_where_the_reflexive_ones_differ() -> None:
@@ -102,6 +102,6 @@ def test_host_candidates_of_one_family_are_tried_where_the_reflexive_ones_differ
 def test_what_is_no_endpoint_at_all_is_no_pair_and_no_error() -> None:
     own = view("203.0.113.1:1000")
     assert rungs(PLACE, own, view("nonsense")) == []
-    assert "nonsense" in why_none(own, view("nonsense"))
-    assert "names no endpoint of it" in why_none(own, view(None))
-    assert "names no endpoint of this node" in why_none(view(None), own)
+    assert "nonsense" in why_none(PLACE, own, view("nonsense"))
+    assert "names no endpoint of it" in why_none(PLACE, own, view(None))
+    assert "names no endpoint of this node" in why_none(PLACE, view(None), own)

@@ -4,9 +4,13 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import json
+from collections.abc import Mapping
 from typing import Any
+
+import pytest
 
 from wg_rendezvous._wireguard.dump import Peer
 from wg_rendezvous.core import actions, events
@@ -15,6 +19,7 @@ from wg_rendezvous.core.mesh import Settings
 from wg_rendezvous.core.refresh import Policy
 
 from .driven import ADDRESS, ENDPOINT, HUB, HUB_PEER, INSTANCE, OTHER, OWN, PEER, Driven, key
+from .told import told
 
 
 def direct(**settings: object) -> Driven:
@@ -528,8 +533,10 @@ def signalling(address: str = ADDRESS, endpoint: str = ENDPOINT) -> events.PeerV
     return events.PeerView(address, endpoint, online=True, signals=True, instance="1" * 16)
 
 
-def test_a_peer_without_a_common_ip_family_gets_no_packet_and_the_reason_is_said() -> None:
-    driven = Driven(own=key(0x02)).start()
+@pytest.mark.parametrize("own_key", [key(0x02), OWN])
+def test_a_peer_without_a_common_ip_family_gets_no_packet_and_both_ends_say_why(own_key: str) -> None:
+    """Not that the other end offers the next try: it offers none."""
+    driven = Driven(own=own_key).start()
     driven.later.clear()
     own = events.PeerView("192.168.7.5/32", "203.0.113.5:51820")
     driven.give(events.Snapshot(own, {PEER: signalling(endpoint="[2001:db8::7]:51820")}))
@@ -538,7 +545,8 @@ def test_a_peer_without_a_common_ip_family_gets_no_packet_and_the_reason_is_said
     assert driven.all_done(actions.SendSignal) == []
     assert driven.changes() == []
     [entry] = driven.mesh.status(driven.now_s)
-    assert "no common IP family" in entry["why"]
+    assert entry["why"].startswith("no common IP family")
+    assert "offers" not in entry["why"]
 
 
 def test_what_was_counted_of_a_peer_goes_with_its_link() -> None:
@@ -557,6 +565,34 @@ def test_what_was_counted_of_a_peer_that_the_hub_does_not_know_any_more_is_forgo
     driven.start()
     driven.give(events.Snapshot(events.PeerView("192.168.7.5/32"), {}))
     assert PEER not in driven.mesh.node.refresh.counts
+
+
+def places_of(key: str, thing: object, name: str, seen: set[int]) -> list[str]:
+    """Where in `thing`, called `name`, and in whatever it refers to, this key is."""
+    if isinstance(thing, str):
+        return [name] if thing == key else []
+    if id(thing) in seen or isinstance(thing, type):
+        return []
+    seen.add(id(thing))
+    parts = list(vars(thing).items()) if hasattr(thing, "__dict__") else []
+    if isinstance(thing, Mapping):
+        parts += [(f"[{at!r}]", part) for pair in thing.items() for at, part in zip(pair, pair, strict=True)]
+    elif isinstance(thing, (list, tuple, set, frozenset, collections.deque)):
+        parts += [("[]", part) for part in thing]
+    return [place for at, part in parts for place in places_of(key, part, f"{name}.{at}", seen)]
+
+
+def test_nothing_is_kept_of_a_peer_that_the_hub_does_not_know_any_more() -> None:
+    """Whoever gives a node a new key again and again must not make all others grow."""
+    mesh = told(PEER, OTHER)
+    mesh.make_direct()
+    mesh.hear("refused")
+    mesh.give(events.DeviceSeen(mesh.device(), beat_bytes={"192.168.7.6": (100, 100)}))
+    assert len(places_of(PEER, mesh.mesh, "mesh", set())) > 1
+    del mesh.views[PEER]
+    mesh.give(events.PeerGone(PEER))
+    mesh.run(60.0)
+    assert places_of(PEER, mesh.mesh, "mesh", set()) == []
 
 
 # --- subnets behind a peer ---

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from typing import Any
 
 import pytest
 from tests.unit.program.core.driven import OTHER, PEER, key
-from tests.unit.program.core.told import Told, told, view
+from tests.unit.program.core.told import OWN_ENDPOINT, Told, told, view
 
 from wg_rendezvous.core import actions, events
+from wg_rendezvous.core.admission import CLAIMED_AT_ONCE, CLAIMED_EVERY_S, TRIED_OFTEN
 from wg_rendezvous.core.fresh_port import LOST_TRIES, LOST_TRIES_SMALLER_KEY
 from wg_rendezvous.core.hub import STREAM_SILENT_S
 from wg_rendezvous.core.moves import smoothed_s
 from wg_rendezvous.core.pacing import signal_limits
+from wg_rendezvous.core.pairs import IDLE_WATCH_S
 from wg_rendezvous.core.refresh import FAILURES_LARGER_KEY, Count
 from wg_rendezvous.core.rendezvous import PROMOTED, TRYING, Phase
 from wg_rendezvous.core.retries import BACKOFF_GROWTH, BACKOFF_S, QUICK_TRIES, RETRY_DIRECT_S
-from wg_rendezvous.core.vigil import NARROW_MISSES, RETRY_DIRECT_FOR_S
+from wg_rendezvous.core.vigil import BLIND_EVERY_S, NARROW_MISSES, RETRY_DIRECT_FOR_S
 
 HOPELESS = OTHER
 """Never answers an offer's knock: its link fails again and again."""
@@ -205,6 +208,81 @@ def test_an_idle_agent_notices_that_its_stream_went_silent() -> None:
     opened = len(mesh.all_done(actions.OpenStream))
     mesh.run(STREAM_SILENT_S + 1.0)
     assert len(mesh.all_done(actions.OpenStream)) == opened + 1
+
+
+@pytest.mark.parametrize("what", ["the entry", "its AllowedIPs"])
+def test_a_link_that_something_else_took_away_is_given_back_and_made_anew(what: str) -> None:
+    """A reload of the interface does: heartbeats would show it a second later, those of an idle link in half
+    a minute, and the other end would go on sending to where nobody takes it."""
+    mesh = told(OTHER)
+    mesh.make_direct(OTHER)
+    mesh.run(RETRY_DIRECT_FOR_S)
+    if what == "the entry":
+        del mesh.peers[OTHER]
+    else:
+        mesh.peers[OTHER] = dataclasses.replace(mesh.peers[OTHER], allowed_ips=())
+    mesh.run(IDLE_WATCH_S)
+    assert mesh.phase(OTHER) is Phase.WITHDRAWING
+    assert mesh.said_to(OTHER)[-1] == "withdraw"
+    assert "something else removed" in mesh.pair(OTHER).why
+    mesh.hear("withdrawn", OTHER)
+    mesh.run(0.1)
+    assert mesh.phase(OTHER) in TRYING
+    assert mesh.pair(OTHER).direct_until > mesh.now_s, "it is tried as one that was never direct"
+
+
+def test_an_entry_that_vanishes_while_it_is_tried_is_no_failure_of_the_path() -> None:
+    mesh = told()
+    mesh.offer()
+    del mesh.peers[PEER]
+    mesh.run(0.1)
+    assert mesh.phase() is Phase.RELAYED
+    assert "something else removed" in mesh.pair().why
+
+
+def test_a_peer_that_the_admin_adds_after_its_entry_was_removed_is_not_ours() -> None:
+    mesh = told()
+    mesh.make_direct()
+    entry = mesh.peers.pop(PEER)
+    mesh.run(IDLE_WATCH_S)
+    mesh.hear("withdrawn")
+    mesh.peers[PEER] = entry
+    mesh.run(IDLE_WATCH_S)
+    mesh.give(events.Stopping(hub_answers=True))
+    mesh.give(events.Stopped())
+    assert mesh.peers[PEER] == entry
+
+
+def test_a_peer_that_is_started_anew_while_it_is_tried_is_tried_again_at_once() -> None:
+    mesh = told(OTHER)
+    session = mesh.pair(OTHER).session
+    mesh.see(OTHER, instance="02" * 8)
+    mesh.run(0.1)
+    assert mesh.pair(OTHER).session != session
+    assert mesh.phase(OTHER) in TRYING
+
+
+def test_a_run_that_was_there_for_a_moment_only_has_no_link_either() -> None:
+    """It was started, and stopped again before anybody was told that its stream was open."""
+    mesh = told()
+    mesh.make_direct()
+    mesh.see(instance="02" * 8, signals=False)
+    assert PEER not in mesh.peers
+
+
+def test_a_withdrawal_of_an_earlier_runs_link_does_not_end_the_rendezvous_under_way() -> None:
+    mesh = told()
+    mesh.offer()
+    mesh.hear("withdraw", session=None)
+    assert mesh.phase() is Phase.KNOCKING
+    assert mesh.said_to()[-1] == "withdrawn"
+
+
+def test_an_old_signal_that_could_not_be_delivered_says_nothing_of_the_present_session() -> None:
+    mesh = told(OTHER)
+    old = {"type": "offer", "session": "0" * 16}
+    mesh.give(events.SignalFailed(OTHER, old, undeliverable=True, reason="no stream"))
+    assert mesh.phase(OTHER) is Phase.OFFERED
 
 
 # --- more links than the hub takes signals ---
@@ -463,6 +541,7 @@ def test_who_healed_in_place_with_another_mapping_does_not_wait_for_the_others_p
     assert mesh.mesh.pairs.port.lost_tries_before(pair, mesh.now_s) == LOST_TRIES
 
 
+OTHER_ENDPOINT = "203.0.113.7:51820"
 OWN6, OTHER6 = "[2001:db8:5::1]:51820", "[2001:db8:6::1]:51820"
 
 
@@ -484,6 +563,10 @@ def open_in_vain(mesh: Told, times: int) -> None:
             mesh.run(0.1)
             if len(offered_ats(mesh)) > offered:
                 break
+
+
+def offers(mesh: Told) -> list[dict[str, Any]]:
+    return [signal for _, _, signal in mesh.signals if signal["type"] == "offer"]
 
 
 def offered_ats(mesh: Told) -> list[float]:
@@ -522,9 +605,58 @@ def test_candidates_take_turns_when_all_have_failed_again_and_again() -> None:
     """Or each try of a hopeless pair would cost as much as its ladder is long."""
     mesh = with_host_candidates("203.0.113.7:51820")
     open_in_vain(mesh, 2 * QUICK_TRIES + 2)
-    ats = offered_ats(mesh)
-    assert max(ats[1:-2]) - ats[0] < BACKOFF_S
-    assert ats[-1] - ats[-2] >= BACKOFF_S * BACKOFF_GROWTH
+    assert [signal["strategy"] for signal in offers(mesh)[-4:]] == ["host", "reflexive"] * 2
+    waits_s = [later - at for at, later in itertools.pairwise(offered_ats(mesh))]
+    assert min(waits_s[-3:]) >= BACKOFF_S * BACKOFF_GROWTH
+
+
+def test_an_address_that_only_the_peer_names_is_tried_seldom_and_holds_nothing_up() -> None:
+    """It may be a victim's.  The endpoints that the hub sees are tried as often as ever."""
+    mesh = with_host_candidates("203.0.113.7:51820")
+    open_in_vain(mesh, 12)
+    until = offered_ats(mesh)[0] + CLAIMED_EVERY_S - 1.0
+    strategies = [
+        one["strategy"] for at, one in zip(offered_ats(mesh), offers(mesh), strict=True) if at < until
+    ]
+    assert strategies.count("host") == CLAIMED_AT_ONCE
+    assert strategies.count("reflexive") >= 7
+
+
+@pytest.mark.parametrize(
+    ("seen_at", "own", "offered", "taken"),
+    [
+        (OTHER_ENDPOINT, OWN_ENDPOINT, OTHER6, 2 * CLAIMED_AT_ONCE),
+        (OTHER_ENDPOINT, OWN_ENDPOINT, OTHER_ENDPOINT, 10),
+        (f"{OTHER6[:-5]}40000", OWN6, OTHER6, 10),
+    ],
+)
+def test_who_is_offered_an_address_that_only_the_peer_names_tries_it_seldom(
+    seen_at: str, own: str, offered: str, taken: int
+) -> None:
+    """It says when that may be offered again.  Where the hub sees it, it is believed, whatever the port."""
+    mesh = Told(views={PEER: view(endpoint=seen_at, candidates=(OTHER6,))})
+    mesh.own_view = dataclasses.replace(mesh.own_view, endpoint=own, candidates=(OWN6,))
+    mesh.start()
+    mesh.run(0.1)
+    for _ in range(10):
+        mesh.offer(endpoint=offered)
+        mesh.run(1.2)
+    assert mesh.said_to().count("opened") == taken
+    if taken < 10:
+        _, _, refused = mesh.signals[-1]
+        assert refused["why"] == TRIED_OFTEN
+        assert 0.0 < refused["pause_s"] <= CLAIMED_EVERY_S
+
+
+def test_a_peer_whose_link_was_the_loops_for_a_while_has_no_other_budgets() -> None:
+    """Or it could have its claims tried as often as it likes."""
+    mesh = told()
+    budgets = mesh.pair().offers, mesh.pair().answers, mesh.pair().claims
+    mesh.see(signals=False, instance=None, polls=True)
+    assert PEER not in mesh.mesh.pairs.pairs
+    mesh.see(signals=True, instance="01" * 8, polls=False)
+    again = mesh.pair().offers, mesh.pair().answers, mesh.pair().claims
+    assert all(one is other for one, other in zip(budgets, again, strict=True))
 
 
 def test_a_lost_link_counts_where_it_was_direct_also_if_other_candidates_are_tried_too() -> None:
@@ -538,8 +670,8 @@ def test_a_lost_link_counts_where_it_was_direct_also_if_other_candidates_are_tri
     mesh.hear("withdraw", OTHER)
     open_in_vain(mesh, 4)
     assert mesh.pair(OTHER).lost_tries == 2
-    offers = [signal["strategy"] for _, _, signal in mesh.signals if signal["type"] == "offer"]
-    assert offers[1:5] == ["reflexive", "host", "reflexive", "host"]
+    strategies = [signal["strategy"] for signal in offers(mesh)]
+    assert strategies[1:5] == ["reflexive", "host", "reflexive", "host"]
 
 
 def test_host_candidates_alone_are_not_tried_without_pause() -> None:
@@ -605,6 +737,13 @@ def test_an_offer_that_opened_towards_an_endpoint_of_before_is_refused() -> None
     mesh.run(1.0)
     mesh.offer(target=mesh.mesh.hub.own.endpoint)
     assert mesh.said_to(PEER) == ["refused", "opened"]
+
+
+def test_an_offer_names_the_endpoint_that_its_openers_went_to() -> None:
+    mesh = told(OTHER)
+    _, _, offer = mesh.signals[-1]
+    (openers,) = mesh.all_done(actions.SendOpeners)
+    assert (offer["type"], (offer["target"],)) == ("offer", openers.endpoints)
 
 
 def test_an_offer_that_has_to_wait_is_told_when_to_come_again() -> None:
@@ -758,6 +897,45 @@ def test_a_link_stays_while_the_hub_is_silent_as_well_and_is_opened_again() -> N
     assert len(mesh.all_done(actions.SendOpeners)) > opened
 
 
+def test_while_the_hub_is_silent_as_well_it_is_asked_again_and_again() -> None:
+    """It tries streams ever more seldom, and without traffic nothing else asks it."""
+    mesh = told()
+    mesh.make_direct()
+    mesh.run(10.0)
+    mesh.answering.clear()
+    mesh.hub_answers = False
+    mesh.see(endpoint="203.0.113.7:40000")
+    mesh.run(10.0)
+    beats = [(at, one) for at, one in mesh.done if isinstance(one, actions.SendBeat)]
+    asked = [at for at, one in beats if one.peer is None and at >= mesh.now_s - 8.0]
+    assert asked
+    assert mesh.phase() is Phase.DOUBTFUL
+    assert max(later - at for at, later in itertools.pairwise([*asked, mesh.now_s])) <= BLIND_EVERY_S + 0.2
+
+
+def test_a_heartbeat_that_an_agent_did_not_answer_before_it_was_gone_is_no_reason_to_doubt() -> None:
+    mesh = told()
+    mesh.make_direct()
+    mesh.answering.clear()
+    traffic(mesh, 0.4)
+    assert mesh.pair().watch.waiting_since() is not None
+    mesh.see(signals=False)
+    mesh.answering.add(PEER)
+    mesh.run(0.4)
+    assert mesh.phase() is Phase.DIRECT
+    assert not mesh.said("direct -> doubtful")
+
+
+def test_a_peer_that_goes_offline_is_not_tried_to_the_end() -> None:
+    """Nor does that count towards the restart condition."""
+    mesh = told()
+    mesh.offer()
+    mesh.see(online=False, signals=False)
+    assert mesh.phase() not in TRYING
+    assert PEER not in mesh.peers
+    assert mesh.mesh.node.refresh.counts[PEER].failures == 0
+
+
 def test_a_node_that_slept_asks_its_links_and_opens_a_new_stream() -> None:
     mesh = told()
     mesh.make_direct()
@@ -775,6 +953,106 @@ def test_another_way_to_the_hub_is_a_change_of_the_network_too() -> None:
     assert mesh.phase() is Phase.DOUBTFUL
     mesh.run(0.1)
     assert mesh.phase() is Phase.DIRECT, "it answers all the same"
+
+
+def in_the_midst_of_its_ladder() -> Told:
+    """A link that is tried seldom by now, and whose next try is not the first candidate."""
+    mesh = with_host_candidates("203.0.113.7:51820")
+    open_in_vain(mesh, 2 * QUICK_TRIES)
+    while mesh.pair(OTHER).rungs == [] or mesh.phase(OTHER) is not Phase.RELAYED:
+        fail(mesh, OTHER, 1)
+    mesh.run(1.0)
+    assert mesh.phase(OTHER) is Phase.RELAYED
+    return mesh
+
+
+def test_a_relayed_link_is_tried_as_never_before_when_the_hub_sees_the_peer_elsewhere() -> None:
+    mesh = in_the_midst_of_its_ladder()
+    tries = len(offered_ats(mesh))
+    mesh.see(OTHER, endpoint="203.0.113.9:40000")
+    mesh.run(0.1)
+    assert len(offered_ats(mesh)) == tries + 1, "it is not tried at once"
+    assert mesh.signals[-1][2]["strategy"] == "host", "it goes on where it was in the ladder"
+    assert not mesh.all_done(actions.SendOpeners)[-1].single, "it is tried as one that was in vain"
+
+
+def test_what_is_offered_next_is_the_endpoint_that_the_hub_sees_by_now() -> None:
+    mesh = in_the_midst_of_its_ladder()
+    mesh.own_view = dataclasses.replace(mesh.own_view, endpoint="203.0.113.5:40009")
+    mesh.give(events.Registered(mesh.own_view))
+    tries = len(offers(mesh))
+    mesh.pair(OTHER).retry_at = mesh.now_s
+    mesh.mesh.pairs.touch()
+    mesh.run(0.1)
+    assert len(offers(mesh)) == tries + 1
+    assert offers(mesh)[-1]["endpoint"] in (OWN6, "203.0.113.5:40009")
+
+
+def test_a_direct_link_is_asked_when_the_hub_sees_the_peer_elsewhere() -> None:
+    """Its mapping has moved, and what is sent to the old one may be lost; no heartbeat shows it while the
+    link is idle."""
+    mesh = told()
+    mesh.make_direct()
+    mesh.run(10.0)
+    mesh.see(endpoint="203.0.113.7:40000")
+    assert mesh.phase() is Phase.DOUBTFUL
+    mesh.run(0.1)
+    assert mesh.phase() is Phase.DIRECT, "it answers all the same"
+
+
+def sleep(mesh: Told, seconds: float) -> None:
+    mesh.now_s += seconds
+    mesh.give(events.Tick())
+
+
+def test_what_was_awaited_before_a_node_slept_is_no_reason_to_go_back() -> None:
+    """Neither from a peer, whose answer may come later than the hub's, nor from the hub."""
+    mesh = told()
+    mesh.make_direct()
+    opened = len(mesh.all_done(actions.OpenStream))
+    mesh.answering.clear()
+    traffic(mesh, 0.4)
+    mesh.hub_answers = False
+    for _ in range(20):
+        traffic(mesh, 0.1)
+        if mesh.mesh.hub.watch.waiting_since() is not None:
+            break
+    assert mesh.pair().watch.waiting_since() is not None
+    mesh.answering.add(PEER)
+    mesh.hub_answers = True
+    sleep(mesh, 8.0)
+    mesh.run(0.5)
+    assert mesh.phase() is Phase.DIRECT
+    assert "withdraw" not in mesh.said_to()
+    assert len(mesh.all_done(actions.OpenStream)) == opened
+
+
+def test_a_link_that_was_just_moved_when_the_node_slept_is_given_its_second_afterwards() -> None:
+    mesh = told()
+    mesh.shaking.add(PEER)
+    mesh.offer()
+    mesh.run(0.1)
+    mesh.hear("promote")
+    mesh.run(0.2)
+    assert mesh.phase() is Phase.PROVISIONAL
+    mesh.answering.add(PEER)
+    sleep(mesh, 60.0)
+    mesh.run(0.2)
+    assert mesh.phase() is Phase.DIRECT
+
+
+def test_another_network_is_told_to_the_hub_and_relayed_links_are_tried_as_never_before() -> None:
+    mesh = in_the_midst_of_its_ladder()
+    tries = len(offered_ats(mesh))
+    mesh.pair(OTHER).unproven = 1
+    mesh.give(events.AddressesSeen(("10.0.0.9",)))
+    (candidate,) = mesh.all_done(actions.Register)[-1].registration.candidates
+    assert candidate.startswith("10.0.0.9:")
+    assert mesh.pair(OTHER).unproven == 0
+    mesh.run(0.1)
+    assert len(offered_ats(mesh)) == tries + 1, "it is not tried at once"
+    assert mesh.signals[-1][2]["strategy"] == "host", "it goes on where it was in the ladder"
+    assert not mesh.all_done(actions.SendOpeners)[-1].single, "it is tried as one that was in vain"
 
 
 # --- who knocks, and when ---
@@ -868,6 +1146,18 @@ def test_the_hub_is_told_what_was_tried_and_what_will_be_tried_when() -> None:
     assert "no handshake" in why
     assert "probes in a row failed" in why
     assert f"tried again in {BACKOFF_S:.0f} s" in why
+
+
+def test_a_hub_that_was_restarted_is_told_of_relayed_links_too() -> None:
+    """It has forgotten all that it was told; the next try of a hopeless link may be an hour away."""
+    mesh = told(OTHER)
+    fail(mesh, OTHER, 2 * QUICK_TRIES)
+    mesh.give(events.StreamClosed("the hub closed the stream"))
+    before = len(mesh.all_done(actions.Register))
+    mesh.run(1.0)
+    assert mesh.phase(OTHER) is Phase.RELAYED
+    reports = [one.registration.links.get(OTHER) for one in mesh.all_done(actions.Register)[before:]]
+    assert any(report and "no handshake" in report["why"] for report in reports)
 
 
 def test_the_hub_is_told_that_the_other_end_offers() -> None:

@@ -60,7 +60,7 @@ class Told(Driven):
     def offer(self, peer: str = PEER, **fields: object) -> None:
         """A controlling peer offers, in a new session."""
         self._sessions += 1
-        endpoint = self.views[peer].endpoint
+        endpoint = fields.pop("endpoint", self.views[peer].endpoint)
         session = f"{self._sessions:016x}"
         self.hear("offer", peer, session=session, strategy="reflexive", endpoint=endpoint, **fields)
 
