@@ -17,7 +17,7 @@ from tests.simulation.agents import Agent
 from tests.simulation.nat import Endpoint
 from tests.simulation.network import Host
 from tests.simulation.wireguard import Initiation, Opener
-from tests.simulation.world import HUB_ENDPOINT
+from tests.simulation.world import HUB_ENDPOINT, HUB_ENDPOINT6
 
 OPENERS, KNOCKS = 3, 2
 PACKETS_PER_S = 30
@@ -38,7 +38,7 @@ class Courtesy:
     def see(self, host: Host, remote: Endpoint, payload: object) -> None:
         """A packet leaves `host` (an observer of the network)."""
         agent = self._agents.get(host.name)
-        if agent is None or remote.address == HUB_ENDPOINT.address or not host.up:
+        if agent is None or remote in (HUB_ENDPOINT, HUB_ENDPOINT6) or not host.up:
             return
         if not isinstance(payload, (Opener, Initiation)):
             return

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
 """Who is there changes: agents of the two protocols take turns, an address gets another key, a peer is
-removed, two share one NAT, and the hub is away for an hour."""
+removed, two share one NAT, some have IPv6 alone, and the hub is away for an hour."""
 
 from __future__ import annotations
+
+from functools import partial
+from itertools import permutations
 
 from tests.simulation.chaos import agree
 from tests.simulation.faults import FAULTS
@@ -98,6 +101,58 @@ def _on_their_lan(run: Run) -> None:
     assert run.fired == (0, 0)
 
 
+def _apart(hairpins: bool, run: Run) -> None:
+    """As on a guest Wi-Fi: the access point lets nobody reach anybody else."""
+    nat = run.world.nat(run.a.device)
+    nat.isolates, nat.hairpins = True, hairpins
+
+
+def _by_their_nat(run: Run) -> None:
+    """The LAN was tried first, in vain, and cost no traffic; nobody took a fresh port for it."""
+    assert run.monitor.direct, f"not direct: {why(run, 'A', 'B')}"
+    assert lost_s(run) <= 0.2, f"{lost_s(run):.2f} s without a path"
+    for agent in run.agents.values():
+        (entry,) = agent.mesh.status(agent.now_s)
+        assert entry["strategy"] == "reflexive", entry
+        assert entry["endpoint"].startswith(f"{run.world.nat(run.a.device).address}:")
+    assert run.fired == (0, 0)
+
+
+def _relayed_for_want_of_a_hairpin(run: Run) -> None:
+    assert not run.monitor.direct
+    assert lost_s(run) <= 0.2, f"{lost_s(run):.2f} s without a path"
+    for agent in run.agents.values():
+        (entry,) = agent.mesh.status(agent.now_s)
+        assert "does not lead packets for its own address back inside" in entry["why"], entry["why"]
+
+
+def _no_common_family(run: Run) -> None:
+    """Those with IPv6 alone reach one another; between them and B nothing is even tried."""
+    for monitor in run.monitors:
+        apart = "B" in monitor.name
+        assert monitor.direct is not apart, f"{monitor.name}: {why(run, *monitor.name.split('-'))}"
+        if apart:
+            assert not monitor.outages
+            for one, other in permutations(monitor.name.split("-")):
+                assert why(run, one, other).startswith("no common IP family"), why(run, one, other)
+    assert not run.agents["B"].opened_at, "openers without hope"
+    assert run.agents["A"].device.peers.keys().isdisjoint({run.agents["B"].device.public_key})
+
+
+def _hub_restarted(run: Run) -> None:
+    run.strike(FAULTS["hub's program restarted"], run.a, run.b, run.case.offset_s + 80.0, 1.0)
+
+
+def _hub_knows_of_relayed_links(run: Run) -> None:
+    """It has forgotten all, and their next try is minutes away."""
+    assert not run.monitor.direct
+    runs = run.signal_hub._runs
+    for one, other in permutations((run.a.device.public_key, run.b.device.public_key)):
+        report = runs[one].links.get(other)
+        assert report, "the hub was not told of a relayed link after its restart"
+        assert "no handshake" in report["why"], report
+
+
 HUB_AWAY_S = 3600.0
 
 
@@ -157,6 +212,18 @@ MEMBERSHIP = {
     "an address gets another key": _run((*PAIR, "cone drop"), _with_the_new_owner, 60.0, _address_moves),
     "a peer is removed": _run(PAIR, _nothing_is_left, 40.0, _removed),
     "two on one LAN": _run(PAIR, _on_their_lan, 20.0, lambda _run: None, lan=True, traffic=BOTH_WAYS),
+    "two behind one NAT, apart": _run(
+        PAIR, _by_their_nat, 20.0, partial(_apart, True), lan=True, traffic=BOTH_WAYS
+    ),
+    "two behind one NAT, apart, no hairpin": _run(
+        PAIR, _relayed_for_want_of_a_hairpin, 60.0, partial(_apart, False), lan=True
+    ),
+    "IPv6 alone": _run(
+        (*PAIR, "cone drop"), _no_common_family, 60.0, lambda _run: None, ipv6=("A", "C"), traffic=BOTH_WAYS
+    ),
+    "hub restarted, no direct path": _run(
+        ("symmetric drop", "symmetric drop"), _hub_knows_of_relayed_links, 90.0, _hub_restarted
+    ),
     "hub away for an hour, NATs rebooted": _run(
         PAIR, _lost_nothing_but_that, HUB_AWAY_S + 60.0, _hub_away_for_an_hour, traffic=BOTH_WAYS
     ),

@@ -26,13 +26,13 @@ class Endpoint(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        return f"{self.address}:{self.port}"
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
 
 
 def parse_endpoint(text: str) -> Endpoint:
-    """`"203.0.113.7:51820"` as an Endpoint."""
+    """`"203.0.113.7:51820"` or `"[2001:db8::7]:51820"` as an Endpoint."""
     address, _, port = text.rpartition(":")
-    return Endpoint(address, int(port))
+    return Endpoint(address.strip("[]"), int(port))
 
 
 @dataclass
@@ -58,13 +58,17 @@ class Window:
 class Nat:
     """One NAT with its public address. `translate_out` and `translate_in` move packets and change its
     state; `preview` and `would_pass_in` answer the same questions and change nothing. `collisions` counts the
-    flows that were given another port than the inside one because their tuple was taken (fact 1)."""
+    flows that were given another port than the inside one because their tuple was taken (fact 1). Unless it
+    `hairpins` (RFC 4787, section 6), what comes from inside for its own address is lost; if it `isolates`,
+    its hosts do not reach one another on their LAN."""
 
     def __init__(self, engine: Engine, address: str, profile: NatProfile) -> None:
         self.engine = engine
         self.address = address
         self.profile = profile
         self.collisions = 0
+        self.hairpins = True
+        self.isolates = False
         self._moved_by = 0
         self._outbound: dict[tuple[Endpoint, Endpoint], Flow] = {}
         self._inbound: dict[tuple[Endpoint, int], Flow] = {}

@@ -31,19 +31,25 @@ class Link:
 
 @dataclass
 class Host:
-    """A node at a site, behind `nat` or with a public address of its own. `ports` are its UDP sockets."""
+    """A node at a site, behind `nat` or with a public address of its own; the hub has one of IPv6, too.
+    `ports` are its UDP sockets."""
 
     name: str
     address: str
     nat: Nat | None = None
     link: Link = field(default_factory=Link)
     up: bool = True
+    address6: str | None = None
     ports: dict[int, Callable[[Any, Endpoint], None]] = field(default_factory=dict)
 
     @property
     def public_address(self) -> str:
         """The address by which the core reaches this host's site."""
         return self.nat.address if self.nat else self.address
+
+    def address_towards(self, remote: Endpoint) -> str:
+        """The own address that a packet to `remote` leaves with."""
+        return self.address6 if self.address6 and ":" in remote.address else self.address
 
 
 class Network:
@@ -64,6 +70,8 @@ class Network:
     def add(self, host: Host) -> Host:
         """Connect `host`; hosts behind the same NAT are on one LAN."""
         self._sites.setdefault(host.public_address, []).append(host)
+        if host.address6:
+            self._sites[host.address6] = [host]
         return host
 
     def cut(self, one: str, other: str) -> None:
@@ -98,18 +106,26 @@ class Network:
             return
         for observer in self.observers:
             observer(host, remote, payload)
-        source = Endpoint(host.address, port)
+        source = Endpoint(host.address_towards(remote), port)
+        if not _is_routed(source, remote):
+            return
         neighbour = self._neighbour(host, remote.address)
         if neighbour is not None:
             self.engine.post(LAN_DELAY_S, lambda: _hand_over(neighbour, remote.port, source, payload))
             return
+        hairpin = host.nat is not None and remote.address == host.nat.address
         if host.nat:
             ttl -= 1
-            if ttl < 1:
+            if ttl < 1 or (hairpin and not host.nat.hairpins):
                 return
             source = host.nat.translate_out(source, remote)
         site = self._sites.get(remote.address)
-        if not site or ttl <= CORE_HOPS or self._lost(host.link) or self._lost(site[0].link):
+        if (
+            not site
+            or (ttl <= CORE_HOPS and not hairpin)
+            or self._lost(host.link)
+            or self._lost(site[0].link)
+        ):
             return
         if not self._passes(host.name, site[0].name, size):
             return
@@ -121,12 +137,16 @@ class Network:
         the host, its port and the source it sees, or None. Nothing is changed."""
         if not host.up:
             return None
-        source = Endpoint(host.address, port)
+        source = Endpoint(host.address_towards(remote), port)
+        if not _is_routed(source, remote):
+            return None
         neighbour = self._neighbour(host, remote.address)
         if neighbour is not None:
             reached = neighbour.up and remote.port in neighbour.ports
             return (neighbour, remote.port, source) if reached else None
         if host.nat:
+            if remote.address == host.nat.address and not host.nat.hairpins:
+                return None
             source = host.nat.preview(source, remote)
         site = self._sites.get(remote.address)
         if not site or not self._passes(host.name, site[0].name, TRACED_BYTES):
@@ -141,7 +161,7 @@ class Network:
 
     def _neighbour(self, host: Host, address: str) -> Host | None:
         """The host with this address on the same LAN."""
-        if host.nat is None or not address.startswith("10."):
+        if host.nat is None or host.nat.isolates or not address.startswith("10."):
             return None
         return _at(self._sites[host.nat.address], Endpoint(address, 0))
 
@@ -175,6 +195,11 @@ def _at(site: list[Host], inside: Endpoint) -> Host | None:
         if host.address == inside.address:
             return host
     return None
+
+
+def _is_routed(source: Endpoint, remote: Endpoint) -> bool:
+    """Nothing translates between IPv4 and IPv6."""
+    return (":" in source.address) == (":" in remote.address)
 
 
 def _hand_over(host: Host, port: int, source: Endpoint, payload: Any) -> None:

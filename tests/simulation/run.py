@@ -118,7 +118,8 @@ class Run:
         )
         key_number = 250 if name == self.case.larger else 10 + nth
         nat = self.world.nat(self.world.nodes["A"]) if self.scenario.lan and nth else None
-        device = self.world.add_node(name, PROFILES[self.scenario.nats[nth]], key_number, link, nat)
+        profile, ipv6 = PROFILES[self.scenario.nats[nth]], name in self.scenario.ipv6
+        device = self.world.add_node(name, profile, key_number, link, nat, ipv6)
         self.truths[device.public_key] = device.address
         node: Node
         if name in self.scenario.origins:
@@ -225,7 +226,7 @@ class Scenario:
     each pair has; links take
     `least_delay_s` to `delay_s`, one way to the core, and lose `loss`, None: chosen at
     random. In a `star` A has links to all others, and they have none with one another; with
-    `lan` all are behind A's NAT."""
+    `lan` all are behind A's NAT; those named in `ipv6` have an address of IPv6 alone, and no NAT."""
 
     nats: tuple[str, ...]
     check: Callable[[Run], None]
@@ -238,6 +239,7 @@ class Scenario:
     signals: bool = False
     star: bool = False
     lan: bool = False
+    ipv6: tuple[str, ...] = ()
     traffic: str = IDLE
     least_delay_s: float = 0.001
     delay_s: float = 0.06

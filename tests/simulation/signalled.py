@@ -293,6 +293,31 @@ def _hub_gone_and_nat_rebooted(run: Run) -> None:
     run.plan(STRIKES_S + run.case.offset_s + 200.0, "B's NAT forgets", run.world.nat(run.b.device).lose_state)
 
 
+MINUTE_S, MINUTES = 60.0, 5
+
+
+def _mappings_move_every_minute(run: Run) -> None:
+    for nth in range(MINUTES):
+        at_s = STRIKES_S + run.case.offset_s + nth * MINUTE_S
+        run.strike(FAULTS["mappings moved"], run.a, run.b, at_s)
+
+
+def _back_after_each(run: Run) -> None:
+    """Each is noticed and repaired in its time, and the next one no worse than the first."""
+    check(run)
+    assert run.monitor.direct, f"not direct again: {why(run, 'A', 'B')}"
+    assert len(run.strikes) == MINUTES
+    assert sum(run.fired) == 0, "a fresh port without need"
+    repaired_s = [
+        next(at for at, direct in run.monitor._changes if direct and at > strike.begin) - strike.begin
+        for strike in run.strikes
+        if any(strike.begin < at < strike.begin + MINUTE_S for at, _direct in run.monitor._changes)
+    ]
+    assert repaired_s, "nothing was moved"
+    noticed_s = KEEPALIVE_S if run.scenario.traffic == IDLE else 0.0
+    assert max(repaired_s) <= noticed_s + FAULTS["mappings moved"].repaired_s + slow_s(run), repaired_s
+
+
 CUT_MEANWHILE_S = 5.0
 
 
@@ -450,6 +475,11 @@ for _minutes, _within_s in ((9.9, 5.0), (12.0, 130.0)):
     REPAIR[f"path cut for {_minutes} minutes"] = Scenario(
         ("cone drop", "cone reject"), partial(_direct_within, _within_s), 60 * _minutes + 150.0,
         happenings=partial(_cut_for, 60 * _minutes), signals=True, traffic=ONE_WAY, loss=0.0, delay_s=0.02,
+    )  # fmt: skip
+for _traffic in (BOTH_WAYS, IDLE):
+    REPAIR[f"mappings move every minute, {_traffic}"] = Scenario(
+        ("cone drop", "cone reject"), _back_after_each, STRIKES_S + MINUTES * MINUTE_S + 40.0,
+        happenings=_mappings_move_every_minute, signals=True, traffic=_traffic, loss=0.0, delay_s=0.02,
     )  # fmt: skip
 REPAIR["power lost, idle"] = Scenario(
     ("cone drop", "cone reject"), _rebooted_idle, 60.0, Settings(refresh=Policy.OFF),

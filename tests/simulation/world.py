@@ -14,6 +14,7 @@ from tests.simulation.network import Host, Link, Network
 from tests.simulation.wireguard import Device, Inner
 
 HUB_ENDPOINT = Endpoint("198.51.100.1", 51820)
+HUB_ENDPOINT6 = Endpoint("2001:db8::1", 51820)
 HUB_ADDRESS = "192.168.7.1"
 VPN = "192.168.7.0/24"
 KEEPALIVE_S = 13
@@ -32,7 +33,8 @@ class World:
     def __init__(self, seed: int = 0) -> None:
         self.engine = Engine(seed)
         self.network = Network(self.engine)
-        host = self.network.add(Host("hub", HUB_ENDPOINT.address, link=Link(delay_s=0.002)))
+        link = Link(delay_s=0.002)
+        host = self.network.add(Host("hub", HUB_ENDPOINT.address, link=link, address6=HUB_ENDPOINT6.address))
         self.hub = Device(
             self.engine, self.network, host, key(1), HUB_ADDRESS, HUB_ENDPOINT.port, forwarding=True
         )
@@ -46,12 +48,17 @@ class World:
         key_number: int = 0,
         link: Link | None = None,
         nat: Nat | None = None,
+        ipv6: bool = False,
     ) -> Device:
-        """A node behind a NAT of its own, or behind `nat` with others, not connected yet; `key_number`
-        orders its key, if given."""
+        """A node behind a NAT of its own, or behind `nat` with others, not connected yet; with `ipv6` it has
+        a global address of IPv6 alone. `key_number` orders its key, if given."""
         number = len(self.nodes) + 2
-        nat = nat or Nat(self.engine, f"203.0.113.{number}", profile)
-        host = self.network.add(Host(name, f"10.0.{number}.2", nat, link or Link()))
+        if ipv6:
+            host = Host(name, f"2001:db8:{number}::2", None, link or Link())
+        else:
+            nat = nat or Nat(self.engine, f"203.0.113.{number}", profile)
+            host = Host(name, f"10.0.{number}.2", nat, link or Link())
+        self.network.add(host)
         public_key = key(key_number or number)
         device = Device(self.engine, self.network, host, public_key, f"192.168.7.{number}", 51820 + number)
         self.nodes[name] = device
@@ -61,7 +68,8 @@ class World:
     def connect(self, device: Device) -> None:
         """Make `device` and the hub known to one another; the tunnel comes up."""
         self.hub.set_peer(device.public_key, allowed_ips=(f"{device.address}/32",))
-        device.set_peer(self.hub.public_key, HUB_ENDPOINT, KEEPALIVE_S, (VPN,))
+        endpoint = HUB_ENDPOINT6 if ":" in device.host.address else HUB_ENDPOINT
+        device.set_peer(self.hub.public_key, endpoint, KEEPALIVE_S, (VPN,))
 
     def nat(self, device: Device) -> Nat:
         """The NAT that `device` is behind."""
