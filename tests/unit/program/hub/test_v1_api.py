@@ -101,7 +101,7 @@ async def test_a_fresh_port_is_told_to_the_others_as_soon_as_the_device_was_read
     while (told := await events.until("peer"))["endpoint"] != "198.51.100.5:40000":
         pass
 
-    assert time.monotonic() - asked_at_s < 0.05
+    assert time.monotonic() - asked_at_s < 0.2  # not by the next reading, which is a second later
     assert told["key"] == key(5)
     await registering
 
