@@ -127,6 +127,9 @@ class Pairs:
                 self._feed(pair, PairEvent.ADOPTED, now_s)
             else:
                 self.node.remove(peer)
+        memory = self.node.memories.get(peer)
+        if memory is not None and not pair.promoted:
+            pair.remember(memory)
         return pair
 
     def update(self, peer: str, view: PeerView, now_s: float) -> None:
@@ -225,6 +228,7 @@ class Pairs:
             pair.why = why
             self._feed(pair, PairEvent.STOP, now_s)
             self.forget(peer)
+            self.node.memories.pop(peer, None)
             self.node.known.pop(peer, None)
             self.node.refresh.counts.pop(peer, None)
             self.node.say("warning", "the link is given up", peer=peer, why=why)
@@ -241,6 +245,7 @@ class Pairs:
     def forget_refusals(self, peer: str) -> None:
         """Nor is there anything to be said of this peer, which the hub does not know any more."""
         self.refused.pop(peer, None)
+        self.node.memories.pop(peer, None)
         self._admission.forget(peer)
 
     # -- events -----------------------------------------------------------------------------
@@ -437,6 +442,7 @@ class Pairs:
             self.touch()
         if self._report_at is not None and now_s >= self._report_at:
             self._report()
+            self._remember(now_s)
 
     def touch(self, peer: str | None = None) -> None:
         """Look at this pair again, or at all of them: what is due may have changed.
@@ -584,6 +590,12 @@ class Pairs:
         dirty, self._dirty = self._dirty, set()
         if self.hub.stream_open and not self.stopping:
             self.hub.report(dirty)
+
+    def _remember(self, now_s: float) -> None:
+        """Keep what outlives the links that are lost."""
+        for pair in self.pairs.values():
+            self.node.remember(pair.peer, pair.memory(now_s))
+        self.node.save(now_s)
 
 
 def _due(at: float | None, now_s: float) -> bool:
