@@ -164,6 +164,8 @@ class Pairs:
             self._feed(pair, PairEvent.RESTARTED, now_s)
             pair.retry_at = now_s
         elif view.signals and view.linked and (before is None or not before.signals):
+            if pair.phase is Phase.RELAYED:
+                pair.why = "the other end says that it is direct, and this one is not"
             self._feed(pair, PairEvent.CLAIMED, now_s)
         if before is None or (before.endpoint, before.candidates) != (view.endpoint, view.candidates):
             self._moved(pair, now_s)
@@ -282,7 +284,7 @@ class Pairs:
         event = SIGNAL_EVENTS[signal.type]
         if (pair.phase, event) not in TRANSITIONS:  # late, doubled, or out of turn
             self._admission.refuse(pair.peer, f"its {signal.type} is not awaited", "info")
-        if signal.type in (WITHDRAW, REFUSED):
+        if signal.type in (WITHDRAW, REFUSED) and not (signal.type == REFUSED and pair.promoted):
             pair.why = f"the other end: {signal.why}" if signal.why else "the other end has gone back"
         if signal.type == OPENED and pair.phase is Phase.OFFERED:
             pair.trips_s = smoothed_s(pair.trips_s, now_s - pair.offered_at)
@@ -607,4 +609,8 @@ def _expired(pair: Pair) -> str:
     where = f" at {pair.rung.yours} ({pair.rung.strategy})" if pair.rung else ""
     if pair.phase is Phase.OFFERED:
         return "the other agent did not answer an offer"
+    if pair.phase is Phase.HEARD:
+        return f"the other end sees a handshake{where}, and this one does not"
+    if pair.phase is Phase.VERIFIED:
+        return f"there was a handshake{where}, but the other end did not go on"
     return f"opened and knocked{where}: no handshake"

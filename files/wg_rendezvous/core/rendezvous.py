@@ -191,6 +191,8 @@ for _phase in TRYING:
     TRANSITIONS[_phase, PairEvent.STOP] = (Phase.WITHDRAWING, GO_BACK)
 # An offer that nobody answers says nothing of the path.
 TRANSITIONS[Phase.OFFERED, PairEvent.EXPIRED] = TRANSITIONS[Phase.OFFERED, PairEvent.REFUSED]
+# Nor does one that got as far as a handshake say anything against it.
+TRANSITIONS[Phase.VERIFIED, PairEvent.EXPIRED] = TRANSITIONS[Phase.VERIFIED, PairEvent.REFUSED]
 for _phase in PROMOTED:
     TRANSITIONS[_phase, PairEvent.PROMOTE] = (_phase, ())  # said once more
     # It took a late signal of this end for a new one: then both go back.
