@@ -70,6 +70,7 @@ def test_a_promotion_is_repeated_until_something_comes_back_through_the_link() -
     mesh.run(0.9)
     assert mesh.phase(OTHER) is Phase.PROVISIONAL
     assert 3 <= mesh.said_to(OTHER).count("promote") <= 5
+    assert "an answer through the link is awaited" in mesh.pair(OTHER).why
     mesh.answering.add(OTHER)
     mesh.run(0.1)
     assert mesh.phase(OTHER) is Phase.DIRECT
