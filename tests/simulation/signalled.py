@@ -340,6 +340,40 @@ def _direct_within(seconds: float, run: Run) -> None:
     assert since_s <= seconds, f"direct again {since_s:.1f} s after the cut's end"
 
 
+AWAY_S = 45.0
+"""Of the hub: longer than links wait for it."""
+
+
+def _cut_while(what: str, happening: Callable[[Run], object], run: Run) -> None:
+    _cut_for(300.0, run)
+    run.plan(STRIKES_S + run.case.offset_s + 60.0, what, lambda: happening(run))
+
+
+def _hub_away(run: Run) -> None:
+    _set_hub(run, False)
+    run.plan(AWAY_S, "the hub is back", lambda: _set_hub(run, True))
+
+
+def _set_hub(run: Run, up: bool) -> None:
+    run.world.hub.host.up = up
+    run.engine.changed()
+
+
+def _restart(name: str, run: Run) -> None:
+    run.agents[name].kill()
+    run.agents[name].start()
+
+
+def _direct_with_one_port(run: Run) -> None:
+    """As soon as it is without any of that, and no port more is spent on what no port heals."""
+    (strike,) = run.strikes
+    assert run.monitor.direct_since is not None, "not direct again"
+    since_s = run.monitor.direct_since - strike.end
+    assert since_s <= 5.0, f"direct again {since_s:.1f} s after the cut's end"
+    assert sum(run.fired) == 1, f"{run.fired} fresh ports for a cut"
+    check_agree(run)
+
+
 def _lost_while_cut(run: Run) -> None:
     """There is nothing to go back to, so the link is there again the moment that its path is."""
     assert run.monitor.direct, "not direct in the end"
@@ -475,6 +509,17 @@ for _minutes, _within_s in ((9.9, 5.0), (12.0, 130.0)):
     REPAIR[f"path cut for {_minutes} minutes"] = Scenario(
         ("cone drop", "cone reject"), partial(_direct_within, _within_s), 60 * _minutes + 150.0,
         happenings=partial(_cut_for, 60 * _minutes), signals=True, traffic=ONE_WAY, loss=0.0, delay_s=0.02,
+    )  # fmt: skip
+for _name, _happening, _policy in (
+    ("hub away meanwhile", _hub_away, Policy.REBIND),
+    ("A's agent restarted meanwhile", partial(_restart, "A"), Policy.REBIND),
+    ("B's agent restarted meanwhile", partial(_restart, "B"), Policy.REBIND),
+    ("units restarted for fresh ports", lambda _run: None, Policy.RESTART),
+):
+    REPAIR[f"path cut for 5 minutes, {_name}"] = Scenario(
+        ("cone drop", "cone reject"), _direct_with_one_port, 330.0, Settings(refresh=_policy),
+        happenings=partial(_cut_while, _name, _happening), signals=True, traffic=BOTH_WAYS, loss=0.0,
+        delay_s=0.02,
     )  # fmt: skip
 for _traffic in (BOTH_WAYS, IDLE):
     REPAIR[f"mappings move every minute, {_traffic}"] = Scenario(

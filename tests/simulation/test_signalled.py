@@ -26,6 +26,10 @@ FEW = {
     "signals: ten of them",
     "hub away for an hour, NATs rebooted",
     "hub away for an hour, peers removed",
+    "path cut for 5 minutes, hub away meanwhile",
+    "path cut for 5 minutes, A's agent restarted meanwhile",
+    "path cut for 5 minutes, B's agent restarted meanwhile",
+    "path cut for 5 minutes, units restarted for fresh ports",
 }
 
 

@@ -126,7 +126,14 @@ class FreshPort:
         if self._for is not None and (quiet or now_s >= self._giving_back.give_up_at):
             (peer, address), self._for = self._for, None
             if self.node.refresh.due([peer]):
+                self._tried(now_s)
                 self.node.take_fresh_port(peer, address, now_s)
+
+    def _tried(self, now_s: float) -> None:
+        """A port is tried for all links that were lost; the one who takes it may be the next run."""
+        for pair in self._pairs.values():
+            pair.port_tried = pair.port_tried or (not pair.promoted and pair.lost_tries > 0)
+            self.node.remember(pair.peer, pair.memory(now_s))
 
     def wakeup_at(self) -> float:
         """When `tick` is wanted."""
@@ -135,8 +142,6 @@ class FreshPort:
     def taken(self, now_s: float) -> None:
         """WireGuard listens on it."""
         self._seen_by = now_s + CONFIRMED_WITHIN_S
-        for pair in self._pairs.values():
-            pair.port_tried = pair.port_tried or (not pair.promoted and pair.lost_tries > 0)
 
     def seen(self) -> None:
         """The hub sees this node, at whatever port."""

@@ -90,6 +90,7 @@ class Moves:
     def promote(self, pair: Pair, now_s: float) -> None:
         """Give the entry its AllowedIPs."""
         pair.traffic_at = pair.shaken_at = now_s  # until it is known better
+        pair.why = "both ends see the handshake; an answer through the link is awaited"
         self.node.change(pair.peer, persistent_keepalive_s=KEEPALIVE_S, allowed_ips=moved(pair.address))
 
     def promote_later(self, pair: Pair, now_s: float) -> None:

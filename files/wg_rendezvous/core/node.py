@@ -12,9 +12,10 @@ from typing import Any
 
 from .._wireguard.dump import Device, Peer
 from .._wireguard.keys import check_key
-from . import actions, secrets
+from . import actions, memory, secrets
 from .actions import Action, PeerChange
 from .candidates import Place, UnacceptableError, moved, networks
+from .memory import Memory
 from .pacing import TokenBucket, Turns
 from .refresh import Budget, Policy, Refresh
 from .secrets import Secrets
@@ -39,7 +40,8 @@ class Node:
 
     `owned` maps the peers of the device that are the agent's to their addresses; `claims` maps networks to
     the online peers whose links have them; `known` maps peers to the addresses and endpoints that are
-    remembered across restarts; `secrets` tells which preshared keys links have.
+    remembered across restarts, `memories` to what is known of links that were lost; `secrets` tells which
+    preshared keys links have.
     """
 
     def __init__(self, own_key: str, place: Place, settings: Settings) -> None:
@@ -56,6 +58,7 @@ class Node:
         self.recorded: dict[str, str] = {}
         self.claims: dict[str, str] = {}
         self.known: dict[str, tuple[str, str]] = {}
+        self.memories: dict[str, Memory] = {}
         self._saved: tuple[Any, ...] = ()
         self._openers: dict[str, bool] = {}
         self._changes: list[PeerChange] = []
@@ -98,18 +101,28 @@ class Node:
 
     # -- what survives a restart ------------------------------------------------------------
 
+    def remember(self, peer: str, lost: Memory | None) -> None:
+        """What is known of the lost link to `peer`, None if it is not lost."""
+        if lost is None:
+            self.memories.pop(peer, None)
+        else:
+            self.memories[peer] = lost
+
     def save(self, now_s: float) -> None:
         """Ask for the state to be persisted, if it is another one than last time."""
         refresh = self.refresh.to_state(now_s)
         announced = self.secrets.to_state()
-        essence = (dict(self.known), refresh["counts"], tuple(self.refresh.taken_ats), announced)
+        taken_ats = tuple(self.refresh.taken_ats)
+        essence = (dict(self.known), refresh["counts"], taken_ats, announced, dict(self.memories))
         if essence != self._saved:
             self._saved = essence
             links = {
                 peer: {"address": address, "endpoint": endpoint}
                 for peer, (address, endpoint) in self.known.items()
             }
-            self.do(actions.SaveState({"links": links, "refresh": refresh, "secrets": announced}))
+            lost = memory.to_state(self.memories, now_s)
+            state = {"links": links, "refresh": refresh, "secrets": announced, "lost": lost}
+            self.do(actions.SaveState(state))
 
     def restore(self, state: Mapping[str, Any], saved_at_s: float) -> None:
         """Take over the `SaveState` of an earlier run, saved at `saved_at_s` on this clock.
@@ -121,8 +134,9 @@ class Node:
             for peer, place in state["links"].items()
         }
         announced = secrets.from_state(state.get("secrets", {}))
+        memories = memory.from_state(state.get("lost", {}), saved_at_s)
         self.refresh.restore(state["refresh"], saved_at_s)
-        self.known, self.secrets.announced = known, announced
+        self.known, self.secrets.announced, self.memories = known, announced, memories
 
     # -- what is to be done -----------------------------------------------------------------
 

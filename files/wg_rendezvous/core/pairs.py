@@ -127,6 +127,9 @@ class Pairs:
                 self._feed(pair, PairEvent.ADOPTED, now_s)
             else:
                 self.node.remove(peer)
+        memory = self.node.memories.get(peer)
+        if memory is not None and not pair.promoted:
+            pair.remember(memory)
         return pair
 
     def update(self, peer: str, view: PeerView, now_s: float) -> None:
@@ -161,6 +164,8 @@ class Pairs:
             self._feed(pair, PairEvent.RESTARTED, now_s)
             pair.retry_at = now_s
         elif view.signals and view.linked and (before is None or not before.signals):
+            if pair.phase is Phase.RELAYED:
+                pair.why = "the other end says that it is direct, and this one is not"
             self._feed(pair, PairEvent.CLAIMED, now_s)
         if before is None or (before.endpoint, before.candidates) != (view.endpoint, view.candidates):
             self._moved(pair, now_s)
@@ -225,6 +230,7 @@ class Pairs:
             pair.why = why
             self._feed(pair, PairEvent.STOP, now_s)
             self.forget(peer)
+            self.node.memories.pop(peer, None)
             self.node.known.pop(peer, None)
             self.node.refresh.counts.pop(peer, None)
             self.node.say("warning", "the link is given up", peer=peer, why=why)
@@ -241,6 +247,7 @@ class Pairs:
     def forget_refusals(self, peer: str) -> None:
         """Nor is there anything to be said of this peer, which the hub does not know any more."""
         self.refused.pop(peer, None)
+        self.node.memories.pop(peer, None)
         self._admission.forget(peer)
 
     # -- events -----------------------------------------------------------------------------
@@ -277,7 +284,7 @@ class Pairs:
         event = SIGNAL_EVENTS[signal.type]
         if (pair.phase, event) not in TRANSITIONS:  # late, doubled, or out of turn
             self._admission.refuse(pair.peer, f"its {signal.type} is not awaited", "info")
-        if signal.type in (WITHDRAW, REFUSED):
+        if signal.type in (WITHDRAW, REFUSED) and not (signal.type == REFUSED and pair.promoted):
             pair.why = f"the other end: {signal.why}" if signal.why else "the other end has gone back"
         if signal.type == OPENED and pair.phase is Phase.OFFERED:
             pair.trips_s = smoothed_s(pair.trips_s, now_s - pair.offered_at)
@@ -437,6 +444,7 @@ class Pairs:
             self.touch()
         if self._report_at is not None and now_s >= self._report_at:
             self._report()
+            self._remember(now_s)
 
     def touch(self, peer: str | None = None) -> None:
         """Look at this pair again, or at all of them: what is due may have changed.
@@ -585,6 +593,12 @@ class Pairs:
         if self.hub.stream_open and not self.stopping:
             self.hub.report(dirty)
 
+    def _remember(self, now_s: float) -> None:
+        """Keep what outlives the links that are lost."""
+        for pair in self.pairs.values():
+            self.node.remember(pair.peer, pair.memory(now_s))
+        self.node.save(now_s)
+
 
 def _due(at: float | None, now_s: float) -> bool:
     return at is not None and now_s >= at
@@ -595,4 +609,8 @@ def _expired(pair: Pair) -> str:
     where = f" at {pair.rung.yours} ({pair.rung.strategy})" if pair.rung else ""
     if pair.phase is Phase.OFFERED:
         return "the other agent did not answer an offer"
+    if pair.phase is Phase.HEARD:
+        return f"the other end sees a handshake{where}, and this one does not"
+    if pair.phase is Phase.VERIFIED:
+        return f"there was a handshake{where}, but the other end did not go on"
     return f"opened and knocked{where}: no handshake"

@@ -44,6 +44,7 @@ from .events import PeerView
 from .heartbeat import Watch
 from .ladder import Rung, is_claimed, is_same_address
 from .link import State
+from .memory import Memory
 from .pacing import TokenBucket, Turns
 
 
@@ -190,6 +191,8 @@ for _phase in TRYING:
     TRANSITIONS[_phase, PairEvent.STOP] = (Phase.WITHDRAWING, GO_BACK)
 # An offer that nobody answers says nothing of the path.
 TRANSITIONS[Phase.OFFERED, PairEvent.EXPIRED] = TRANSITIONS[Phase.OFFERED, PairEvent.REFUSED]
+# Nor does one that got as far as a handshake say anything against it.
+TRANSITIONS[Phase.VERIFIED, PairEvent.EXPIRED] = TRANSITIONS[Phase.VERIFIED, PairEvent.REFUSED]
 for _phase in PROMOTED:
     TRANSITIONS[_phase, PairEvent.PROMOTE] = (_phase, ())  # said once more
     # It took a late signal of this end for a new one: then both go back.
@@ -317,6 +320,18 @@ class Pair:
         if self.turn_at is None and not proven and is_claimed(self.view, endpoint):
             self.claims.take(1, now_s)
         return self.turn_at is None
+
+    def memory(self, now_s: float) -> Memory | None:
+        """What is worth knowing of it later on: None if it was not lost."""
+        if self.promoted or now_s >= self.direct_until:
+            return None
+        return Memory(self.direct_until, self.proven, self.proven_mine, self.port_tried, self.port_helped)
+
+    def remember(self, memory: Memory) -> None:
+        """Go on with what an earlier link to the peer has proven and tried."""
+        self.direct_until = memory.direct_until
+        self.proven, self.proven_mine = memory.proven, memory.proven_mine
+        self.port_tried, self.port_helped = memory.port_tried, memory.port_helped
 
     def on(self, event: PairEvent, now_s: float) -> tuple[Effect, ...]:
         """Take one event: move to the next phase, and return what has to be done for it."""

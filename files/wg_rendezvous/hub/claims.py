@@ -9,8 +9,8 @@ says.
 from __future__ import annotations
 
 import json
-import math
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Callable, NoReturn
 
@@ -127,9 +127,9 @@ def _number(fields: Mapping[str, Any], name: str) -> float | None:
     value = fields.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= sys.float_info.max:
         raise ClaimError(f"{name}: not a number that is 0 or more")
-    return value
+    return float(value)
 
 
 _REPORT: Mapping[str, Callable[[Mapping[str, Any], str], Any]] = {

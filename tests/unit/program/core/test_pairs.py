@@ -70,6 +70,7 @@ def test_a_promotion_is_repeated_until_something_comes_back_through_the_link() -
     mesh.run(0.9)
     assert mesh.phase(OTHER) is Phase.PROVISIONAL
     assert 3 <= mesh.said_to(OTHER).count("promote") <= 5
+    assert "an answer through the link is awaited" in mesh.pair(OTHER).why
     mesh.answering.add(OTHER)
     mesh.run(0.1)
     assert mesh.phase(OTHER) is Phase.DIRECT
@@ -125,6 +126,43 @@ def test_an_end_that_sees_the_handshake_waits_for_one_that_is_far_from_the_hub()
     assert mesh.phase() is Phase.VERIFIED
     mesh.hear("promote")
     assert mesh.phase() in PROMOTED
+
+
+def test_a_handshake_that_the_other_end_does_not_follow_up_is_no_failed_probe() -> None:
+    """The path works, so that no fresh port can help.  (Found by a simulation in which signals were lost.)"""
+    mesh = told(OTHER)
+    for _ in range(FAILURES_LARGER_KEY + 2):
+        mesh.shaking.add(OTHER)
+        while mesh.phase(OTHER) is not Phase.OFFERED:
+            mesh.run(0.05)
+        mesh.hear("opened", OTHER)
+        mesh.run(0.3)
+        assert mesh.phase(OTHER) is Phase.VERIFIED
+        while mesh.phase(OTHER) is not Phase.RELAYED:
+            mesh.run(0.05)
+    why = mesh.pair(OTHER).why
+    assert "there was a handshake" in why
+    assert "the other end did not go on" in why
+    assert mesh.mesh.node.refresh.counts[OTHER].row == 0
+    assert not mesh.all_done(actions.TakeFreshPort)
+
+
+def test_an_end_that_does_not_see_the_handshake_says_so() -> None:
+    mesh = told(OTHER)
+    mesh.hear("opened", OTHER)
+    mesh.hear("verified", OTHER)
+    assert mesh.phase(OTHER) is Phase.HEARD
+    while mesh.phase(OTHER) is not Phase.RELAYED:
+        mesh.run(0.05)
+    assert "the other end sees a handshake" in mesh.pair(OTHER).why
+
+
+def test_a_refusal_of_before_does_not_say_why_a_link_is_direct() -> None:
+    mesh = told()
+    mesh.make_direct()
+    mesh.hear("refused", why="busy")
+    assert mesh.phase() is Phase.DIRECT
+    assert mesh.pair().why == "it answers through the link"
 
 
 def test_an_offer_of_before_does_not_end_the_link_that_came_after_it() -> None:
@@ -1116,6 +1154,8 @@ def test_a_peer_that_believes_in_a_link_that_there_is_not_is_told() -> None:
     mesh.start()
     mesh.run(0.1)
     assert mesh.said_to() == ["withdraw"]
+    _, _, withdrawal = mesh.signals[-1]
+    assert withdrawal["why"] == "the other end says that it is direct, and this one is not"
 
 
 @pytest.mark.parametrize(
