@@ -22,7 +22,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -333,9 +333,12 @@ class Ruleset:
         self.chains: list[Mapping[str, Any]] = []
         self.rules: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
         self.tables: list[tuple[str, str]] = []
+        self.sets: dict[tuple[str, str, str], Mapping[str, Any]] = {}
         for item in listing.get("nftables", []):
             if "table" in item:
                 self.tables.append((item["table"]["family"], item["table"]["name"]))
+            elif "set" in item:
+                self.sets[item["set"]["family"], item["set"]["table"], item["set"]["name"]] = item["set"]
             elif "chain" in item:
                 self.chains.append(item["chain"])
             elif "rule" in item:
@@ -715,12 +718,24 @@ def former_table(openings: Openings) -> str:
     return own_table(openings) + "_former_ports"
 
 
+def former_clients(ruleset: Ruleset, openings: Openings) -> dict[tuple[str, int], int]:
+    """By (address, port) of those who are answered from a former port, that port."""
+    clients = {}
+    for (family, table, name), found in ruleset.sets.items():
+        if (family, table) == ("inet", former_table(openings)):
+            for element in found.get("elem", ()):
+                address, port = element["elem"]["val"]["concat"]
+                clients[address, port] = int(name.rpartition("_")[2])
+    return clients
+
+
 def former_port_commands(
-    ruleset: Ruleset, openings: Openings, clients: Iterable[tuple[str, int]] = ()
+    ruleset: Ruleset, openings: Openings, clients: Mapping[tuple[str, int], int] | None = None
 ) -> str | None:
     """nft commands that make or remove the table; None if it is as wanted.
 
-    `clients`: (address, port) of those who are known to use the only former port.
+    `clients`: by (address, port) of those whose port of ours is known, that port; the present one is no
+    former one.
     """
     name, port = former_table(openings), openings.listen_port
     formers = [] if openings.backend == "none" or not port else openings.former_ports
@@ -732,15 +747,16 @@ def former_port_commands(
     if list(dict.fromkeys(rule["comment"] for rule in rules if "comment" in rule)) == wanted:
         return None
     lines = [f"add table inet {name}", f"delete table inet {name}", f"table inet {name} {{"]
-    known: dict[str, list[str]] = {"4": [], "6": []}
-    for address, client_port in clients:
-        known["6" if ":" in address else "4"].append(f"{address} . {client_port}")
+    known: dict[tuple[int, str], list[str]] = {}
+    for (address, client_port), used in (clients or {}).items():
+        known.setdefault((used, "6" if ":" in address else "4"), []).append(f"{address} . {client_port}")
     arriving = [f'    iifname "{openings.interface}" accept']
     arrived, leaving = [], []
     for former, comment in zip(formers, wanted):
         for family, kind, ip in (("4", "ipv4_addr", "ip"), ("6", "ipv6_addr", "ip6")):
             clients_of = f"clients{family}_{former}"
-            elements = f" elements = {{ {', '.join(known[family])} }};" if known[family] else ""
+            users = ", ".join(known.get((former, family), ()))
+            elements = f" elements = {{ {users} }};" if users else ""
             lines.append(
                 f"  set {clients_of} {{ type {kind} . inet_service; flags dynamic,timeout; timeout 5m; "
                 f"size 65535;{elements} }}"

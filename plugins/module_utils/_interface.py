@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -188,8 +189,11 @@ class _Update:
         openings = _firewall.Openings(
             self.node.name, (), new, former_ports=tuple(port for port in self.former_ports if port != new)
         )
+        listing = self.node.try_run(("nft", "-j", "list", "table", "inet", _firewall.former_table(openings)))
+        elsewhere = _firewall.former_clients(_firewall.Ruleset(json.loads(listing or "{}")), openings)
         endpoints = (peer.endpoint for peer in runtime.device.peers.values() if peer.endpoint)
-        clients = [_client(endpoint) for endpoint in endpoints]
+        # Who has not sent to `old` yet is answered from the port before that, which may be `new` again.
+        clients = {client: elsewhere.get(client, old) for client in map(_client, endpoints)}
         commands = _firewall.former_port_commands(_firewall.Ruleset({}), openings, clients)
         if commands:
             yield diff.Step(

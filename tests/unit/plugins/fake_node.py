@@ -53,7 +53,9 @@ class FakeNode:
 
     def changes(self) -> list[str]:
         """The commands that were to change something."""
-        return [c for c in self.commands if c.split()[1] != "show" and " show " not in c]
+        return [
+            c for c in self.commands if c.split()[1] != "show" and " show " not in c and " list " not in c
+        ]
 
     def execute(self, argv: list[str], stdin: str | None = None) -> Answer:
         assert self.installed

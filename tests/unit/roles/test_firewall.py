@@ -517,7 +517,7 @@ MOVED = Openings("wg0", ("192.168.7.1/24",), 51821, (8080,), relay=True, former_
 
 def test_a_former_port_is_open_and_passed_on() -> None:
     commands = _firewall.former_port_commands(
-        Ruleset({}), MOVED, [("198.51.100.2", 4000), ("2001:db8::2", 5000)]
+        Ruleset({}), MOVED, {("198.51.100.2", 4000): 51820, ("2001:db8::2", 5000): 51820}
     )
     assert commands is not None
     assert "udp dport 51820 update @clients4_51820 { ip saddr . udp sport } udp dport set 51821" in commands
@@ -526,6 +526,47 @@ def test_a_former_port_is_open_and_passed_on() -> None:
     assert "elements = { 198.51.100.2 . 4000 }" in commands
     assert "elements = { 2001:db8::2 . 5000 }" in commands
     assert "udp dport 51820 accept" in [packet.nft for packet in _firewall.packets(MOVED)]
+
+
+def test_each_client_is_answered_from_the_port_that_it_uses() -> None:
+    """Who has been at 51821 all the time has not noticed that the hub was elsewhere in between."""
+    name = _firewall.former_table(MOVED)
+
+    def known(*concat: Any) -> dict[str, Any]:
+        return {"elem": {"val": {"concat": list(concat)}, "timeout": 300, "expires": 299}}
+
+    listing = [
+        {
+            "set": {
+                "family": "inet",
+                "table": name,
+                "name": "clients4_51821",
+                "elem": [known("198.51.100.2", 1)],
+            }
+        },
+        {
+            "set": {
+                "family": "inet",
+                "table": name,
+                "name": "clients6_51819",
+                "elem": [known("2001:db8::2", 2)],
+            }
+        },
+        {"set": {"family": "inet", "table": name, "name": "clients4_51819"}},
+    ]
+    clients = _firewall.former_clients(Ruleset({"nftables": listing}), MOVED)
+    assert clients == {("198.51.100.2", 1): 51821, ("2001:db8::2", 2): 51819}
+
+    back = dataclasses.replace(MOVED, former_ports=(51819, 51820))
+    commands = _firewall.former_port_commands(Ruleset({}), back, {**clients, ("198.51.100.3", 3): 51820})
+    assert commands is not None
+    sets = [line.strip() for line in commands.splitlines() if line.strip().startswith("set ")]
+    assert [line.partition("size 65535;")[2] for line in sets] == [
+        " }",
+        " elements = { 2001:db8::2 . 2 }; }",
+        " elements = { 198.51.100.3 . 3 }; }",
+        " }",
+    ]
 
 
 def test_a_table_for_former_ports_that_is_there_keeps_what_it_knows_of_its_users() -> None:
