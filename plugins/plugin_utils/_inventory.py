@@ -106,9 +106,9 @@ def _concerns(variable: str, role: str) -> bool:
 
 
 def _problems_of_own_name(host: Host) -> Iterator[str]:
-    """The hub's file and the records of agents have it as well."""
+    """The hub's file and the records of agents have it as well, and the peer is removed by it."""
     if host.role != "interface":
-        yield from _problem(host, _text(check.conf_text), host.name, "the name of the host")
+        yield from _problem(host, _host_name, host.name, "the name of the host")
 
 
 def _problems_of_own_ports(host: Host) -> Iterator[str]:
@@ -512,6 +512,16 @@ def _age_s(value: Any, variable: str) -> object:
     if not 0 <= seconds < float("inf"):
         raise ValueError(f"{variable} {value!r}: write a number of seconds, 0 for keys of any age")
     return seconds
+
+
+def _host_name(value: Any, variable: str) -> object:
+    """One line of a file, and one of a list of names."""
+    if "," in str(value):
+        raise ValueError(
+            f"{variable} {value!r}: write one without a comma, which stands between names in --limit and "
+            "wg_hub_remove_peers"
+        )
+    return check.conf_text(str(value), variable)
 
 
 def _table(value: Any, variable: str) -> object:

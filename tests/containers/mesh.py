@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -275,6 +276,25 @@ class Transfer:
         for process in (self._sending, self._receiving):
             process.kill()
             process.communicate()
+
+
+@contextlib.contextmanager
+def watched(pairs: Sequence[tuple[Machine, Machine]], directory: Path) -> Iterator[list[Pinger]]:
+    """Pings and a TCP stream between each of these pairs while the context lasts.
+
+    AssertionError if one of the streams then does not flow, or brought other bytes than were sent.
+    """
+    with contextlib.ExitStack() as stack:
+        streams = []
+        for number, (a, b) in enumerate(pairs):
+            (directory / f"stream{number}").mkdir(parents=True, exist_ok=True)
+            stream = Transfer(a, b, directory / f"stream{number}", port=5001 + number)
+            streams.append(stack.enter_context(stream))
+        yield [stack.enter_context(Pinger(a, b)) for a, b in pairs]
+        for stream in streams:
+            stream.flows(more_bytes=10_000)
+        for stream in streams:
+            stream.finish()
 
 
 @dataclass(frozen=True)

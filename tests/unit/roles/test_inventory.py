@@ -246,6 +246,12 @@ def test_a_name_that_the_file_of_the_hub_cannot_have() -> None:
     assert_said(said(HUB, office), "office #1", "the name of the host 'office #1'", "without #")
 
 
+def test_a_name_by_which_nobody_could_be_removed() -> None:
+    desks = peer_with("desk,left", "192.168.7.9/24")
+    words = ("the name of the host 'desk,left'", "without a comma", "wg_hub_remove_peers")
+    assert_said(said(HUB, desks), "desk,left", *words)
+
+
 def test_an_address_of_a_family_that_the_hub_does_not_have() -> None:
     assert_said(said(HUB, alice_with(address="fd00:7::5/64")), "alice", "outside", "192.168.7.0/24")
 

@@ -14,7 +14,16 @@ from pathlib import Path
 
 import pytest
 from tests.containers.fixtures import Report, RunSite
-from tests.containers.mesh import Machine, Mesh, Pinger, PlaybookRun, Transfer, ansible_playbook, wait_until
+from tests.containers.mesh import (
+    Machine,
+    Mesh,
+    Pinger,
+    PlaybookRun,
+    Transfer,
+    ansible_playbook,
+    wait_until,
+    watched,
+)
 
 AGENT = "wg-rendezvous-agent@wg0"
 GIVE_BACK = "wg-rendezvous-give-back@wg0"
@@ -310,31 +319,42 @@ def test_check_mode_goes_on_where_a_first_run_failed_half_way(mesh: Mesh, run_si
 
 @dataclass(frozen=True)
 class Join:
-    """Carol's first complete run, what others were like before and after it, and the pings lost meanwhile."""
+    """Carol's first complete run, others before and after it, the pings they lost, her longest absence."""
 
     run: PlaybookRun
     before: list[str]
     after: list[str]
-    lost: int
+    lost: list[int]
+    gap_s: float
 
 
 @pytest.fixture(scope="module")
-def join(mesh: Mesh, hub: Machine, alice: Machine, bob: Machine, run_site: RunSite) -> Join:
+def join(
+    mesh: Mesh,
+    hub: Machine,
+    alice: Machine,
+    bob: Machine,
+    run_site: RunSite,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Join:
     """Carol is added, by a user who has to become root, with all the output that there is."""
     mesh["carol"].run("useradd --create-home admin")
     mesh["carol"].run("sed -i '1i auth sufficient pam_permit.so' /etc/pam.d/su")
-    watched = {hub: "wg-rendezvous-hub@wg0", alice: AGENT, bob: AGENT}
+    units = {hub: "wg-rendezvous-hub@wg0", alice: AGENT, bob: AGENT}
 
     def state() -> list[str]:
         return [
             machine.run(f"systemctl show -P ActiveEnterTimestampMonotonic wg-quick@wg0 {unit}")
-            for machine, unit in watched.items()
+            for machine, unit in units.items()
         ]
 
     before = state()
-    with Pinger(alice, bob) as pinger:
+    with (
+        Pinger(hub, mesh["carol"], "192.168.7.7") as to_carol,
+        watched([(alice, bob), (bob, hub)], tmp_path_factory.mktemp("join")) as pingers,
+    ):
         run = run_site("-vvv", "--diff", "--limit=carol", inventories=WITH_CAROL)
-    return Join(run, before, state(), pinger.lost)
+    return Join(run, before, state(), [pinger.lost for pinger in pingers], to_carol.gap_s)
 
 
 def test_a_peer_is_added_by_the_inventory_and_limit_and_nobody_else_changes(
@@ -345,7 +365,8 @@ def test_a_peer_is_added_by_the_inventory_and_limit_and_nobody_else_changes(
     assert {"hub", "carol"} == join.run.tasks.keys()
     for host, tasks in join.run.tasks.items():
         assert len([task for task in tasks if "Install the packages" not in task]) <= 9, f"{host}: {tasks}"
-    assert join.lost == 0
+    assert join.lost == [0, 0]
+    assert join.gap_s <= 1.0
     assert join.after == join.before
     for other in (alice, bob):
         mesh.wait_for_path(mesh["carol"], other, "direct", 2 * TO_DIRECT_S)
