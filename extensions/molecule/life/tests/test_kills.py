@@ -110,11 +110,10 @@ class Owner:
 
     @contextlib.contextmanager
     def moves_a_peer_and_the_hub(self, cycle: int) -> Iterator[Sequence[str]]:
-        """Alice's address or the hub's port becomes another, in the last round the first; dave comes back."""
+        """Alice's address and the hub's port become others, in the last round the first; dave comes back."""
         hub, alice, dave = (self.mesh[name] for name in ("hub", "alice", "dave"))
-        to_come = (KILLS - 1) // len(TASKS) - cycle
-        which, of_ports = ((0, 0), (1, 0), (1, 1), (0, 1))[to_come % 4]
-        address, port = ADDRESSES[which], PORTS[of_ports]
+        which = ((KILLS - 1) // len(TASKS) - cycle) % 2
+        address, port = ADDRESSES[which], PORTS[which]
         self.inventory.change(
             lambda hubs, peers: (
                 peers["alice"].update(wg_interface_address=f"{address}/24"),
