@@ -13,11 +13,12 @@ goes back to its old key, because it did not reach the hub with the new one, get
 interrupted, and for however long, the host is reached with the key that it really has.
 
 `watch` looks twenty times a second, since the host can send nothing from its switch until the move: what a
-task of Ansible costs would be the gap. The other half is `_rotation`.
+task of Ansible costs would be the gap. So nobody switches before it looks. The other half is `_rotation`.
 """
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -64,9 +65,11 @@ def handover(
     announced: Iterable[Announcement],
     confirmed: Iterable[str],
     watch_s: float,
+    await_watch_s: float,
     from_mesh_secret: bool,
 ) -> dict[str, Any]:
-    """Confirm and announce; then hand over whoever shakes hands, for so long or until nobody is left.
+    """Confirm and announce; then hand over whoever shakes hands, for so long or until nobody is left. Or wait
+    until another run does that.
 
     With `from_mesh_secret`, the preshared key of an announced key comes from the newest mesh secret.
     """
@@ -85,10 +88,17 @@ def handover(
         for one in checked:
             after = announce(after, one, node.name, _preshared_key(after, one, secrets, from_mesh_secret))
         changes = _commit(node, before, after)
-    handed_over = False
-    while time.monotonic() < deadline and _announced(after) and not node.module.check_mode:
-        moved, after, seen = _watch(node, deadline, seen)
-        handed_over = handed_over or moved
+    if await_watch_s and _announced(after) and not node.module.check_mode:
+        _await_watch(node, await_watch_s)
+    handed_over, flag = False, None
+    try:
+        while time.monotonic() < deadline and _announced(after) and not node.module.check_mode:
+            flag = flag or _flag(node.name)
+            moved, after, seen = _watch(node, deadline, seen)
+            handed_over = handed_over or moved
+    finally:
+        if flag:
+            flag.close()
     result = changed(changes)
     return {
         "changed": result["changed"] or handed_over,
@@ -204,6 +214,32 @@ def _watch(node: Node, deadline: float, seen: Handshakes) -> tuple[bool, conf.Co
         after = _by_handshakes(found, seen)
         changes = _commit(node, found, after)
     return changed(changes)["changed"], after, seen
+
+
+def _flag(interface: str) -> socket.socket | None:
+    """Tells other runs that this one watches, until it is closed; None if another one does. An abstract
+    socket (unix(7)) leaves nothing behind when its process is killed.
+    """
+    flag = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        flag.bind(f"\0rendezvous.wireguard handover {interface}")
+    except OSError:
+        flag.close()
+        return None
+    return flag
+
+
+def _await_watch(node: Node, within_s: float) -> None:
+    deadline = time.monotonic() + within_s
+    while (flag := _flag(node.name)) is not None:
+        flag.close()
+        if time.monotonic() > deadline:
+            node.module.warn(
+                f"nobody watches {node.name} after {within_s:.0f} s: a new key is handed over when its host "
+                "is confirmed, which interrupts its traffic for the length of some tasks"
+            )
+            return
+        time.sleep(LOOK_EVERY_S)
 
 
 def _look(node: Node) -> Handshakes:

@@ -62,6 +62,12 @@ options:
       - With V(0), those are handed over that have shaken hands already.
     type: float
     default: 0
+  await_watch_s:
+    description:
+      - If something is announced, wait until another run watches, for so many seconds at most. Do this before
+        anybody uses a new key, since that run takes a while to begin.
+    type: float
+    default: 0
 seealso:
   - module: rendezvous.wireguard.rotate_key
   - module: rendezvous.wireguard.peers
@@ -82,6 +88,12 @@ EXAMPLES = r"""
   run_once: true
   async: 310
   poll: 0
+
+- name: It does
+  rendezvous.wireguard.handover:
+    await_watch_s: 10
+  delegate_to: hub.example.net
+  run_once: true
 """
 
 RETURN = r"""
@@ -136,6 +148,7 @@ def main() -> None:
             "confirmed": {"type": "list", "elements": "str", "default": []},
             "from_mesh_secret": {"type": "bool", "default": False},
             "watch_s": {"type": "float", "default": 0},
+            "await_watch_s": {"type": "float", "default": 0},
             "directory": {"type": "path", "default": DIRECTORY},
         },
         supports_check_mode=True,
@@ -143,8 +156,8 @@ def main() -> None:
     given = module.params
     node = Node(module, given["interface"], given["directory"])
     announced = [Announcement(one["public_key"], one["replaces"]) for one in given["announced"]]
-    watch_s, from_mesh_secret = given["watch_s"], given["from_mesh_secret"]
-    run_module(module, lambda: handover(node, announced, given["confirmed"], watch_s, from_mesh_secret))
+    options = (given["watch_s"], given["await_watch_s"], given["from_mesh_secret"])
+    run_module(module, lambda: handover(node, announced, given["confirmed"], *options))
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def test_the_gap_of_a_rotation_is_that_of_a_handshake(pair: Pair, capsys: pytest
         plan = announced(alice, bob)
         secrets |= private_keys(bob)
         watcher = pool.submit(handover, alice, watch_s=60)
-        time.sleep(3)  # that it watches is not seen from outside
+        handover(alice, await_watch_s=20)
         rotated = rotate(bob)
         confirmed = handover(alice, confirmed=[rotated["public_key"]])
         output = "".join(r["output"] for r in (plan, rotated, confirmed, watcher.result()))
@@ -147,7 +147,7 @@ def test_a_mesh_secret_comes_into_use_and_is_rotated_without_an_outage(
             told = handover(alice, announced=[announcement], from_mesh_secret=True)
             with ThreadPoolExecutor() as pool:
                 watcher = pool.submit(handover, alice, watch_s=60)
-                time.sleep(3)  # that it watches is not seen from outside
+                handover(alice, await_watch_s=20)
                 key_id = told["announced"][0]["preshared_key_id"]
                 rotated = rotate(bob, **from_secret, preshared_key_id=key_id)
                 confirmed = handover(alice, confirmed=[rotated["public_key"]])

@@ -40,7 +40,7 @@ CLIENTS = "rendezvous.wireguard.client_config"
 REMOVE = "rendezvous.wireguard.remove_peer"
 ROTATE = "rendezvous.wireguard.rotate_keys"
 ROTATE_HUB = "rendezvous.wireguard.rotate_hub_key"
-TASKS = {SITE: 18, CLIENTS: 8, REMOVE: 5, ROTATE: 20, ROTATE_HUB: 20}
+TASKS = {SITE: 18, CLIENTS: 8, REMOVE: 5, ROTATE: 21, ROTATE_HUB: 21}
 """How many tasks each has, in the order in which they are killed. Those runs that are not killed prove it."""
 LONGEST_TASK_S = 1.0
 PEERS = ("alice", "bob", "carol", "dave")

@@ -225,6 +225,34 @@ def test_the_watch_of_nobody_ends_at_once(hub: Host) -> None:
     assert time.monotonic() - began < 10
 
 
+def test_a_watch_that_is_awaited_is_seen_by_other_runs(hub: Host) -> None:
+    handover(hub, **ANNOUNCED)
+    watching = _handover._flag("wg0")
+    assert watching is not None
+    with watching:
+        assert not handover(hub, await_watch_s=60).get("warnings")
+    (warning,) = handover(hub, await_watch_s=0.2)["warnings"]
+    assert "nobody watches wg0 after 0 s" in str(warning)
+
+
+def test_a_watch_shows_that_it_has_begun(hub: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    handover(hub, **ANNOUNCED)
+    seen: list[Any] = []
+    at_look(monkeypatch, lambda: seen.append(_handover._flag("wg0")))
+    handover(hub, watch_s=0.3)
+    assert seen == [None]
+    after = _handover._flag("wg0")
+    assert after is not None
+    after.close()
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_no_watch_is_awaited_for_nobody(hub: Host, check: bool) -> None:
+    if check:
+        handover(hub, **ANNOUNCED)
+    assert not handover(hub, check, await_watch_s=60).get("warnings")
+
+
 # ---- the node's half ----
 
 
