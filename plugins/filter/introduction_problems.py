@@ -51,8 +51,7 @@ _value:
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Callable
 
-from ansible_collections.rendezvous.wireguard.plugins.filter.host_route import host_route
-from ansible_collections.rendezvous.wireguard.plugins.filter.introductions import introductions
+from ansible_collections.rendezvous.wireguard.plugins.filter.introductions import introductions, wanted_routes
 
 Claims = Mapping[str, Mapping[str, Any]]
 
@@ -88,14 +87,11 @@ def _claims(
 
 
 def _same_keys(peers: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    owners: dict[str, str] = {}
-    for peer in peers:
-        owner = owners.setdefault(peer["public_key"], peer["name"])
-        if owner != peer["name"]:
-            yield (
-                f"{peer['name']}: has the same key as {owner} ({peer['public_key']}), as a copy of its disk "
-                f"has: delete /etc/wireguard/IF.key and IF.conf on {peer['name']}; it makes a key of its own"
-            )
+    for host, key, owner in _taken((peer["name"], peer["public_key"]) for peer in peers):
+        yield (
+            f"{host}: has the same key as {owner} ({key}), as a copy of its disk has: delete "
+            f"/etc/wireguard/IF.key and IF.conf on {host}; it makes a key of its own"
+        )
 
 
 def _wanted(
@@ -111,15 +107,21 @@ def _wanted(
     for host, node in nodes.items():
         about = node.get("introduction") or {}
         if (about.get("hub"), about.get("interface")) == (entry["hub"], entry["interface"]):
-            yield from ((host, route) for route in [*map(host_route, about["addresses"]), *about["subnets"]])
+            yield from ((host, route) for route in wanted_routes(about))
 
 
 def _same_routes(wanted: Iterable[tuple[str, str]]) -> Iterator[str]:
+    for host, route, owner in _taken(wanted):
+        yield f"{host}: {route} is that of {owner} as well: write another one"
+
+
+def _taken(wanted: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str, str]]:
+    """Of (host, thing): those things that an earlier host has as well, with that one."""
     owners: dict[str, str] = {}
-    for host, route in wanted:
-        owner = owners.setdefault(route, host)
+    for host, thing in wanted:
+        owner = owners.setdefault(thing, host)
         if owner != host:
-            yield f"{host}: {route} is that of {owner} as well: write another one"
+            yield host, thing, owner
 
 
 def _claimed(entry: Mapping[str, Any], claims: Claims) -> Iterator[str]:

@@ -71,7 +71,7 @@ def introductions(
         about = node.get("introduction") or {}
         if not about.get("hub"):
             continue  # without a hub the preflight has refused the host
-        routes = [*map(host_route, about["addresses"]), *about["subnets"]]
+        routes = wanted_routes(about)
         if moving:
             if set(present[host]) <= set(routes):
                 continue
@@ -92,6 +92,11 @@ def introductions(
             peer = {"name": host, "public_key": key, "allowed_ips": routes, "from_mesh_secret": True}
             found[hub, interface]["peers"].append(peer)
     return list(found.values())
+
+
+def wanted_routes(about: Mapping[str, Any]) -> list[str]:
+    """What the hub is to route to a host, by the introduction in its preflight's result."""
+    return [*map(host_route, about["addresses"]), *about["subnets"]]
 
 
 def _host_routes(node: Mapping[str, Any]) -> list[str]:
