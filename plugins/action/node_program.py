@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.rendezvous.wireguard.plugins.plugin_utils._program import (
+    checksum,
     collection_dir,
     pack_collection,
 )
@@ -30,8 +30,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         """Returns what the module returns."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         program = pack_collection(collection_dir())
-        checksum = hashlib.sha1(program, usedforsecurity=False).hexdigest()
-        arguments = {**self._task.args, "checksum": checksum}
+        arguments = {**self._task.args, "checksum": checksum(program)}
         if boolean(arguments.get("missing", False), strict=False) and not self._task.check_mode:
             arguments["source"] = self._send(program)
         done = self._execute_module(MODULE, arguments, task_vars=task_vars)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
-from ansible_collections.rendezvous.wireguard.plugins.plugin_utils import _inventory
+from ansible_collections.rendezvous.wireguard.plugins.plugin_utils import _inventory, _program
 
 GROUPS = {"hub": "wireguard_hub", "peer": "wireguard_peers"}
 
@@ -40,6 +40,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         variables, problems = self._variables(arguments, task_vars)
         problems += self._problems(role, variables, task_vars)
         if not problems:
+            if arguments.get("program"):
+                packed = _program.pack_collection(_program.collection_dir())
+                arguments["program"] = {**arguments["program"], "checksum": _program.checksum(packed)}
             result.update(
                 self._execute_module("rendezvous.wireguard.preflight", arguments, task_vars=task_vars)
             )

@@ -115,49 +115,9 @@ program_wanted:
   returned: success
 """
 
-import os
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rendezvous.wireguard.plugins.module_utils import _files
-from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import NodeError, changed, run_module
-
-
-def ensure(module: AnsibleModule) -> dict[str, Any]:
-    """The program first, since the units run it."""
-    given = module.params
-    dest, checksum, link = given["dest"], given["checksum"], given["link"]
-    if not os.path.isabs(dest):
-        raise NodeError(f"dest {dest!r} is not an absolute path: write e.g. {_files.PROGRAM}")
-    if os.path.isdir(dest):
-        name = os.path.basename(_files.PROGRAM)
-        raise NodeError(f"dest {dest} is a directory: name the file, e.g. {dest}/{name}")
-    if link:
-        _files.check_link(link)
-    result = {"dest": dest, "checksum": checksum, "program_wanted": False}
-    if not (module.check_mode or given["source"]) and module.sha1(dest) != checksum:
-        return {**result, "program_wanted": True, **changed([])}
-
-    changes = _files.ensure_copy(module, dest, given["source"], checksum, given["mode"])
-    if link:
-        changes += _files.ensure_link(module, link, dest)
-    for file in given["files"]:
-        changes += _files.ensure_text(module, file["dest"], file["content"], file["mode"])
-    if not module.check_mode:
-        compile_program(module, dest)
-    return {**result, **changed(changes)}
-
-
-def compile_program(module: AnsibleModule, dest: str) -> None:
-    """Let the program compile itself, unless it has: the services may not write there.
-
-    It is asked each time, since the node may have got another Python.
-    """
-    code, output, errors = module.run_command(["python3", dest, "--version"])
-    if code:
-        raise NodeError(
-            f"{dest} does not run with python3, which has to be 3.9 or newer: {(errors or output).strip()}"
-        )
+from ansible_collections.rendezvous.wireguard.plugins.module_utils import _files, _node_program
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import run_module
 
 
 def main() -> None:
@@ -166,23 +126,14 @@ def main() -> None:
             "dest": {"type": "path", "default": _files.PROGRAM},
             "mode": {"type": "raw", "default": "0755"},
             "link": {"type": "path"},
-            "files": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "dest": {"type": "path", "required": True},
-                    "content": {"type": "str", "required": True},
-                    "mode": {"type": "raw", "default": "0644"},
-                },
-            },
+            "files": _node_program.FILES_SPEC,
             "checksum": {"type": "str"},
             "missing": {"type": "bool", "default": False},
             "source": {"type": "path"},
         },
         supports_check_mode=True,
     )
-    run_module(module, lambda: ensure(module))
+    run_module(module, lambda: _node_program.ensure(module, module.params))
 
 
 if __name__ == "__main__":

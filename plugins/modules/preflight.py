@@ -87,6 +87,34 @@ options:
         description: As in M(rendezvous.wireguard.services).
         type: bool
         default: false
+  program:
+    description: What is to be of the node program, as in M(rendezvous.wireguard.node_program).
+    type: dict
+    suboptions:
+      link:
+        description: As in M(rendezvous.wireguard.node_program).
+        type: path
+      files:
+        description: As in M(rendezvous.wireguard.node_program).
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          dest:
+            description: The file on the node.
+            type: path
+            required: true
+          content:
+            description: Its text.
+            type: str
+            required: true
+          mode:
+            description: Its permissions.
+            type: raw
+            default: '0644'
+      checksum:
+        description: SHA-1 of the program. Leave it out, it comes from the controller.
+        type: str
   introduction:
     description:
       - What the hub has to be told of this peer. It is returned as it is, so that one task can tell the hub
@@ -134,6 +162,10 @@ program_missing:
   description: Whether the node has no node program yet.
   type: bool
   returned: success
+program_current:
+  description: Whether M(rendezvous.wireguard.node_program) would find nothing to do.
+  type: bool
+  returned: success, with O(program)
 units_waiting:
   description: The units that are not enabled, do not run, or were started before their files were written.
   type: list
@@ -203,7 +235,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rendezvous.wireguard.plugins.module_utils import _files, _firewall, _system, _units
+from ansible_collections.rendezvous.wireguard.plugins.module_utils import (
+    _files,
+    _firewall,
+    _node_program,
+    _system,
+    _units,
+)
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._keypair import read_private_key
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import Node, NodeError
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._removal import claims, refused
@@ -345,6 +383,16 @@ def admission(node: Node, result: dict[str, Any]) -> list[str]:
     return []
 
 
+def program_problems(module: AnsibleModule, result: dict[str, Any]) -> list[str]:
+    """What is where the program belongs; whether anything is to be done for it goes into the result."""
+    wanted = {"dest": _files.PROGRAM, "mode": "0755", **module.params["program"]}
+    try:
+        result["program_current"] = _node_program.current(module, wanted)
+    except NodeError as error:
+        return [str(error)]
+    return []
+
+
 def units_waiting(wanted: list[dict[str, Any]]) -> list[str]:
     """All of them where systemd does not answer."""
     answer = _system.run(*_units.question(one["name"] for one in wanted)) if wanted else None
@@ -399,6 +447,14 @@ def main() -> None:
                 "default": "auto",
             },
             "units": {"type": "list", "elements": "dict", "default": [], "options": _units.UNIT_SPEC},
+            "program": {
+                "type": "dict",
+                "options": {
+                    "link": {"type": "path"},
+                    "files": _node_program.FILES_SPEC,
+                    "checksum": {"type": "str"},
+                },
+            },
             "introduction": {"type": "dict"},
         },
         supports_check_mode=True,
@@ -412,6 +468,8 @@ def main() -> None:
     problems = find(module.params, result)
     if module.params["role"] == "hub" and not problems:
         problems = admission(Node(module, module.params["interface"]), result)
+    if module.params["program"] and not problems:
+        problems = program_problems(module, result)
     if problems:
         module.fail_json(msg="; ".join(problems), problems=problems)
     module.exit_json(**result)

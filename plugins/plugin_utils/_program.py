@@ -54,6 +54,11 @@ def pack_collection(collection_dir: str) -> bytes:
     )
 
 
+def checksum(program: bytes) -> str:
+    """The SHA-1 by which modules know the zipapp."""
+    return hashlib.sha1(program, usedforsecurity=False).hexdigest()
+
+
 def collection_dir() -> str:
     """The collection that this file belongs to."""
     return os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
