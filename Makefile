@@ -31,7 +31,7 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(DEVELOPED)
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env env PATH="$$PATH")
 
 .PHONY: help setup program collections collection installed lint docs types sanity unit simulation lab bench \
-    bench-ansible integration molecule kills demo demo-down test clean
+    bench-ansible integration molecule kills demo demo-down demo-check test clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
@@ -122,7 +122,7 @@ kills: export KILLS ?= 30
 kills: installed ## 30 runs killed at random tasks, in the scenario `life`; KILLS=100 for more
 	$(AS_ROOT) tests/containers/scenario life
 
-demo: export ANSIBLE_COLLECTIONS_PATH = $(CURDIR)/$(INSTALLED)
+demo demo-check: export ANSIBLE_COLLECTIONS_PATH = $(CURDIR)/$(INSTALLED)
 demo: setup ## a network of containers, a hub and peers behind NATs in it, deployed and shown
 	@$(MAKE) installed
 	@$(AS_ROOT) demo/up
@@ -130,7 +130,10 @@ demo: setup ## a network of containers, a hub and peers behind NATs in it, deplo
 demo-down: ## removes what `make demo` made
 	@$(AS_ROOT) demo/down
 
-test: setup ## everything: lint, types, sanity, unit, simulation, lab, molecule
+demo-check: installed ## the same, removed again when all pairs are direct; fails if they are not
+	$(AS_ROOT) demo/up && $(AS_ROOT) demo/down
+
+test: setup ## everything: lint, types, sanity, unit, simulation, lab, molecule, demo
 	@$(AS_ROOT) $(VENV)/bin/python .ci/stages.py # all of it, so that Ctrl-C reaches every stage, and sudo asks once
 
 clean: ## removes what was built; the environments stay

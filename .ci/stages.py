@@ -88,6 +88,7 @@ def plan() -> list[list[list[Stage]]]:
                 Stage("molecule-default", "molecule", ("SCENARIOS=default",)),
                 Stage("molecule-restart", "molecule", ("SCENARIOS=restart", "CORE=2.18")),
                 Stage("molecule-life", "molecule", ("SCENARIOS=life",)),
+                Stage("demo", "demo-check"),
             ],
         ],
         [[Stage("lab", "lab")]],

@@ -4,13 +4,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
+from typing import Any
 
 import pytest
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import keys
 
-from .conftest import ALICE, BOB, CHECKOUT, HUB, Node
+from .conftest import ALICE, BOB, HUB, Node
 
 RECORDED_PORTS = re.compile(r'\+  "(tcp|udp)_ports": \[([\d,\s+]*)\]')
 """Of a firewall's record in a diff."""
@@ -117,32 +119,37 @@ def test_a_mesh_secret_that_the_hub_has_not_yet_is_said_before_it_learns_a_peer(
     assert old not in run.output
 
 
-@pytest.mark.parametrize(
-    ("role", "changed", "shown"),
-    [
-        ("wg_interface", {"alice"}, ["Address = 192.168.9.1/24", "Endpoint = bob.example.net:51820"]),
-        ("wg_hub", {"hub.example.net"}, ["Address = 192.168.7.1/24", "ListenPort = 51820"]),
-        ("wg_peer", {"alice", "bob"}, ["Address = 192.168.7.5/24", "Endpoint = hub.example.net:51820"]),
+OF_A_SITE: dict[str, list[Any]] = {
+    "roles": [
+        {
+            "hosts": group,
+            "gather_facts": False,
+            "roles": [{"role": f"rendezvous.wireguard.{role}", "tags": "vpn"}, {"role": "other"}],
+        }
+        for group, role in (("wireguard_hub", "wg_hub"), ("wireguard_peers", "wg_peer"))
     ],
+    "a playbook": [
+        {"ansible.builtin.import_playbook": "rendezvous.wireguard.site", "tags": "vpn"},
+        {"hosts": "all", "gather_facts": False, "roles": ["other"]},
+    ],
+}
+
+
+@pytest.mark.parametrize("what", OF_A_SITE)
+@pytest.mark.parametrize(
+    ("arguments", "vpn", "other"),
+    [((), True, True), (("--tags=vpn",), True, False), (("--skip-tags=vpn",), False, True)],
 )
-def test_the_example_in_the_readme_of_a_role(
-    node: Node, role: str, changed: set[str], shown: list[str]
+def test_a_tag_that_the_user_gives_to_a_role_or_the_playbook_is_that_of_all_its_tasks(
+    node: Node, what: str, arguments: tuple[str, ...], vpn: bool, other: bool
 ) -> None:
-    """With the inventory of wg_peer; the hub that its peers ask is another interface of this node."""
-    playbook, inventory = node.directory / "example.yml", node.directory / "example.ini"
-    playbook.write_text(example(role, "yaml"))
-    inventory.write_text("alice\n" if role == "wg_interface" else example("wg_peer", "ini"))
-    node.files["wg9.key"] = keys.generate_private_key() + "\n"
-    node.variables["wg_peer_hub_interface"] = "wg9"
-    its_name = {"wireguard_hub": {"hub.example.net": {"wg_interface_name": "wg9"}}}
-    run = node.playbook(str(playbook), its_name, f"--inventory={inventory}", "--diff")
-    assert (run.exit_code, set(run.changed_hosts)) == (0, changed), run.output
-    for line in shown:
-        assert f"+{line}" in run.output
-
-
-def example(role: str, language: str) -> str:
-    """The first block of this language in its README."""
-    readme = (CHECKOUT / "roles" / role / "README.md").read_text(encoding="utf-8")
-    (block, *_others) = re.findall(rf"^```{language}\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
-    return str(block)
+    tasks = node.directory / "roles/other/tasks"
+    tasks.mkdir(parents=True)
+    (tasks / "main.yml").write_text(json.dumps([{"ansible.builtin.debug": {"msg": "the other role"}}]))
+    playbook = node.directory / "of_a_site.yml"
+    playbook.write_text(json.dumps(OF_A_SITE[what]))
+    groups = {"wireguard_hub": {"hub": HUB}, "wireguard_peers": PEERS}
+    run = node.playbook(str(playbook), groups, *arguments)
+    assert run.exit_code == 0, run.output
+    assert set(run.changed_hosts) == ({"hub", *PEERS} if vpn else set())
+    assert ("the other role" in run.output) is other
