@@ -79,10 +79,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         hostvars = task_vars["hostvars"]
         own = _inventory.Host(name, role, variables, frozenset(members.get(name, ())))
         batch = task_vars.get("ansible_play_batch", [name])
-        problems = list(_inventory.problems_of_host(own, hostvars, batch))
+        problems = list(_inventory.problems_of_variables(name, task_vars))
+        problems += _inventory.problems_of_host(own, hostvars, batch)
         if name not in members or self._interface(hostvars[name]) != variables["wg_interface_name"]:
             return problems + list(_inventory.problems_of_lone_peer(own))
         network = self._network(hostvars[name], members[name])
+        for hub, groups in members.items():
+            if "hub" in groups and self._network(hostvars[hub], groups) == network:
+                problems += _inventory.problems_of_way_to_hub(own, self._other(hub, groups, hostvars[hub]))
         of_network = (
             host
             for host in batch

@@ -34,7 +34,7 @@ def check_interface(wanted: conf.Interface) -> conf.Interface:
     return replace(
         wanted,
         addresses=addresses,
-        table=None if wanted.table is None else check.conf_text(wanted.table, "table"),
+        table=None if wanted.table is None else check.table(wanted.table, "table"),
         pre_up=_check_hooks(wanted.pre_up, "pre_up"),
         post_up=_check_hooks(wanted.post_up, "post_up"),
         pre_down=_check_hooks(wanted.pre_down, "pre_down"),

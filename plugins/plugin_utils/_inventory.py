@@ -9,7 +9,9 @@ by the functions that the modules use as well, so that no module refuses later w
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
+import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -55,6 +57,13 @@ class Host:
                 yield ipaddress.ip_network(str(text))
 
     @property
+    def hub_networks(self) -> Iterator[check.Network]:
+        """What it sends to its hub; those that are none have been complained about."""
+        for text in _listed(self.variables.get("wg_peer_hub_networks") or []):
+            with suppress(ValueError):
+                yield ipaddress.ip_network(str(text))
+
+    @property
     def newest_secret(self) -> str | None:
         """The mesh secret that new preshared keys come from."""
         return next(iter(_mesh_secrets(self.variables)), None)
@@ -89,8 +98,10 @@ def problems_of_host(
     yield from _problems_of_listed_peers(host)
     if host.role == "hub":
         yield from _problems_of_endpoint(host)
+        yield from _problems_of_hub_port(host)
     if host.role == "peer":
         yield from _problems_of_its_hub(host, inventory, checked_hosts)
+        yield from _problems_of_hub_networks(host)
     if host.role != "interface" and _is_true(host.variables.get("wg_interface_peers_exclusive")):
         yield (
             f"{host.name}: wg_interface_peers_exclusive would remove the peers that other hosts have added: "
@@ -198,6 +209,20 @@ def _problems_of_endpoint(host: Host) -> Iterator[str]:
         )
 
 
+def _problems_of_hub_port(host: Host) -> Iterator[str]:
+    """The role wg_hub sets the port of the interface."""
+    written = host.variables.get("wg_interface_listen_port")
+    port = (
+        host.variables.get("wg_hub_listen_port")
+        or str(host.variables.get("wg_hub_endpoint")).rpartition(":")[2]
+    )
+    if written is not None and str(written) != str(port):
+        yield (
+            f"{host.name}: wg_interface_listen_port {written} is not used beside a hub, whose port is "
+            f"{port}: write wg_hub_listen_port={written}, or wg_interface_listen_port beside peers only"
+        )
+
+
 def _problems_of_its_hub(
     host: Host, inventory: Container[str], checked_hosts: Container[str]
 ) -> Iterator[str]:
@@ -225,18 +250,60 @@ def _problems_of_its_hub(
         )
 
 
+def _problems_of_hub_networks(host: Host) -> Iterator[str]:
+    """wg-quick fails where it is to set a route of a family that the node has not. All of a family may be
+    meant: it keeps that from leaving the node beside the tunnel.
+    """
+    versions = {address.version for address in _parsed(host)}
+    networks = list(host.hub_networks)
+    # Where none is of a family that it has, its address or the hub's has been complained about.
+    for network in networks if any(one.version in versions for one in networks) else ():
+        if network.prefixlen and network.version not in versions:
+            yield (
+                f"{host.name}: wg_peer_hub_networks {network}: {host.name} has no IPv{network.version} address "
+                "in the VPN: give it one as well, or remove that network"
+            )
+
+
 def problems_of_lone_peer(host: Host) -> Iterator[str]:
     """A peer whose network is not that of the groups: of its hub, only what goes there is known."""
-    networks = []
-    for text in _listed(host.variables.get("wg_peer_hub_networks") or []):
-        with suppress(ValueError):
-            networks.append(ipaddress.ip_network(str(text)))
+    networks = list(host.hub_networks)
     for address in _parsed(host) if networks and host.role == "peer" else ():
         if not any(address.ip in network for network in networks):
             inside = ", ".join(map(str, networks))
             yield (
                 f"{host.name}: wg_interface_address {address} is outside of wg_peer_hub_networks, {inside}: "
                 "write one in the hub's network, or write that one into wg_peer_hub_networks"
+            )
+
+
+def problems_of_way_to_hub(host: Host, hub: Host) -> Iterator[str]:
+    """A peer of the groups sends to the hub what is for the hub, and for those whom it has no direct path to."""
+    networks = {one.network for one in _parsed(hub)} & {one.network for one in _parsed(host)}
+    for network in sorted(networks, key=str) if host.role == "peer" else ():
+        if not _is_within(network, host.hub_networks):
+            written = ", ".join(map(str, host.hub_networks)) or "[]"
+            yield (
+                f"{host.name}: wg_peer_hub_networks {written} leaves out {network}, in which {hub.name} and "
+                "the other peers are: add that, or remove the variable"
+            )
+
+
+def _is_within(network: check.Network, others: Iterable[check.Network]) -> bool:
+    """Whether others have all of it, be it together."""
+    same_family: list[Any] = [other for other in others if other.version == network.version]
+    return any(network.subnet_of(whole) for whole in ipaddress.collapse_addresses(same_family))
+
+
+def problems_of_variables(name: str, variables: Iterable[str]) -> Iterator[str]:
+    """What looks like a variable of the roles and is none: a misspelt one would else be missed by nobody."""
+    for variable in sorted(filter(OURS.match, variables)):
+        if variable not in KNOWN:
+            near = difflib.get_close_matches(variable, sorted(KNOWN), 1)
+            remedy = f"write {near[0]}" if near else "remove it"
+            yield (
+                f"{name}: {variable} is no variable of these roles: {remedy}, or give a variable of your own "
+                "another prefix"
             )
 
 
@@ -528,7 +595,7 @@ def _table(value: Any, variable: str) -> object:
     """YAML reads `off` as false, which wg-quick does not take."""
     if isinstance(value, bool):
         raise ValueError(f"{variable} {value!r}: write 'off' in quotation marks, auto, or a number")
-    return check.conf_text(str(value), variable)
+    return check.table(str(value), variable)
 
 
 def _boolean(value: Any, variable: str) -> object:
@@ -631,3 +698,27 @@ VARIABLES: Mapping[str, Check] = {
     "wg_peer_rotate_min_age_s": _age_s,
 }
 """What the user may write, and what each value has to be."""
+
+OURS = re.compile(r"wg_(interface|hub|peer|client_config)_(?!_)")
+"""Names that are the roles' by Ansible's convention; what has two underscores there is internal."""
+
+KNOWN = frozenset(VARIABLES) | {
+    "wg_interface_uninstall_all",
+    "wg_peer_rotate_serial",
+    "wg_client_config_directory",
+    "wg_client_config_hub",
+    "wg_client_config_hub_endpoint",
+    "wg_client_config_hub_interface",
+    "wg_client_config_hub_url",
+    "wg_client_config_linux_agent_start",
+    "wg_client_config_linux_agent_stop",
+    "wg_client_config_networks",
+    "wg_client_config_persistent_keepalive_s",
+    "wg_client_config_qr",
+    "wg_client_config_qr_terminal",
+    "wg_client_config_regenerate",
+    "wg_client_config_reissue",
+    "wg_client_config_windows_agent_start",
+    "wg_client_config_windows_agent_stop",
+}
+"""Those, and what playbooks and the role wg_client_config use and check by themselves."""

@@ -119,6 +119,13 @@ def fwmark(value: int, what: str) -> int:
     return number(value, what, 0, 2**32 - 1)
 
 
+def table(text: str, what: str) -> str:
+    """The routing table of wg-quick(8): `auto`, `off`, or what `ip route` knows one by."""
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", text.strip()):
+        raise ValueError(f"{what} {text!r}: write auto, off, a number, or a name of /etc/iproute2/rt_tables")
+    return text.strip()
+
+
 def persistent_keepalive_s(value: int, what: str) -> int:
     """The silent seconds after which a keepalive is sent, 0 for never."""
     return number(value, what, 0, 65535)

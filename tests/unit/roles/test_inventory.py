@@ -17,8 +17,11 @@ from ansible_collections.rendezvous.wireguard.plugins.plugin_utils._inventory im
     Host,
     problems_of_host,
     problems_of_network,
+    problems_of_variables,
+    problems_of_way_to_hub,
 )
 
+ROLES = Path(__file__).resolve().parents[3] / "roles"
 KEY = "zcUx7+vGCSLBVH8K1UPjOVAb+KvyzgGFzLFsDLBqVCM="
 OTHER_KEY = "0ybDBWFYOKT0aOt3SVx4l4/uHyY7IIbtrUVJfBLjHE8="
 
@@ -108,6 +111,77 @@ def test_a_hub_that_is_not_asked_and_lacks_what_the_peer_needs() -> None:
     )
 
 
+def test_what_a_peer_sends_to_the_hub_is_of_a_family_that_it_has() -> None:
+    foreign = alice_with(wg_peer_hub_networks=["192.168.7.0/24", "fd00:8::/64"])
+    assert_said(
+        said(HUB, foreign, BOB), "alice", "wg_peer_hub_networks fd00:8::/64", "no IPv6 address", "remove that"
+    )
+    assert said(HUB, alice_with(wg_peer_hub_networks=["0.0.0.0/0", "::/0"]), BOB) == []
+
+
+def way_to_hub(*networks: str) -> list[str]:
+    hub = hub_with(wg_interface_address=["192.168.7.1/24", "fd77::1/64"])
+    return list(problems_of_way_to_hub(alice_with(wg_peer_hub_networks=[*networks]), hub))
+
+
+@pytest.mark.parametrize("networks", [["10.0.0.0/8"], ["192.168.7.1/32"], ["192.168.7.0/25"], []])
+def test_what_a_peer_sends_to_the_hub_has_the_network_of_the_vpn_in_it(networks: list[str]) -> None:
+    assert_said(
+        way_to_hub(*networks),
+        "alice",
+        f"wg_peer_hub_networks {networks[0] if networks else '[]'} leaves out 192.168.7.0/24, in which hub",
+        "remove the variable",
+    )
+
+
+@pytest.mark.parametrize(
+    "networks",
+    [
+        ["192.168.7.0/24"],
+        ["192.168.0.0/16", "10.0.0.0/8"],
+        ["0.0.0.0/0", "::/0"],
+        ["0.0.0.0/1", "128.0.0.0/1"],
+        ["192.168.7.0/25", "192.168.7.128/25"],
+    ],
+)
+def test_the_network_of_the_vpn_may_be_part_of_what_is_sent_to_the_hub(networks: list[str]) -> None:
+    assert way_to_hub(*networks) == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "remedy"),
+    [
+        ("wg_interface_mesh_secert", "write wg_interface_mesh_secret"),
+        ("wg_peer_hub_endpiont", "write wg_peer_hub_endpoint"),
+        ("wg_client_config_device", "write wg_client_config_devices"),
+        ("wg_hub_colour_of_the_box", "remove it"),
+    ],
+)
+def test_a_variable_that_is_none_of_the_roles(variable: str, remedy: str) -> None:
+    given = ["ansible_host", "wg_peer_port", "wg_interface__node", "wg_quick_path", "wireguard_hub", variable]
+    assert_said([*problems_of_variables("alice", given)], "alice", f"{variable} is no variable of", remedy)
+
+
+def test_all_variables_that_the_roles_document_are_theirs() -> None:
+    documented = {
+        variable
+        for specs in ROLES.glob("*/meta/argument_specs.yml")
+        for entry_point in yaml.safe_load(specs.read_text())["argument_specs"].values()
+        for variable in entry_point["options"]
+    }
+    assert documented
+    assert list(problems_of_variables("alice", documented)) == []
+
+
+def test_a_port_that_a_hub_would_not_use() -> None:
+    problems = said(hub_with(wg_interface_listen_port=51821), ALICE)
+    assert_said(
+        problems, "hub", "wg_interface_listen_port 51821", "port is 51820", "wg_hub_listen_port=51821"
+    )
+    assert said(hub_with(wg_interface_listen_port="51820"), ALICE) == []
+    assert said(hub_with(wg_interface_listen_port=51821, wg_hub_listen_port=51821), ALICE) == []
+
+
 def test_two_hubs() -> None:
     other = replace(hub_with(wg_interface_address="192.168.7.2/24"), name="other")
     assert_said(said(HUB, other, ALICE), "hub, other", "only one host can be the hub", "[wireguard_peers]")
@@ -172,7 +246,8 @@ def test_an_own_address_twice() -> None:
         ("wg_interface_mtu", 500, "from 576 to 65535"),
         ("wg_interface_mtu", "70000", "from 576 to 65535"),
         ("wg_interface_fwmark", -1, "from 0 to 4294967295"),
-        ("wg_interface_table", "", "one line"),
+        ("wg_interface_table", "", "write auto, off, a number"),
+        ("wg_interface_table", "foo bar", "write auto, off, a number"),
         ("wg_interface_table", False, "'off' in quotation marks"),
         ("wg_interface_post_up", ["echo a", "echo # b"], "without #"),
         ("wg_interface_tcp_ports", [22, 0], "from 1 to 65535"),
@@ -208,6 +283,7 @@ def test_a_value_that_a_module_or_the_agent_would_refuse(variable: str, value: A
         ("wg_interface_mtu", 1420),
         ("wg_interface_table", "off"),
         ("wg_interface_table", 42),
+        ("wg_interface_table", "vpn"),
         ("wg_interface_post_up", "wg show wg0"),
         ("wg_interface_firewall", "none"),
         ("wg_interface_install", "false"),
@@ -381,7 +457,7 @@ def test_a_hub_without_address_is_not_said_of_every_peer_as_well() -> None:
 
 @pytest.mark.parametrize("role", ["wg_hub", "wg_interface", "wg_peer"])
 def test_every_variable_of_a_role_is_checked(role: str) -> None:
-    path = Path(__file__).resolve().parents[3] / "roles" / role / "meta/argument_specs.yml"
+    path = ROLES / role / "meta/argument_specs.yml"
     options = yaml.safe_load(path.read_text(encoding="utf-8"))["argument_specs"]["main"]["options"]
     assert options.keys() <= VARIABLES.keys()
 

@@ -89,11 +89,11 @@ def test_a_second_hub_is_one_also_if_its_interface_has_another_name() -> None:
 
 
 def test_an_address_that_the_hub_of_another_network_could_not_reach_is_refused() -> None:
-    networks = {"wg_peer_hub_networks": ["192.168.8.0/24", "fd88::/64"]}
+    networks = {"wg_peer_hub_networks": ["192.168.8.0/24", "192.168.9.0/24"]}
     alice = {**ALICE, **networks, "wg_interface_name": "wg0", "wg_peer_hub_interface": "wg1"}
     (problem,) = problems("alice", {"hub": HUB, "alice": alice}, "wg1")
     assert problem.startswith("alice: wg_interface_address 192.168.7.5/24 is outside of wg_peer_hub_networks")
-    assert "192.168.8.0/24, fd88::/64" in problem
+    assert "192.168.8.0/24, 192.168.9.0/24" in problem
     inside = {**alice, "wg_interface_address": "192.168.8.5/24"}
     assert problems("alice", {"hub": HUB, "alice": inside}, "wg1") == []
 
@@ -103,3 +103,18 @@ def test_an_address_of_a_device_is_the_same_in_any_notation() -> None:
     hub = {**HUB, "wg_interface_address": "fd77::1/64", "wg_client_config_devices": devices}
     (problem,) = problems("hub", {"hub": hub, "alice": {"wg_interface_address": "fd77::5/64"}})
     assert problem.startswith("alice: wg_interface_address fd77::5 is that of the device phone")
+
+
+def test_a_peer_whose_networks_leave_out_the_hub_says_so_itself() -> None:
+    alice = {**ALICE, "wg_peer_hub_networks": ["10.0.0.0/8"]}
+    (problem,) = problems("alice", {"hub": HUB, "bob": ALICE, "alice": alice}, batch=["bob", "alice"])
+    assert problem.startswith("alice: wg_peer_hub_networks 10.0.0.0/8 leaves out 192.168.7.0/24")
+    other = {**alice, "wg_interface_name": "wg1"}
+    assert problems("alice", {"hub": HUB, "alice": other}, "wg1") == []
+
+
+def test_a_misspelt_variable_is_said_by_its_host() -> None:
+    action = ActionModule.__new__(ActionModule)
+    task_vars = {"inventory_hostname": "alice", "groups": {}, "hostvars": {"alice": {}}}
+    found = action._problems("interface", DEFAULTS, {**task_vars, "wg_interface_mut": 1420})
+    assert any("wg_interface_mut is no variable" in problem for problem in found)
