@@ -18,6 +18,10 @@ options:
     description: An IPv4 or IPv6 address with prefix.
     type: str
     required: true
+  default:
+    description: What to return for what is no address. Without it, that is an error.
+    type: str
+    version_added: 0.2.0
 """
 
 EXAMPLES = r"""
@@ -38,11 +42,13 @@ from typing import Any, Callable
 from ansible.errors import AnsibleFilterError
 
 
-def network(address: str) -> str:
-    """ "192.168.7.5/24" -> "192.168.7.0/24". AnsibleFilterError if it is no address."""
+def network(address: Any, default: str | None = None) -> str:
+    """ "192.168.7.5/24" -> "192.168.7.0/24". What is no address gives the default, or AnsibleFilterError."""
     try:
-        return str(ipaddress.ip_interface(address).network)
+        return str(ipaddress.ip_interface(str(address)).network)
     except ValueError as error:
+        if default is not None:
+            return default
         raise AnsibleFilterError(f"{error}: write an address with prefix, such as 192.168.7.5/24") from error
 
 

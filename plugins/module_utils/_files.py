@@ -19,7 +19,7 @@ PROGRAM = "/usr/local/lib/wg-rendezvous/wg-rendezvous.pyz"
 def ensure_text(module: AnsibleModule, path: str, text: str, mode: Any) -> list[dict[str, str]]:
     """The file has this text and mode; the entries of the diff."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", errors="replace") as file:
             before = file.read()
     except FileNotFoundError:
         before = None

@@ -39,7 +39,7 @@ def ensure(module: AnsibleModule, given: Mapping[str, Any]) -> dict[str, Any]:
         raise NodeError(f"dest {dest!r} is not an absolute path: write e.g. {_files.PROGRAM}")
     if os.path.isdir(dest):
         name = os.path.basename(_files.PROGRAM)
-        raise NodeError(f"dest {dest} is a directory: name the file, e.g. {dest}/{name}")
+        raise NodeError(f"{dest} is a directory: move it away, or write dest={dest}/{name}")
     if link:
         _files.check_link(link)
     result = {"dest": dest, "checksum": checksum, "program_wanted": False}

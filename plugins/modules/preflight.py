@@ -63,6 +63,11 @@ options:
     description: As in M(rendezvous.wireguard.firewall).
     type: bool
     default: false
+  hub_networks:
+    description: What is routed to the hub, so that no other interface may have it.
+    type: list
+    elements: str
+    default: []
   firewall:
     description: As O(rendezvous.wireguard.firewall#module:backend).
     type: str
@@ -316,6 +321,12 @@ def neighbour_problems(
                 for one in own
                 if one.network == network
             ]
+            problems += [
+                f"wg_peer_hub_networks {routed}: the interface {name} has that network already, and a "
+                "packet can go to one of them only: give one site another network, or leave it out there"
+                for routed in parameters["hub_networks"]
+                if ipaddress.ip_network(routed) == network
+            ]
         path = os.path.join(directory, f"{name}.conf")
         if port and port == listen_port_in(path):
             problems.append(f"UDP port {port} is that of {name} as well ({path}): write another one")
@@ -390,6 +401,8 @@ def program_problems(module: AnsibleModule, result: dict[str, Any]) -> list[str]
         result["program_current"] = _node_program.current(module, wanted)
     except NodeError as error:
         return [str(error)]
+    except OSError as error:
+        return [f"{error.filename}: {error.strerror}: move away what is there"]
     return []
 
 
@@ -441,6 +454,7 @@ def main() -> None:
             "relay": {"type": "bool", "default": False},
             "subnets": {"type": "list", "elements": "str", "default": []},
             "masquerade": {"type": "bool", "default": False},
+            "hub_networks": {"type": "list", "elements": "str", "default": []},
             "firewall": {
                 "type": "str",
                 "choices": ["auto", "firewalld", "ufw", "nftables", "none"],

@@ -88,11 +88,11 @@ def problems_of_host(
     if not host.addresses:
         yield f"{host.name}: wg_interface_address is missing: write e.g. wg_interface_address=192.168.7.5/24"
     for variable, checked in VARIABLES.items():
-        value = host.variables.get(variable)
-        if value is not None and _concerns(variable, host.role):
-            yield from _problem(host, checked, value, variable)
+        if variable in host.variables and _concerns(variable, host.role):
+            yield from _problem(host, checked, host.variables[variable], variable)
     yield from _problems_of_own_name(host)
     yield from _problems_of_own_addresses(host)
+    yield from _problems_of_own_mtu(host)
     yield from _problems_of_own_subnets(host)
     yield from _problems_of_own_ports(host)
     yield from _problems_of_listed_peers(host)
@@ -139,6 +139,13 @@ def _problems_of_own_addresses(host: Host) -> Iterator[str]:
         yield f"{host.name}: wg_interface_address: {twice} is given twice: write it once"
 
 
+def _problems_of_own_mtu(host: Host) -> Iterator[str]:
+    """RFC 8200, section 5: the kernel takes IPv6 from an interface with less."""
+    mtu = str(host.variables.get("wg_interface_mtu"))
+    if mtu.isdecimal() and int(mtu) < 1280 and any(address.version == 6 for address in _parsed(host)):
+        yield f"{host.name}: wg_interface_mtu {mtu} is too small for its IPv6 address: write 1280 or more"
+
+
 def _problems_of_own_subnets(host: Host) -> Iterator[str]:
     """Its own addresses carry them: of the same family, and not among them."""
     addresses = list(_parsed(host))
@@ -182,8 +189,12 @@ def _problems_of_listed_peers(host: Host) -> Iterator[str]:
 
 
 def _read_peer(option: Any) -> tuple[str, conf.Peer | None]:
-    if not isinstance(option, Mapping):
-        raise ValueError(f"{option!r} is no peer: write {{public_key: ..., allowed_ips: [192.168.7.9/32]}}")
+    if not isinstance(option, Mapping):  # text may be a peer with its preshared key
+        raise ValueError(
+            f"a {_type(option)} is no peer: write {{public_key: ..., allowed_ips: [192.168.7.9/32]}}"
+        )
+    if not isinstance(option.get("name", ""), (str, int)):
+        raise ValueError(f"name {option['name']!r}: write a text")
     if not option.get("public_key"):
         raise ValueError(f"peer {option.get('name')} has no public_key: write what `wg pubkey` prints")
     return read_peer(option)
@@ -197,9 +208,8 @@ def _problems_of_endpoint(host: Host) -> Iterator[str]:
             f"write e.g. wg_hub_endpoint={host.name}:51820, a name or address that every peer can reach"
         )
         return
-    try:
-        address = ipaddress.ip_address(str(endpoint).rpartition(":")[0].strip("[]"))
-    except ValueError:
+    address = _address_of(endpoint)
+    if address is None:
         return
     inside = any(address in interface.network for interface in _parsed(host))
     if inside or address.is_loopback or address.is_unspecified:
@@ -207,6 +217,14 @@ def _problems_of_endpoint(host: Host) -> Iterator[str]:
             f"{host.name}: wg_hub_endpoint {endpoint} cannot be reached by peers: "
             "write the hub's public address"
         )
+
+
+def _address_of(endpoint: Any) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """None of a name."""
+    try:
+        return ipaddress.ip_address(str(endpoint).rpartition(":")[0].strip("[]"))
+    except ValueError:
+        return None
 
 
 def _problems_of_hub_port(host: Host) -> Iterator[str]:
@@ -231,6 +249,10 @@ def _problems_of_its_hub(
         # Of the groups, problems_of_network says it, for all peers at once.
         if not host.groups:
             yield _no_hub(host.name)
+    elif not isinstance(hub, str):
+        return  # no name, which has been complained about
+    elif hub == host.name:
+        yield f"{host.name}: wg_peer_hub {hub!r} is this peer itself: write the name of its hub"
     elif hub not in inventory:
         yield (
             f"{host.name}: wg_peer_hub {hub!r} is no host of the inventory: write the name of one, "
@@ -260,8 +282,17 @@ def _problems_of_hub_networks(host: Host) -> Iterator[str]:
     for network in networks if any(one.version in versions for one in networks) else ():
         if network.prefixlen and network.version not in versions:
             yield (
-                f"{host.name}: wg_peer_hub_networks {network}: {host.name} has no IPv{network.version} address "
-                "in the VPN: give it one as well, or remove that network"
+                f"{host.name}: wg_peer_hub_networks {network}: {host.name} has no IPv{network.version} "
+                "address in the VPN: give it one as well, or remove that network"
+            )
+    endpoint = _address_of(host.variables.get("wg_peer_hub_endpoint"))
+    for network in networks if endpoint and host.variables.get("wg_interface_table") != "off" else ():
+        # wg-quick sees to all of a family itself
+        if network.prefixlen and endpoint in network:
+            yield (
+                f"{host.name}: wg_peer_hub_networks {network} has the hub's public address {endpoint} in it, "
+                "so that the tunnel's own packets would go into the tunnel: remove it there, or from the "
+                "wg_interface_subnets that it comes from"
             )
 
 
@@ -278,7 +309,7 @@ def problems_of_lone_peer(host: Host) -> Iterator[str]:
 
 
 def problems_of_way_to_hub(host: Host, hub: Host) -> Iterator[str]:
-    """A peer of the groups sends to the hub what is for the hub, and for those whom it has no direct path to."""
+    """A peer of the groups sends the hub what is for the hub, and for those whom it has no direct path to."""
     networks = {one.network for one in _parsed(hub)} & {one.network for one in _parsed(host)}
     for network in sorted(networks, key=str) if host.role == "peer" else ():
         if not _is_within(network, host.hub_networks):
@@ -391,12 +422,22 @@ def _problems_of_claims(hosts: Sequence[Host]) -> Iterator[str]:
                     "write another one"
                 )
     for host in hosts:
+        own = [address.network for address in _parsed(host)]
         for network, peer in _claims(host):
             its_host = owners.get(str(network.network_address))
             if its_host and network.prefixlen == network.max_prefixlen:
                 yield (
                     f"{host.name}: wg_interface_peers gives {network} to {peer}, but it is the address of "
                     f"{its_host}: write another one"
+                )
+            elif (
+                "hub" not in host.groups
+                and network.prefixlen < network.max_prefixlen
+                and any(_is_within(network, [whole]) for whole in own)
+            ):
+                yield (
+                    f"{host.name}: wg_interface_peers gives {network} to {peer}, but what is in the VPN's "
+                    "network goes to the hub: list that peer beside the hub, or give it a network of its own"
                 )
     yield from _problems_of_devices(hosts, owners)
 
@@ -499,6 +540,9 @@ def _parsed(host: Host) -> Iterator[Interface]:
 
 
 def _problem(host: Host, checked: Check, value: Any, variable: str) -> Iterable[str]:
+    """What has to be there is complained about as missing."""
+    if value is None and variable not in ("wg_interface_address", "wg_hub_endpoint"):
+        return [f"{host.name}: {variable} is empty: write a value, or remove the line"]
     try:
         checked(value, variable)
     except ValueError as error:
@@ -528,7 +572,27 @@ def _each(checked: Check) -> Check:
 
 
 def _text(checked: Callable[[str, str], object]) -> Check:
-    return lambda value, variable: checked(str(value), variable)
+    """A check of a text; a number is one as well."""
+
+    def check_text(value: Any, variable: str) -> object:
+        if value is None or isinstance(value, (bool, list, tuple, Mapping)):
+            raise ValueError(f"{variable} {value!r}: write a text")
+        return checked(str(value), variable)
+
+    return check_text
+
+
+def _list(value: Any, variable: str) -> None:
+    """A list, each entry of which is checked by itself. What is in it may be secret."""
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"{variable} is a {_type(value)}: write a list, in an inventory of YAML")
+
+
+def _type(value: Any) -> str:
+    """For people."""
+    return (
+        "text" if isinstance(value, str) else "dictionary" if isinstance(value, Mapping) else "single value"
+    )
 
 
 def _prefixed(checked: Callable[[str], object]) -> Check:
@@ -545,7 +609,12 @@ def _prefixed(checked: Callable[[str], object]) -> Check:
 
 def _optional(checked: Check) -> Check:
     """A check of what may be empty."""
-    return lambda value, variable: checked(value, variable) if value != "" else None
+    return lambda value, variable: checked(value, variable) if value not in (None, "") else None
+
+
+def _as_it_is(text: str, _variable: str) -> str:
+    """For names, which are right if there is such a thing."""
+    return text
 
 
 def _anything(value: Any, variable: str) -> None:
@@ -563,7 +632,7 @@ def _mesh_secret(value: Any, variable: str) -> object:
 def _interval_s(value: Any, variable: str) -> object:
     """As the agent takes it."""
     try:
-        seconds = float(value)
+        seconds = 0.0 if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         seconds = 0.0
     if not 0.5 <= seconds <= 3600:
@@ -595,7 +664,7 @@ def _table(value: Any, variable: str) -> object:
     """YAML reads `off` as false, which wg-quick does not take."""
     if isinstance(value, bool):
         raise ValueError(f"{variable} {value!r}: write 'off' in quotation marks, auto, or a number")
-    return check.table(str(value), variable)
+    return _text(check.table)(value, variable)
 
 
 def _boolean(value: Any, variable: str) -> object:
@@ -668,7 +737,7 @@ VARIABLES: Mapping[str, Check] = {
     "wg_interface_pre_down": _each(_text(check.conf_text)),
     "wg_interface_post_down": _each(_text(check.conf_text)),
     "wg_interface_mesh_secret": _mesh_secret,
-    "wg_interface_peers": _anything,  # each of them by itself
+    "wg_interface_peers": _list,
     "wg_client_config_devices": _anything,  # here, only whose addresses they have
     "wg_interface_peers_exclusive": _boolean,
     "wg_interface_install": _boolean,
@@ -686,7 +755,7 @@ VARIABLES: Mapping[str, Check] = {
     "wg_hub_remove_peers": _anything,  # the module knows whom there is
     "wg_hub_rotate_without": _anything,  # who cannot be told is known when all have been asked
     "wg_hub_rotate_min_age_s": _age_s,
-    "wg_peer_hub": _anything,
+    "wg_peer_hub": _optional(_text(_as_it_is)),
     "wg_peer_hub_interface": _prefixed(check.interface_name),
     "wg_peer_hub_endpoint": _optional(_text(check.endpoint)),
     "wg_peer_hub_url": _hub_url,

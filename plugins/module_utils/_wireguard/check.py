@@ -18,6 +18,11 @@ Network = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 INTERFACE_NAME = re.compile(r"[a-zA-Z0-9_=+.-]{1,15}\Z")
 """What wg-quick takes as the name of IF.conf; 15 is the kernel's IFNAMSIZ - 1."""
 
+HOST_NAME = re.compile(
+    r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?\Z"
+)
+"""Labels of RFC 952 and 1123, and with the underscore that resolvers take."""
+
 
 def interface_name(name: str) -> str:
     """A name that both the kernel and wg-quick accept."""
@@ -56,6 +61,10 @@ def interface_address(text: str) -> str:
             f"address {text!r}: write an IP address with prefix, such as 192.168.7.5/24"
         ) from None
     network = address.network
+    if address.is_multicast or address.is_loopback or address.is_unspecified:
+        raise ValueError(
+            f"address {text!r} cannot be an interface's: write one of a private network (RFC 1918, 4193)"
+        )
     if address.ip == network.network_address and network.prefixlen < network.max_prefixlen - 1:
         first = f"{network.network_address + 1}/{network.prefixlen}"
         raise ValueError(f"address {text!r} is the network itself: write an address in it, such as {first}")
@@ -85,15 +94,25 @@ def endpoint(text: str, what: str) -> str:
     """ "host:port" or "[v6]:port"; `what` names it in the error."""
     host, colon, port_text = text.rpartition(":")
     problem = f"{what} {text!r}: write host:port, such as hub.example.net:51820 or [2001:db8::1]:51820"
-    if not colon or not host or not port_text.isdecimal() or not 1 <= int(port_text) <= 65535:
+    if (
+        not colon
+        or not host
+        or not re.fullmatch(r"[0-9]{1,5}", port_text)
+        or not 1 <= int(port_text) <= 65535
+    ):
         raise ValueError(problem)
     if host.startswith("[") and host.endswith("]"):
         try:
             ipaddress.IPv6Address(host[1:-1])
         except ValueError:
             raise ValueError(problem) from None
-    elif not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?", host):
+    elif not HOST_NAME.match(host):
         raise ValueError(problem)
+    elif re.fullmatch(r"[0-9.]+", host):
+        try:
+            ipaddress.IPv4Address(host)
+        except ValueError:
+            raise ValueError(problem) from None
     return text
 
 

@@ -248,8 +248,11 @@ def test_an_own_address_twice() -> None:
         ("wg_interface_fwmark", -1, "from 0 to 4294967295"),
         ("wg_interface_table", "", "write auto, off, a number"),
         ("wg_interface_table", "foo bar", "write auto, off, a number"),
+        ("wg_interface_table", ["off"], "write a text"),
         ("wg_interface_table", False, "'off' in quotation marks"),
         ("wg_interface_post_up", ["echo a", "echo # b"], "without #"),
+        ("wg_interface_post_up", ["echo a", None], "write a text"),
+        ("wg_interface_post_up", {"echo": "a"}, "write a text"),
         ("wg_interface_tcp_ports", [22, 0], "from 1 to 65535"),
         ("wg_interface_udp_ports", [53, 70000], "from 1 to 65535"),
         ("wg_interface_firewall", "iptables", "nftables, none"),
@@ -261,9 +264,16 @@ def test_an_own_address_twice() -> None:
         ("wg_peer_refresh", True, "rebind, restart, off"),
         ("wg_peer_interval_s", 0.1, "from 0.5 to 3600"),
         ("wg_peer_interval_s", "often", "from 0.5 to 3600"),
+        ("wg_peer_interval_s", True, "from 0.5 to 3600"),
+        ("wg_peer_hub", ["hub"], "write a text"),
+        ("wg_peer_hub", {}, "write a text"),
+        ("wg_peer_hub", "alice", "is this peer itself"),
         ("wg_peer_persistent_keepalive_s", 65536, "from 0 to 65535"),
         ("wg_peer_hub_networks", ["192.168.7.1/24"], "host bits"),
         ("wg_peer_hub_endpoint", "hub.example.net", "host:port"),
+        ("wg_peer_hub_endpoint", "300.1.2.3:51820", "host:port"),
+        ("wg_peer_hub_endpoint", "hub..example.net:51820", "host:port"),
+        ("wg_peer_hub_endpoint", "hub.example.net:٥١٨٢٠", "host:port"),
         ("wg_peer_hub_url", "192.168.7.1:8080", "such as http://192.168.7.1:8080"),
         ("wg_peer_hub_url", "https://192.168.7.1:8080", "such as http://192.168.7.1:8080"),
         ("wg_peer_hub_url", "http://hub.example.net:8080", "such as http://192.168.7.1:8080"),
@@ -274,6 +284,61 @@ def test_an_own_address_twice() -> None:
 def test_a_value_that_a_module_or_the_agent_would_refuse(variable: str, value: Any, remedy: str) -> None:
     shown = str(value[-1] if isinstance(value, list) else value)
     assert_said(said(HUB, alice_with(**{variable: value})), "alice", variable, shown, remedy)
+
+
+@pytest.mark.parametrize(
+    "variable",
+    sorted(set(VARIABLES) - {"wg_interface_address", "wg_hub_endpoint", "wg_client_config_devices"}),
+)
+def test_a_variable_with_nothing_behind_the_colon(variable: str) -> None:
+    hosts = hub_with(**{variable: None}), alice_with(**{variable: None})
+    name = "hub" if variable.startswith("wg_hub_") else "alice"
+    assert f"{name}: {variable} is empty: write a value, or remove the line" in said(*hosts)
+
+
+@pytest.mark.parametrize(
+    "value", [{"public_key": KEY}, f"[{{public_key: {KEY}, preshared_key: {OTHER_KEY}}}]"]
+)
+def test_peers_that_are_no_list_are_refused_and_not_shown(value: Any) -> None:
+    problems = said(hub_with(wg_interface_peers=value), ALICE)
+    assert "write a list" in problems[0]
+    assert not any(
+        key in problem for key in (KEY, OTHER_KEY) for problem in problems if isinstance(value, str)
+    )
+
+
+@pytest.mark.parametrize("address", ["224.0.0.5/24", "127.0.0.5/8", "::1/128", "ff02::5/64"])
+def test_an_address_that_no_interface_can_have(address: str) -> None:
+    (problem, *_) = said(HUB, alice_with(address=address))
+    assert_said([problem], "alice", address, "cannot be an interface's", "private network")
+
+
+def test_an_mtu_that_ipv6_does_not_take() -> None:
+    hub = hub_with(wg_interface_address=["192.168.7.1/24", "fd77::1/64"])
+    dual = alice_with(address=["192.168.7.5/24", "fd77::5/64"], wg_interface_mtu=1279)
+    assert_said(said(hub, dual), "alice", "wg_interface_mtu 1279", "IPv6", "1280 or more")
+    assert said(HUB, alice_with(wg_interface_mtu=1279)) == []
+
+
+@pytest.mark.parametrize("network", ["203.0.113.0/24", "128.0.0.0/1"])
+def test_what_would_take_the_tunnel_itself_into_the_tunnel(network: str) -> None:
+    networks = {"wg_peer_hub_networks": ["192.168.7.0/24", network]}
+    alice = alice_with(wg_peer_hub_endpoint="203.0.113.5:51820", **networks)
+    assert_said(said(HUB, alice), "alice", network, "203.0.113.5", "into the tunnel", "wg_interface_subnets")
+    for further in (
+        {"wg_interface_table": "off"},
+        {"wg_peer_hub_networks": ["0.0.0.0/0"]},
+        {"wg_peer_hub_endpoint": "203.0.113.5.example.net:51820"},
+    ):
+        assert said(HUB, alice_with(**{**alice.variables, **further})) == []
+
+
+@pytest.mark.parametrize("network", ["192.168.7.0/24", "192.168.7.0/28"])
+def test_a_peer_by_hand_that_would_take_what_is_the_hubs(network: str) -> None:
+    listed = {"wg_interface_peers": [{"name": "box", "public_key": KEY, "allowed_ips": [network]}]}
+    assert_said(said(HUB, alice_with(**listed)), "alice", network, "box", "goes to the hub", "beside the hub")
+    wider = {"wg_interface_peers": [{"name": "box", "public_key": KEY, "allowed_ips": ["0.0.0.0/0"]}]}
+    assert said(HUB, alice_with(**wider)) == []
 
 
 @pytest.mark.parametrize(
@@ -362,7 +427,7 @@ def test_a_bad_mesh_secret_is_not_repeated(secret: Any) -> None:
     assert not any("hunter2" in line or SECRETS[0] in line for line in problems)
 
 
-@pytest.mark.parametrize("secret", [None, [], SECRETS[1], [SECRETS[1], SECRETS[0]]])
+@pytest.mark.parametrize("secret", [[], SECRETS[1], [SECRETS[1], SECRETS[0]]])
 def test_another_mesh_secret_than_that_of_the_hub(secret: Any) -> None:
     hub = hub_with(wg_interface_mesh_secret=[SECRETS[0], SECRETS[1]])
     problems = said(hub, alice_with(wg_interface_mesh_secret=secret))
@@ -414,7 +479,8 @@ def test_a_peer_by_hand_twice() -> None:
         ({"public_key": KEY, "allowed_ips": [], "persistent_keepalive_s": -1}, ("-1", "from 0 to 65535")),
         ({"public_key": KEY, "allowed_ips": [], "state": "gone"}, ("state", "gone", "present, absent")),
         ({"public_key": KEY, "allowed_ips": [], "adress": "x"}, ("adress", "Supported")),
-        ("phone", ("phone", "is no peer", "allowed_ips")),
+        ("phone", ("a text is no peer", "allowed_ips")),
+        ({"public_key": KEY, "allowed_ips": [], "name": ["a"]}, ("name ['a']", "write a text")),
     ],
     ids=str,
 )

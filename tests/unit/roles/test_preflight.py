@@ -45,7 +45,7 @@ def test_what_another_interface_has_already(
     (tmp_path / "wg0.conf").write_text("[Interface]\nListenPort = 51820\n")
     (tmp_path / "lo.conf").write_text("[Interface]\nListenPort = many\n")
     (tmp_path / "off.conf").write_text("[Interface]\nListenPort = 51820\n")
-    given = {"interface": interface, "address": address, "listen_port": listen_port}
+    given = {"interface": interface, "address": address, "listen_port": listen_port, "hub_networks": []}
     (problem,) = preflight.neighbour_problems(given, LINKS, str(tmp_path))
     for word in words:
         assert word in problem
@@ -55,9 +55,18 @@ def test_what_another_interface_has_already(
 def test_what_is_ones_own_or_new_is_fine(interface: str, tmp_path: Path) -> None:
     (tmp_path / f"{interface}.conf").write_text("[Interface]\nListenPort = 51820\n")
     address = "192.168.7.1/24" if interface == "wg0" else "192.168.8.1/25"
-    given = {"interface": interface, "address": address, "listen_port": 51820}
+    networks = ["192.168.0.0/16", "192.168.10.0/24"]
+    given = {"interface": interface, "address": address, "listen_port": 51820, "hub_networks": networks}
     assert preflight.neighbour_problems(given, LINKS, str(tmp_path)) == []
     assert preflight.neighbour_problems(given, "", str(tmp_path / "none")) == []
+
+
+def test_a_network_behind_another_peer_that_is_the_nodes_own() -> None:
+    networks = ["192.168.7.0/24", "192.168.9.0/24"]
+    given = {"interface": "wg0", "address": "192.168.7.5/24", "listen_port": None, "hub_networks": networks}
+    (problem,) = preflight.neighbour_problems(given, LINKS)
+    for words in ("wg_peer_hub_networks 192.168.9.0/24", "interface eth0", "one site another network"):
+        assert words in problem
 
 
 def test_a_port_at_which_another_interface_is_still_reached_is_not_taken_from_it() -> None:

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +50,7 @@ def shipped(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ship
     path, link, options = tmp_path / "wg-rendezvous.pyz", tmp_path / "wg-rendezvous", tmp_path / "wg0.ini"
     monkeypatch.setattr(_files, "PROGRAM", str(path))
     monkeypatch.setattr(preflight, "find", lambda *_: [])
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     packed = _program.pack_collection(_program.collection_dir())
     path.write_bytes(packed)
     path.chmod(0o755)
@@ -70,6 +73,7 @@ CHANGES: dict[str, Callable[[Shipped], object]] = {
     "no link": lambda shipped: shipped.link.unlink(),
     "another link": lambda shipped: shipped.link_to("/bin/true"),
     "no file": lambda shipped: shipped.options.unlink(),
+    "no text": lambda shipped: shipped.options.write_bytes(b"\xff"),
     "another text": lambda shipped: shipped.options.write_text("[hub]\n"),
     "another mode of a file": lambda shipped: shipped.options.chmod(0o600),
     "not compiled": lambda shipped: shutil.rmtree(shipped.path.parent / "__pycache__"),
@@ -100,3 +104,16 @@ def test_what_is_in_the_way_of_the_link_is_a_problem_before_anything_is_changed(
     result = shipped.preflight()
     assert result["failed"]
     assert result["problems"] == [f"{shipped.link} is there and is no symbolic link: move it away"]
+
+
+def test_a_directory_where_a_file_belongs_is_named_with_the_remedy(shipped: Shipped) -> None:
+    shipped.options.unlink()
+    shipped.options.mkdir()
+    assert shipped.preflight()["problems"] == [f"{shipped.options}: Is a directory: move away what is there"]
+
+
+def test_a_directory_where_the_program_belongs_is_named_with_the_remedy(shipped: Shipped) -> None:
+    shipped.path.unlink()
+    shipped.path.mkdir()
+    (problem,) = shipped.preflight()["problems"]
+    assert problem.startswith(f"{shipped.path} is a directory: move it away")
