@@ -51,9 +51,13 @@ _value:
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Callable
 
-from ansible_collections.rendezvous.wireguard.plugins.filter.introductions import introductions, wanted_routes
-
-Claims = Mapping[str, Mapping[str, Any]]
+from ansible_collections.rendezvous.wireguard.plugins.filter.introductions import (
+    Claims,
+    claims_of,
+    introductions,
+    is_own,
+    wanted_routes,
+)
 
 
 def introduction_problems(
@@ -65,25 +69,16 @@ def introduction_problems(
     hosts = list(hosts)
     problems: list[str] = []
     for entry in introductions(hosts, hostvars):
+        wanted = list(_wanted(hosts, hostvars, entry))
         problems += _same_keys(entry["peers"])
-        problems += _same_routes(_wanted(hosts, hostvars, entry))
-        problems += _claimed(entry, _claims(entry, hostvars, asked))
+        # The preflight says this of hosts in wireguard_peers, with all else that it refuses.
+        if not any("msg" in hostvars[host].get("wg_interface__node", {}) for host in hosts):
+            problems += _same_routes(wanted)
+        claims = claims_of(entry["hub"], entry["interface"], hostvars, asked)
+        for host, network, claim in _claimed(entry, wanted, claims):
+            is_away = claim["name"] and claim["name"] in hostvars and claim["name"] not in hosts
+            problems.append(_explain(host, network, claim, entry, is_away))
     return problems
-
-
-def _claims(
-    entry: Mapping[str, Any], hostvars: Mapping[str, Mapping[str, Any]], asked: Sequence[Mapping[str, Any]]
-) -> Claims:
-    """As the hub has said in its own preflight, or when it was asked."""
-    if entry["hub_was_asked"]:
-        found: Claims = hostvars[entry["hub"]]["wg_interface__node"].get("claims", {})
-        return found
-    answers = (
-        one.get("claims", {})
-        for one in asked
-        if (one["item"]["hub"], one["item"]["interface"]) == (entry["hub"], entry["interface"])
-    )
-    return next(answers, {})
 
 
 def _same_keys(peers: Iterable[Mapping[str, Any]]) -> Iterator[str]:
@@ -97,15 +92,9 @@ def _same_keys(peers: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 def _wanted(
     hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]], entry: Mapping[str, Any]
 ) -> Iterator[tuple[str, str]]:
-    """Whom the hub is to route what to; also those that have no key yet.
-
-    Nobody while the preflight refuses one of them: it says this of hosts in wireguard_peers, with all else.
-    """
-    nodes = {host: hostvars[host].get("wg_interface__node", {}) for host in hosts}
-    if any("msg" in node for node in nodes.values()):
-        return
-    for host, node in nodes.items():
-        about = node.get("introduction") or {}
+    """Whom the hub is to route what to; also those that have no key yet."""
+    for host in hosts:
+        about = hostvars[host].get("wg_interface__node", {}).get("introduction") or {}
         if (about.get("hub"), about.get("interface")) == (entry["hub"], entry["interface"]):
             yield from ((host, route) for route in wanted_routes(about))
 
@@ -124,29 +113,37 @@ def _taken(wanted: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str, str]]:
             yield host, thing, owner
 
 
-def _claimed(entry: Mapping[str, Any], claims: Claims) -> Iterator[str]:
-    """An address that another peer has at the hub, unless that one gives it up in this run."""
-    wanted = {peer["public_key"]: peer["allowed_ips"] for peer in entry["peers"]}
-    for peer in entry["peers"]:
-        for network in peer["allowed_ips"]:
-            claim = claims.get(network)
-            if claim is None or peer["public_key"] in (claim["public_key"], *claim["also"]):
-                continue
-            if network in wanted.get(claim["public_key"], [network]):
-                yield _explain(peer["name"], network, claim, entry)
+def _claimed(
+    entry: Mapping[str, Any], wanted: Iterable[tuple[str, str]], claims: Claims
+) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """An address or subnet that another peer has at the hub, unless that one gives it up in this run."""
+    keys = {peer["name"]: peer["public_key"] for peer in entry["peers"]}
+    routes = {peer["public_key"]: peer["allowed_ips"] for peer in entry["peers"]}
+    for host, network in wanted:
+        claim = claims.get(network)
+        if claim is None or is_own(claim, keys.get(host)):
+            continue
+        if network in routes.get(claim["public_key"], [network]):
+            yield host, network, claim
 
 
-def _explain(host: str, network: str, claim: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+def _explain(
+    host: str, network: str, claim: Mapping[str, Any], entry: Mapping[str, Any], is_away: bool
+) -> str:
+    """`is_away`: the other peer is a host of the inventory and not in this run."""
     key, name = claim["public_key"], claim["name"] or "without a name"
-    text = f"{host}: wg_interface_address: {entry['hub']} routes {network} to peer {name} ({key})"
+    text = f"{host}: {entry['hub']} routes {network} to peer {name} ({key})"
     if name == host:
         options = f'{{interface: {entry["interface"]}, peers: [{{public_key: "{key}", state: absent}}]}}'
         return (
             f"{text}, which was this host with another key: if it has a new one, as after an installation, "
             f"remove the old one on the hub: `rendezvous.wireguard.peers: {options}`"
         )
+    another = f"{text}: write another wg_interface_address, or take it out of wg_interface_subnets"
+    if is_away:
+        return f"{another}; or if {name} gives it up, deploy both in one run (--limit {name},{host})"
     return (
-        f"{text}: write another address; or if {name} has left the network, remove it first "
+        f"{another}; or if {name} has left the network, remove it first "
         f"(rendezvous.wireguard.remove_peer -e wg_hub_remove_peers={claim['name'] or key})"
     )
 

@@ -28,9 +28,15 @@ options:
     description:
       - Only those peers whose addresses change, with the addresses of before and the new ones. So the hub
         reaches them at either, until they have changed.
-      - A new address that another of the hosts still has is not among them.
+      - A new address that another of the hosts still has is not among them, and of those of before only
+        what the hub routes to the peer.
     type: bool
     default: false
+  asked:
+    description: The results of M(rendezvous.wireguard.admission) of the hubs that are not in this run.
+    type: list
+    elements: dict
+    default: []
 """
 
 EXAMPLES = r"""
@@ -54,14 +60,20 @@ _value:
   elements: dict
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Callable
 
 from ansible_collections.rendezvous.wireguard.plugins.filter.host_route import host_route
 
+Claims = Mapping[str, Mapping[str, Any]]
+"""By network, as M(rendezvous.wireguard.admission) returns them."""
+
 
 def introductions(
-    hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]], moving: bool = False
+    hosts: Iterable[str],
+    hostvars: Mapping[str, Mapping[str, Any]],
+    moving: bool = False,
+    asked: Sequence[Mapping[str, Any]] = (),
 ) -> list[dict[str, Any]]:
     """The entries for the hubs, each with its peers in the order of the hosts."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
@@ -71,14 +83,16 @@ def introductions(
         about = node.get("introduction") or {}
         if not about.get("hub"):
             continue  # without a hub the preflight has refused the host
+        hub, interface = about["hub"], about["interface"]
         routes = wanted_routes(about)
         if moving:
-            if set(present[host]) <= set(routes):
+            claims = claims_of(hub, interface, hostvars, asked)
+            going = [route for route in present[host] if is_own(claims.get(route), node.get("public_key"))]
+            if set(going) <= set(routes):
                 continue
             others = {route for other, its in present.items() if other != host for route in its}
             coming = [route for route in routes if route not in others]
-            routes = list(dict.fromkeys([*present[host], *coming]))
-        hub, interface = about["hub"], about["interface"]
+            routes = list(dict.fromkeys([*going, *coming]))
         if (hub, interface) not in found:
             asked = _preflight(hostvars[hub]).get("interface") == interface
             found[hub, interface] = {
@@ -97,6 +111,30 @@ def introductions(
 def wanted_routes(about: Mapping[str, Any]) -> list[str]:
     """What the hub is to route to a host, by the introduction in its preflight's result."""
     return [*map(host_route, about["addresses"]), *about["subnets"]]
+
+
+def claims_of(
+    hub: str,
+    interface: str,
+    hostvars: Mapping[str, Mapping[str, Any]],
+    asked: Sequence[Mapping[str, Any]],
+) -> Claims:
+    """What a hub routes to whom, as it has said in its own preflight, or when it was asked."""
+    node = _preflight(hostvars[hub])
+    if node.get("interface") == interface:
+        found: Claims = node.get("claims", {})
+        return found
+    answers = (
+        one.get("claims", {})
+        for one in asked
+        if (one["item"]["hub"], one["item"]["interface"]) == (hub, interface)
+    )
+    return next(answers, {})
+
+
+def is_own(claim: Mapping[str, Any] | None, public_key: str | None) -> bool:
+    """Whether the hub routes something to this key, or to the one that it takes the place of."""
+    return claim is not None and public_key in (claim["public_key"], *claim["also"])
 
 
 def _host_routes(node: Mapping[str, Any]) -> list[str]:

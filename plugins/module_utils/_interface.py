@@ -67,13 +67,14 @@ def ensure_interface(
     secrets = mesh_secret.check_secrets(mesh_secrets)
     with node.locked():
         key_on_disk = read_private_key(private_key_path)
+        found = key_on_disk or _key_made_by_hand(node)
         if key_on_disk is None and not (make_key or node.module.check_mode):
             raise NodeError(
                 f"{private_key_path} does not exist: let it be made with make_key=true, "
                 f"or run the module keypair first"
             )
         # In check mode on a fresh node: a stand-in for the key that would be made.
-        private_key = key_on_disk or keys.generate_private_key()
+        private_key = found or keys.generate_private_key()
         node.hide([private_key])
         update = _Update(node, replace(wanted, private_key=private_key), secrets, agent, former_ports)
         if key_on_disk is None and make_key:
@@ -83,6 +84,14 @@ def ensure_interface(
                 write_private_key(private_key_path, private_key)
             update.commit()
         return update.result()
+
+
+def _key_made_by_hand(node: Node) -> str | None:
+    """That of an interface from before: of its file, else the one that runs. The other peers know it."""
+    in_conf = node.parse_conf(node.read_conf() or "").interface().private_key
+    if in_conf is None and node.runtime():
+        return node.private_key()
+    return None if in_conf is None else check.private_key(in_conf, f"PrivateKey in {node.conf_path}")
 
 
 def _client(endpoint: str) -> tuple[str, int]:

@@ -98,6 +98,8 @@ options:
     description:
       - Make the private key if there is none, as M(rendezvous.wireguard.keypair) does. A key that is there is
         never replaced.
+      - Without a key file, the key of an interface that was made by hand is taken over, from C(IF.conf) or
+        from the running interface, so that the other peers need not be told.
     type: bool
     default: false
   former_ports:

@@ -120,6 +120,13 @@ options:
       checksum:
         description: SHA-1 of the program. Leave it out, it comes from the controller.
         type: str
+  half_rotated:
+    description:
+      - Accept an interface that runs with another key than its file has, as a rotation leaves it that was
+        killed in the wrong moment. Else it is a problem on a hub, since all peers would lose it with the
+        next change.
+    type: bool
+    default: false
   introduction:
     description:
       - What the hub has to be told of this peer. It is returned as it is, so that one task can tell the hub
@@ -250,7 +257,7 @@ from ansible_collections.rendezvous.wireguard.plugins.module_utils import (
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._keypair import read_private_key
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import Node, NodeError
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._removal import claims, refused
-from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import conf, keys
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import check, conf, keys
 
 
 def conf_problems(interface: str, result: dict[str, Any], directory: str = "/etc/wireguard") -> list[str]:
@@ -285,10 +292,41 @@ def key_problems(interface: str, result: dict[str, Any], directory: str = "/etc/
     """A key that is there already has to be one that can stay; its public key goes into the result."""
     try:
         private_key = read_private_key(os.path.join(directory, interface + ".key"))
-    except NodeError as error:
+        private_key = private_key or key_made_by_hand(os.path.join(directory, interface + ".conf"))
+    except (NodeError, ValueError) as error:
         return [str(error)]
-    result["public_key"] = None if private_key is None else keys.public_key(private_key)
+    result["public_key"] = keys.public_key(private_key) if private_key else running_public_key(interface)
     return []
+
+
+def key_made_by_hand(path: str) -> str | None:
+    """The one in a configuration, which the module `interface` takes over. ValueError if it is none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = conf.parse(file.read()).interface().private_key
+    except (OSError, ValueError):  # there is no file, or that it cannot be read is said of the file
+        return None
+    return None if found is None else check.private_key(found, f"PrivateKey in {path}")
+
+
+def running_public_key(interface: str) -> str | None:
+    """None if it is down."""
+    answer = (_system.run("wg", "show", interface, "public-key") or "(none)").strip()
+    return None if answer == "(none)" else answer
+
+
+def half_rotated_problems(interface: str, public_key: str | None) -> list[str]:
+    """A hub that runs with the key that its peers know, and would take the one of its file."""
+    running = running_public_key(interface)
+    if running in (None, public_key):
+        return []
+    key_file = f"/etc/wireguard/{interface}.key"
+    problem = (
+        f"{interface} runs with the key {running}, which its peers know, and {key_file} has another one, as "
+        "after a rotation that was killed: run rendezvous.wireguard.rotate_hub_key, which ends it; if that "
+        f"file is right and the peers know its key: wg set {interface} private-key {key_file}"
+    )
+    return [problem]
 
 
 def wireguard_problems(kernel: bool, tun: bool) -> list[str]:
@@ -469,6 +507,7 @@ def main() -> None:
                     "checksum": {"type": "str"},
                 },
             },
+            "half_rotated": {"type": "bool", "default": False},
             "introduction": {"type": "dict"},
         },
         supports_check_mode=True,
@@ -481,7 +520,9 @@ def main() -> None:
     }
     problems = find(module.params, result)
     if module.params["role"] == "hub" and not problems:
-        problems = admission(Node(module, module.params["interface"]), result)
+        if not module.params["half_rotated"]:
+            problems = half_rotated_problems(module.params["interface"], result["public_key"])
+        problems += admission(Node(module, module.params["interface"]), result)
     if module.params["program"] and not problems:
         problems = program_problems(module, result)
     if problems:

@@ -41,6 +41,14 @@ def public_key(text: str, what: str) -> str:
         raise ValueError(f"{what} {text!r}: {error}; write what `wg pubkey` prints") from None
 
 
+def private_key(text: str, what: str) -> str:
+    """A private key; the error does not contain it."""
+    try:
+        return keys.check_key(text)
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}; write what `wg genkey` prints") from None
+
+
 def preshared_key(text: str, what: str) -> str:
     """A preshared key; the error does not contain it."""
     try:

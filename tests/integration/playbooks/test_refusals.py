@@ -55,6 +55,12 @@ def listed(*listed_peers: Any) -> Hosts:
         (hub(), peers(wg_interface_address="192.168.7.5"), ("alice", "has no prefix", "192.168.7.5/24")),
         (hub(), peers(wg_interface_address="192.168.7.5/16"), ("alice", "another prefix", "192.168.7.5/24")),
         (hub(), peers(wg_interface_address="192.168.7.255/24"), ("alice", "broadcast", "192.168.7.254/24")),
+        (hub(), peers(wg_interface_address="192.168.7.5 /24"), ("alice", "192.168.7.5 /24", "write an IP")),
+        (hub(wg_interface_address="192.168.7.1/24,"), peers(), ("hub", "192.168.7.1/24,", "write an IP")),
+        (hub(), peers(wg_interface_name="wg1"), ("alice", "hub has wg0 and no wg1", "hub_interface=wg0")),
+        (hub(wg_interface_peers=None), peers(), ("hub", "wg_interface_peers is empty", "remove the line")),
+        (hub(), peers(wg_interface_mut=1420), ("alice", "wg_interface_mut", "write wg_interface_mtu")),
+        (hub(), peers(wg_peer_hub={}), ("alice", "wg_peer_hub {}", "write a text")),
         (hub(), peers(wg_peer_hub="hbu"), ("alice", "wg_peer_hub 'hbu'", "[wireguard_hub]")),
         (hub(), peers(wg_interface_mtu="{{ no_such }}"), ("alice", "wg_interface_mtu", "no_such")),
         (hub(), peers(wg_interface_name="{{ no_such }}"), ("alice", "no_such")),
@@ -223,3 +229,18 @@ def test_a_hub_of_devices_that_was_never_deployed(node: Node) -> None:
     node.variables["wg_client_config_hub_interface"] = "wireguard-uplink"
     refused = node.playbook("rendezvous.wireguard.client_config", groups)
     assert_refused(refused, "hub", "wg_client_config_hub_interface", "wireguard-uplink", "1 to 15 letters")
+
+
+@pytest.mark.parametrize("value", ["perhaps", None])
+def test_nothing_is_removed_while_it_is_unclear_whether_keys_are_to_go(node: Node, value: object) -> None:
+    groups = {"wireguard_hub": hub(), "wireguard_peers": peers(wg_interface_forget_key=value)}
+    run = node.playbook("rendezvous.wireguard.uninstall", groups, "--limit=alice,bob")
+    assert_refused(run, "alice", "wg_interface_forget_key", "write true or false")
+    assert "Take back what the firewall was told" not in run.output
+
+
+@pytest.mark.parametrize("value", ["", None, []])
+def test_it_is_said_that_nobody_is_named_who_is_to_go(node: Node, value: object) -> None:
+    groups = {"wireguard_hub": hub(wg_hub_remove_peers=value)}
+    run = node.playbook("rendezvous.wireguard.remove_peer", groups)
+    assert_refused(run, "hub", "wg_hub_remove_peers is empty", "wg_hub_remove_peers=bob")

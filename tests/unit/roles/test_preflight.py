@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
+from ansible_collections.rendezvous.wireguard.plugins.module_utils import _system
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._firewall import Openings
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import keys
 from ansible_collections.rendezvous.wireguard.plugins.modules import preflight
@@ -138,6 +139,24 @@ def test_the_public_key_of_a_node_is_known_if_it_has_one(tmp_path: Path) -> None
     assert result == {"public_key": keys.public_key(private_key)}
 
 
+def test_the_public_key_of_an_interface_that_was_made_by_hand_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_system, "run", lambda *_: "running\n")
+    result: dict[str, str | None] = {}
+    assert preflight.key_problems("wg0", result, str(tmp_path)) == []
+    assert result == {"public_key": "running"}
+    private_key = keys.generate_private_key()
+    (tmp_path / "wg0.conf").write_text(f"[Interface]\nPrivateKey = {private_key}\n")
+    assert preflight.key_problems("wg0", result, str(tmp_path)) == []
+    assert result == {"public_key": keys.public_key(private_key)}
+    (tmp_path / "wg0.conf").write_text("[Interface]\nPrivateKey = hunter2\n")
+    (problem,) = preflight.key_problems("wg0", result, str(tmp_path))
+    assert "PrivateKey in" in problem
+    assert "wg genkey" in problem
+    assert "hunter2" not in problem
+
+
 @pytest.mark.parametrize(("kernel", "tun"), [(True, True), (True, False), (False, True)])
 def test_kernel_or_tun_is_enough(kernel: bool, tun: bool) -> None:
     assert preflight.wireguard_problems(kernel, tun) == []
@@ -147,3 +166,18 @@ def test_neither_kernel_nor_tun_is_refused() -> None:
     (problem,) = preflight.wireguard_problems(False, False)
     assert "/dev/net/tun" in problem
     assert "--device /dev/net/tun" in problem
+
+
+@pytest.mark.parametrize("running", [None, "(none)\n", "in the file\n"])
+def test_a_hub_that_is_down_or_runs_with_its_key_is_fine(
+    monkeypatch: pytest.MonkeyPatch, running: str | None
+) -> None:
+    monkeypatch.setattr(_system, "run", lambda *_: running)
+    assert preflight.half_rotated_problems("wg0", "in the file") == []
+
+
+def test_a_hub_whose_key_is_half_changed_keeps_what_its_peers_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_system, "run", lambda *_: "known\n")
+    (problem,) = preflight.half_rotated_problems("wg0", "next")
+    for words in ("wg0 runs with the key known", "/etc/wireguard/wg0.key", "rotate_hub_key"):
+        assert words in problem

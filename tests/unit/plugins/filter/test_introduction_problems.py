@@ -55,8 +55,31 @@ def test_an_address_that_somebody_else_has_at_the_hub(in_this_run: bool) -> None
     asked = [{"item": item, "claims": the_hub["wg_interface__node"]["claims"]}]
     hostvars = {"hub": the_hub if in_this_run else {}, "alice": peer("A", "192.168.7.6")}
     (problem,) = introduction_problems(["alice"], hostvars, asked)
-    for word in ("alice: wg_interface_address", "192.168.7.6/32 to peer bob (B)", "wg_hub_remove_peers=bob"):
+    for word in (
+        "alice: hub routes 192.168.7.6/32 to peer bob (B)",
+        "another wg_interface_address",
+        "wg_hub_remove_peers=bob",
+    ):
         assert word in problem
+
+
+def test_what_another_host_of_the_inventory_has_is_given_up_by_it_in_one_run() -> None:
+    alice = peer("A", "192.168.7.5")
+    alice["wg_interface__node"]["introduction"]["subnets"] = ["10.1.0.0/24"]
+    claims: dict[str, Any] = {"10.1.0.0/24": {"name": "bob", "public_key": "B", "also": []}}
+    the_hub = {"wg_interface__node": {"interface": "wg0", "claims": claims}}
+    (problem,) = introduction_problems(["alice"], {"hub": the_hub, "alice": alice, "bob": {}})
+    for word in ("alice: hub routes 10.1.0.0/24 to peer bob", "wg_interface_subnets", "(--limit bob,alice)"):
+        assert word in problem
+    assert "remove" not in problem
+
+
+@pytest.mark.parametrize("owner", ["bob", None, "alice"])
+def test_a_host_without_a_key_is_not_given_what_somebody_else_has(owner: str | None) -> None:
+    claims: dict[str, Any] = {"192.168.7.5/32": {"name": owner, "public_key": "B", "also": []}}
+    the_hub = {"wg_interface__node": {"interface": "wg0", "claims": claims}}
+    (problem,) = said(the_hub, alice=peer("", "192.168.7.5"))
+    assert problem.startswith(f"alice: hub routes 192.168.7.5/32 to peer {owner or 'without a name'} (B)")
 
 
 def test_an_address_that_somebody_else_gives_up_in_this_run() -> None:

@@ -85,12 +85,19 @@ def moving(of: str, before: str, after: str) -> dict[str, Any]:
     }
 
 
+def hub(**addresses: str) -> dict[str, Any]:
+    claims = {
+        f"{address}/32": {"name": "", "public_key": key, "also": []} for key, address in addresses.items()
+    }
+    return {"wg_interface__node": {"interface": "wg0", "claims": claims}}
+
+
 def test_a_peer_whose_address_changes_is_told_of_with_both() -> None:
     hostvars: dict[str, Any] = {
         "alice": moving("A", "192.168.7.5", "192.168.7.105"),
         "bob": moving("B", "192.168.7.6", "192.168.7.6"),
         "new": host(),
-        "hub": {},
+        "hub": hub(A="192.168.7.5", B="192.168.7.6"),
     }
     (entry,) = introductions(["alice", "bob", "new"], hostvars, moving=True)
     routes = ["192.168.7.5/32", "192.168.7.105/32"]
@@ -105,7 +112,7 @@ def test_two_that_change_places_do_not_claim_one_address_at_the_same_time() -> N
     hostvars: dict[str, Any] = {
         "alice": moving("A", "192.168.7.5", "192.168.7.6"),
         "bob": moving("B", "192.168.7.6", "192.168.7.5"),
-        "hub": {},
+        "hub": hub(A="192.168.7.5", B="192.168.7.6"),
     }
     (entry,) = introductions(["alice", "bob"], hostvars, moving=True)
     assert [peer["allowed_ips"] for peer in entry["peers"]] == [["192.168.7.5/32"], ["192.168.7.6/32"]]
@@ -114,3 +121,26 @@ def test_two_that_change_places_do_not_claim_one_address_at_the_same_time() -> N
 def test_without_a_change_of_address_no_hub_is_told_of_one() -> None:
     hostvars = {"bob": moving("B", "192.168.7.6", "192.168.7.6"), "new": host(), "hub": {}}
     assert introductions(["bob", "new"], hostvars, moving=True) == []
+
+
+def test_what_the_hub_never_routed_to_a_peer_is_not_asked_for_as_its_old_address() -> None:
+    """As after a run that gave it the address of another, and was refused at the hub."""
+    eve = moving("E", "192.168.7.6", "192.168.7.9")
+    hostvars = {"eve": eve, "bob": moving("B", "192.168.7.6", "192.168.7.6"), "hub": hub(B="192.168.7.6")}
+    assert introductions(["eve", "bob"], hostvars, moving=True) == []
+
+
+def test_a_hub_that_is_not_in_this_run_has_said_what_it_routes() -> None:
+    hostvars = {"alice": moving("A", "192.168.7.5", "192.168.7.105"), "hub": {}}
+    claims = hub(A="192.168.7.5")["wg_interface__node"]["claims"]
+    asked = [{"item": {"hub": "hub", "interface": "wg0"}, "claims": claims}]
+    (entry,) = introductions(["alice"], hostvars, moving=True, asked=asked)
+    assert entry["peers"][0]["allowed_ips"] == ["192.168.7.5/32", "192.168.7.105/32"]
+
+
+def test_the_key_that_a_rotation_replaces_is_the_peers_own_as_well() -> None:
+    the_hub = hub(OLD="192.168.7.5")
+    the_hub["wg_interface__node"]["claims"]["192.168.7.5/32"]["also"] = ["A"]
+    hostvars = {"alice": moving("A", "192.168.7.5", "192.168.7.105"), "hub": the_hub}
+    (entry,) = introductions(["alice"], hostvars, moving=True)
+    assert entry["peers"][0]["allowed_ips"] == ["192.168.7.5/32", "192.168.7.105/32"]

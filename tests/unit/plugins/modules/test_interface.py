@@ -59,6 +59,38 @@ def test_without_a_key_the_remedy_is_named_and_nothing_written(host: Host) -> No
     assert not host.conf.exists()
 
 
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize("in_file", [True, False])
+def test_the_key_of_an_interface_that_was_made_by_hand_stays(host: Host, in_file: bool, check: bool) -> None:
+    private_key = keys.generate_private_key()
+    host.directory.mkdir(mode=0o700, exist_ok=True)
+    line = f"PrivateKey = {private_key}\n" if in_file else ""
+    host.conf.write_text(f"[Interface]\nAddress = 192.168.7.1/24\n{line}{PEER}")
+    host.node.private_key, host.node.addresses = private_key, ["192.168.7.1/24"]
+    host.node.peers[BOB] = FakePeer()
+    result = host.interface(check, make_key=True)
+    assert result["changed"]
+    assert result["public_key"] == keys.public_key(private_key)
+    assert host.node.private_key == private_key
+    assert not any("private-key" in command for command in host.node.changes())
+    assert private_key not in host.output
+    if check:
+        assert not host.key.exists()
+    else:
+        assert host.key.read_text().strip() == private_key
+        assert PEER.strip() in host.conf.read_text()
+        assert not host.interface(make_key=True)["changed"]
+
+
+def test_a_key_made_by_hand_that_is_none_is_refused_and_not_repeated(host: Host) -> None:
+    host.directory.mkdir(mode=0o700, exist_ok=True)
+    host.conf.write_text("[Interface]\nPrivateKey = hunter2\n")
+    result = host.interface(make_key=True)
+    assert "PrivateKey in" in result["msg"]
+    assert "hunter2" not in host.output
+    assert not host.key.exists()
+
+
 def test_a_key_file_that_others_can_read_is_refused(ready: Host) -> None:
     ready.key.chmod(0o644)
     assert "chmod 600" in ready.interface()["msg"]
