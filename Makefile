@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: the rendezvous.wireguard authors
 #
 # The one place that says how anything is built, checked and shown. `make help` lists the targets.
-# CORE=2.18 runs unit or sanity with that ansible-core instead of the newest supported one.
+# CORE=2.18 runs unit or sanity with that ansible-core instead of 2.19, CORE=newest unit with what this Python takes.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -10,7 +10,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 CORE ?= 2.19
-VENV := $(CURDIR)/$(if $(filter 2.18,$(CORE)),.venv-2.18,.venv)
+VENV := $(CURDIR)/.venv$(if $(filter-out 2.19,$(CORE)),-$(CORE))
 VERSION := $(shell sed -n 's/^version: //p' galaxy.yml)
 SOURCES := galaxy.yml README.md CHANGELOG.md COPYING LICENSES changelogs docs files meta playbooks plugins \
     requirements.txt roles tests/config.yml tests/sanity
@@ -36,7 +36,7 @@ AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env env PATH="$$P
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14
 
-setup: ## Debian packages (with sudo unless root) and .venv, .venv-2.18 with everything else
+setup: ## Debian packages (with sudo unless root) and .venv, .venv-2.18 (and .venv-newest, given Python 3.12) with the rest
 	@.ci/setup
 
 program: ## build/wg-rendezvous.pyz, the program that runs on the nodes
@@ -94,8 +94,8 @@ sanity: $(TARBALL) ## ansible-test sanity, in the installed tarball
 	cd $(SANITY)/$(COLLECTION) && HOME=$(SANITY_HOME) ansible-test sanity --color no --requirements \
 	    --python $$(python -c 'import sys; print("%d.%d" % sys.version_info[:2])') $(TESTS)
 
-unit: collections ## unit tests; with CORE=2.18 those that ansible-core takes part in
-	python -m pytest -n 2 $(if $(filter 2.18,$(CORE)),tests/unit/plugins,tests/unit) $(ARGS)
+unit: collections ## unit tests; with CORE=2.18 or CORE=newest those that ansible-core takes part in
+	python -m pytest -n 2 $(if $(filter 2.19,$(CORE)),tests/unit,tests/unit/plugins) $(ARGS)
 
 simulation: ## many agents, models of WireGuard and NATs, a simulated clock
 	python -m pytest -n 2 --dist worksteal tests/simulation $(ARGS)

@@ -18,8 +18,10 @@ def check(session: nox.Session, target: str) -> None:
 
 
 @nox.session
-@nox.parametrize("core", ["2.18", "2.19"])
-@nox.parametrize("target", ["unit", "sanity"])
+@nox.parametrize(
+    ("target", "core"),
+    [("unit", "2.18"), ("unit", "2.19"), ("unit", "newest"), ("sanity", "2.18"), ("sanity", "2.19")],
+)
 def plugins(session: nox.Session, target: str, core: str) -> None:
     """A check of the plugins under each supported ansible-core."""
     session.run("make", target, f"CORE={core}", external=True)
