@@ -467,9 +467,9 @@ def render(
 def _hooks(device: Device, network: Network) -> Iterator[tuple[str, str]]:
     if device.kind == "hub":
         # It relays, and hosts that know a shorter way than through it are not to be told of it (fact 7).
-        settings = (
-            ["net.ipv4.ip_forward=1", "net.ipv4.conf.%i.send_redirects=0"] if 4 in device.families else []
-        )
+        # The kernel sends redirects if either `all` or the interface says so.
+        redirects = [f"net.ipv4.conf.{name}.send_redirects=0" for name in ("all", "%i")]
+        settings = ["net.ipv4.ip_forward=1", *redirects] if 4 in device.families else []
         settings += ["net.ipv6.conf.all.forwarding=1"] if 6 in device.families else []
         for setting in settings:
             yield "PostUp", f"sysctl -q -w {setting} || true"

@@ -219,7 +219,11 @@ def test_a_hub_knows_all_others_and_listens_where_they_send_to() -> None:
         KEY: ("phone", ("10.7.0.5/32",))
     }
     assert parsed.interface().listen_port == 51821
-    assert parsed.interface().post_up[0] == "sysctl -q -w net.ipv4.ip_forward=1 || true"
+    # The kernel sends redirects if either of the two is on.
+    settings = ("ip_forward=1", "conf.all.send_redirects=0", "conf.%i.send_redirects=0")
+    assert parsed.interface().post_up == tuple(
+        f"sysctl -q -w net.ipv4.{setting} || true" for setting in settings
+    )
     (peer,) = _devices.peers_of(devices[1], network, {"": OTHER}, devices)
     assert (peer.endpoint, list(peer.allowed_ips)) == ("c.example.net:51821", ["10.7.0.0/24"])
 
