@@ -247,8 +247,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         for decision in decisions:
             qr = decision.qr if arguments["qr"] else None
             contents = folder.contents(decision, _handed_out.qr_png(qr) if qr else None)
+            public_keys = decision.public_keys(found[decision.device.name])
             for path, content in contents.items():
-                entry = _handed_out.change_of(path, content)
+                entry = _handed_out.change_of(path, content, public_keys)
                 if entry:
                     changes.append(entry)
                     if not self._task.check_mode:

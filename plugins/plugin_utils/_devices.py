@@ -442,9 +442,7 @@ def render(
 ) -> str:
     """The text of the file. Without the private key, a comment says where its owner writes it."""
     settings = [
-        f"PrivateKey = {private_key}"
-        if private_key
-        else f"# PrivateKey = (the owner writes it here; its public key is {public_key})",
+        f"PrivateKey = {private_key}" if private_key else without_private_key(public_key),
         f"Address = {', '.join(device.addresses)}",
     ]
     listen_port = device.listen_port
@@ -462,6 +460,11 @@ def render(
         if peer.persistent_keepalive_s:
             lines.append(f"PersistentKeepalive = {peer.persistent_keepalive_s}")
     return "\n".join(lines) + "\n"
+
+
+def without_private_key(public_key: str) -> str:
+    """The line in place of a private key that only the owner has."""
+    return f"# PrivateKey = (the owner writes it here; its public key is {public_key})"
 
 
 def _hooks(device: Device, network: Network) -> Iterator[tuple[str, str]]:

@@ -135,6 +135,11 @@ class Decision:
     peers: list[dict[str, Any]] = field(default_factory=list)
     """For the module peers at the hub."""
 
+    def public_keys(self, found: Found) -> set[str]:
+        """Those of the device, now and before."""
+        before = found.record.public_key if found.record else None
+        return {key for key in (self.public_key, before) if key}
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -437,8 +442,11 @@ class Folder:
             raise NodeError(f"{path} is not UTF-8 text: restore it from a backup or delete it") from None
 
 
-def change_of(path: str, wanted: bytes | None) -> dict[str, str] | None:
-    """How a file changes, without secrets; None if it does not."""
+def change_of(path: str, wanted: bytes | None, public_keys: Iterable[str]) -> dict[str, str] | None:
+    """How a file changes, without secrets; None if it does not.
+
+    `public_keys`: those that the device has or had, which may be shown where its private key belongs.
+    """
     try:
         with open(path, "rb") as file:
             before = file.read()
@@ -446,7 +454,8 @@ def change_of(path: str, wanted: bytes | None) -> dict[str, str] | None:
         before = None
     if before == wanted:
         return None
-    entry = change(path, _shown(path, before), _shown(path, wanted))
+    sentences = {_devices.without_private_key(key) for key in public_keys}
+    entry = change(path, _shown(path, before, sentences), _shown(path, wanted, sentences))
     if entry["before"] == entry["after"]:
         entry["after"] += "(another)\n"
     return entry
@@ -460,13 +469,16 @@ def write(path: str, content: bytes | None) -> None:
         os.unlink(path)
 
 
-def _shown(path: str, content: bytes | None) -> str:
+def _shown(path: str, content: bytes | None, sentences: Container[str]) -> str:
     if content is None:
         return ""
     if path.endswith(".png"):
         return "(a QR code)\n"
     text = content.decode()
-    return conf.parse(text).masked() if path.endswith(".conf") else text
+    if not path.endswith(".conf"):
+        return text
+    lines = zip(text.split("\n"), conf.parse(text).masked().split("\n"))
+    return "\n".join(line if line in sentences else masked for line, masked in lines)
 
 
 # ---- QR codes ----

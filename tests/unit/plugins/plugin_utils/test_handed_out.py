@@ -78,7 +78,7 @@ class Site:
             for path, content in self.folder.contents(decision, b"png" if decision.qr else None).items():
                 if kill_after is not None and steps >= kill_after:
                     raise KilledError
-                steps += _handed_out.change_of(path, content) is not None
+                steps += _handed_out.change_of(path, content, ()) is not None
                 _handed_out.write(path, content)
         if kill_after is not None:
             raise KilledError
@@ -249,6 +249,29 @@ def test_of_an_owners_key_only_the_public_one_is_known(site: Site) -> None:
     assert site.shown == []
     with pytest.raises(ValueError, match=r"device pc: public_key .* was its owner's.*regenerate=pc"):
         site.run(Device("pc", "windows", addresses=("192.168.7.60/24",)))
+
+
+def shown(path: Path, content: bytes | None, *public_keys: str) -> tuple[str, str]:
+    entry = _handed_out.change_of(str(path), content, public_keys)
+    assert entry
+    return entry["before"], entry["after"]
+
+
+def test_a_difference_shows_the_sentence_that_stands_in_for_the_owners_key_and_never_a_key(
+    site: Site,
+) -> None:
+    site.run(PC)
+    path = site.file("pc.conf")
+    text = path.read_text()
+    sentence = f"# PrivateKey = (the owner writes it here; its public key is {OWNERS})"
+    assert shown(path, None, OWNERS) == (text, "")
+    assert sentence in text
+    private_key = keys.generate_private_key()
+    for written in (f"PrivateKey = {private_key}", sentence.replace(OWNERS, private_key)):
+        path.write_text(text.replace(sentence, written))
+        before, after = shown(path, text.encode(), OWNERS)
+        assert private_key not in before
+        assert after == text
 
 
 def test_a_key_that_was_made_here_is_not_replaced_by_writing_another(site: Site) -> None:
