@@ -61,7 +61,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         _unused, arguments = self.validate_argument_spec(ARGUMENTS)
         folder = _handed_out.Folder(os.path.abspath(arguments["directory"]))
         try:
-            wanted = self._read(arguments, folder, task_vars)
+            wanted = self._read(arguments, task_vars)
             if arguments["preflight"]:
                 return dict(result, changed=False)
             with self._locked(folder):
@@ -84,9 +84,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
 
     # ---- what is wanted ----
 
-    def _read(
-        self, arguments: Mapping[str, Any], folder: _handed_out.Folder, task_vars: Mapping[str, Any]
-    ) -> _handed_out.Wanted:
+    def _read(self, arguments: Mapping[str, Any], task_vars: Mapping[str, Any]) -> _handed_out.Wanted:
         """ValueError with one line for each thing that is wrong."""
         problems = list(self._problems_of_network(arguments, task_vars))
         network = self._network(arguments, task_vars)
@@ -95,8 +93,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         for option in ("regenerate", "reissue"):
             problems += _devices.wanted_names(arguments[option], OF_ROLE + option, devices)
         named = [f"{OF_ROLE}devices: {line}" if line.startswith("device") else line for line in problems]
-        if not problems and arguments["qr"] and not _handed_out.qr_ready():
-            named += self._problems_of_qr(arguments, folder, devices)
         if named:
             raise ValueError("\n".join(named))
         return _handed_out.Wanted(
@@ -216,26 +212,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             raise ValueError(f"wg_peer_hub of a peer has no value: {error}") from None
         return [hub, *(host for host in peers if host != hub)]
 
-    @staticmethod
-    def _problems_of_qr(
-        arguments: Mapping[str, Any], folder: _handed_out.Folder, devices: list[_devices.Device]
-    ) -> list[str]:
-        """Without segno, phones that have theirs already are fine."""
-        again = {*arguments["regenerate"], *arguments["reissue"]}
-        phones = [
-            device.name
-            for device in devices
-            if device.present and device.kind == "phone" and not device.public_key
-            if device.name in again or folder.read(device.name).record is None
-        ]
-        if not phones:
-            return []
-        remedy = f"`{sys.executable} -m pip install segno` (Debian: python3-segno)"
-        return [
-            f"a QR code for {name} needs segno on the controller: {remedy}, or set {OF_ROLE}qr to false"
-            for name in phones
-        ]
-
     # ---- what is written ----
 
     def _write(
@@ -243,6 +219,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
     ) -> dict[str, Any]:
         found = {device.name: folder.read(device.name) for device in wanted.devices}
         decisions = _handed_out.decide(wanted, found, keys.generate_private_key)
+        phones = [decision.device.name for decision in decisions if decision.qr]
+        if phones and arguments["qr"] and not _handed_out.qr_ready():
+            remedy = f"`{sys.executable} -m pip install segno` (Debian: python3-segno)"
+            raise ValueError(
+                f"a QR code for {', '.join(phones)} needs segno on the controller: {remedy}, or set "
+                f"{OF_ROLE}qr to false"
+            )
         changes = []
         for decision in decisions:
             qr = decision.qr if arguments["qr"] else None
@@ -257,7 +240,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             if qr and not self._task.check_mode:
                 self._show(arguments["qr_terminal"], decision.device.name, qr)
             if decision.outdated:
-                self._warn_outdated(decision.device.name)
+                self._warn_outdated(decision.device, found[decision.device.name])
         self._warn_forgotten(folder, wanted)
         return {
             "changed": bool(changes),
@@ -289,11 +272,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             display.display(f"{name}:\n{_handed_out.qr_terminal(text)}", screen_only=True)
 
     @staticmethod
-    def _warn_outdated(name: str) -> None:
+    def _warn_outdated(device: _devices.Device, found: _handed_out.Found) -> None:
+        remedies = []
+        if device.public_key or found.private_key:
+            remedies.append(f"write it again with -e {OF_ROLE}reissue={device.name} and import it there")
+        if not device.public_key:
+            remedies.append(f"give it a new key with -e {OF_ROLE}regenerate={device.name}")
         display.warning(
-            f"device {name} has a file that says something else than it would say now: write it again with "
-            f"-e {OF_ROLE}reissue={name} and import it there, or give it a new key with "
-            f"-e {OF_ROLE}regenerate={name}"
+            f"device {device.name} has a file that says something else than it would say now: "
+            f"{', or '.join(remedies)}"
         )
 
     @staticmethod

@@ -118,6 +118,7 @@ options:
   regenerate:
     description:
       - Names of devices that get a new key; the old one is refused from then on.
+      - With a device that is the hub, all others whose file is still here get one with its new key.
     type: list
     elements: str
     default: []

@@ -290,9 +290,10 @@ def _issue(device: Device, found: Found, key: Key, wanted: Wanted, public: Mappi
     old = found.record
     first = key.new or old is None or old.public_key != key.public
     outdated = old is not None and old.issued != issued
-    if first or reissue or (outdated and _follows(device, key)):
-        keyed = [replace(peer, preshared_key=preshared_key) for peer in peers]
-        decision.conf = _devices.render(device, wanted.network, keyed, key.public, key.private)
+    keyed = [replace(peer, preshared_key=preshared_key) for peer in peers]
+    text = _devices.render(device, wanted.network, keyed, key.public, key.private)
+    if first or reissue or (outdated and _follows(device, found, key, text, public[""], wanted)):
+        decision.conf = text
         decision.record = record
         if device.kind == "phone" and key.private:
             decision.qr = _devices.compact(decision.conf)
@@ -303,11 +304,17 @@ def _issue(device: Device, found: Found, key: Key, wanted: Wanted, public: Mappi
     return decision
 
 
-def _follows(device: Device, key: Key) -> bool:
-    """Is its file written again when it changes? If nothing in it is secret, or it knows all devices."""
+def _follows(device: Device, found: Found, key: Key, text: str, hub_key: str, wanted: Wanted) -> bool:
+    """Is its file written again when it changes?
+
+    If nothing in it is secret, if it knows all devices, if it knows a hub that is a device by another key, so
+    that it is of no use, and if a run that was killed wrote it and not the record.
+    """
     if key.private is None:
         return device.public_key is not None
-    return device.kind == "hub"
+    in_file = conf.parse(found.conf or "")
+    another_hub = not wanted.network.hub and hub_key not in in_file.peers()
+    return device.kind == "hub" or another_hub or found.conf == text
 
 
 def _preshared_key(found: Found, key: Key, wanted: Wanted) -> str | None:

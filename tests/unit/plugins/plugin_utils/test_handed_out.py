@@ -50,6 +50,7 @@ class Site:
     )
     """Name and routes by key."""
     mesh_secret: str | None = None
+    hub_key: str = HUB_KEY
     told_ids: dict[str, str | None] = field(default_factory=dict)
     """By key the id of the preshared key that the hub was told; None: it keeps what it has."""
     shown: list[str] = field(default_factory=list)
@@ -67,7 +68,7 @@ class Site:
         """One run; `kill_after`: so many writes, the hub's being the last."""
         known = [Known(name, key, tuple(routes)) for key, (name, routes) in self.hub.items()]
         wanted = Wanted(
-            devices, self.network, HUB_KEY, known, frozenset(again), frozenset(reissue), self.mesh_secret
+            devices, self.network, self.hub_key, known, frozenset(again), frozenset(reissue), self.mesh_secret
         )
         found = {device.name: self.folder.read(device.name) for device in devices}
         decisions = _handed_out.decide(wanted, found, keys.generate_private_key)
@@ -209,6 +210,59 @@ def test_regenerate_replaces_the_key_here_and_at_the_hub(site: Site) -> None:
     assert second.public_key != first.public_key
     assert site.keys_of("phone") == [second.public_key]
     assert len(site.shown) == 2
+
+
+CENTER = Device("center", "hub", addresses=("10.7.0.1/24",), endpoint="c.example.net:51820")
+CENTRAL = Network(hub_addresses=CENTER.addresses, endpoint="c.example.net:51820", networks=("10.7.0.0/24",))
+AROUND = (
+    CENTER,
+    Device("phone", addresses=("10.7.0.50/24",)),
+    Device("tablet", addresses=("10.7.0.51/24",)),
+    Device("pc", "windows", addresses=("10.7.0.52/24",), public_key=OWNERS),
+)
+
+
+def hub_in_file(site: Site, name: str) -> str:
+    (key,) = conf.parse(site.file(f"{name}.conf").read_text()).peers()
+    return key
+
+
+def private_key_in_file(site: Site, name: str) -> str | None:
+    return conf.parse(site.file(f"{name}.conf").read_text()).interface().private_key
+
+
+@pytest.mark.parametrize("kill_after", [None, *range(7)])
+def test_a_new_key_of_the_central_node_comes_with_new_files_for_all_that_keep_their_keys(
+    tmp_path: Path, kill_after: int | None
+) -> None:
+    site = Site(tmp_path, CENTRAL)
+    site.run(*AROUND)
+    site.file("tablet.conf").unlink()
+    mine = private_key_in_file(site, "phone")
+    old, others = hub_in_file(site, "phone"), conf.parse(site.file("center.conf").read_text()).peers()
+    if kill_after is not None:
+        with pytest.raises(KilledError):
+            site.run(*AROUND, again=("center",), kill_after=kill_after)
+    decisions = site.run(*AROUND, again=("center",) if kill_after is None else ())
+    new = decisions[0].public_key
+    assert (new == old) == (kill_after == 0)
+    assert hub_in_file(site, "phone") == hub_in_file(site, "pc") == new
+    assert private_key_in_file(site, "phone") == mine
+    assert conf.parse(site.file("center.conf").read_text()).peers() == others
+    # Its private key is not here any more: it cannot be handed out again.
+    assert [d.device.name for d in decisions if d.outdated] == (["tablet"] if new != old else [])
+    shown, texts = len(site.shown), site.texts()
+    site.run(*AROUND)
+    assert (len(site.shown), site.texts()) == (shown, texts)
+
+
+def test_a_new_key_of_a_hub_that_is_a_host_leaves_what_was_handed_out(site: Site) -> None:
+    site.run(PHONE)
+    site.hub_key = OTHERS
+    before = site.texts()
+    (decision,) = site.run(PHONE)
+    assert decision.outdated
+    assert site.texts() == before
 
 
 def test_reissue_writes_and_shows_the_same_key_again(site: Site) -> None:
