@@ -289,8 +289,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         forgotten = [
             name
             for name in folder.names()
-            if name not in listed and (record := folder.read(name).record)
-            if record.network == wanted.network.hub
+            if name not in listed and _handed_out.of_network(name, folder.read(name), wanted)
         ]
         for name in forgotten:
             display.warning(

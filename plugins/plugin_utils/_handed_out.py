@@ -180,17 +180,33 @@ def decide(wanted: Wanted, found: Mapping[str, Found], make_key: KeyMaker) -> li
     ]
 
 
+def of_network(name: str, found: Found, wanted: Wanted) -> bool:
+    """Are a device's files of this network?
+
+    If they are of a hub of this name, or, since a host may get another name, if the hub knows the device by
+    its key, or if the file knows the hub by its key.
+    """
+    record = found.record
+    if record is None:
+        return False
+    known = {record.public_key, *record.replaces}.intersection(_at_hub(wanted, name))
+    hubs = conf.parse(found.conf or "").peers() if wanted.network.hub else ()
+    return record.network == wanted.network.hub or bool(known) or wanted.hub_public_key in hubs
+
+
 def _at_hub(wanted: Wanted, name: str) -> list[str]:
     return [peer.public_key for peer in wanted.known if peer.name == name]
 
 
 def _choose_key(device: Device, found: Found, wanted: Wanted, make_key: KeyMaker) -> Key:
     record, at_hub = found.record, _at_hub(wanted, device.name)
-    if record and record.network != wanted.network.hub:
-        other = record.network or "a hub that is a device"
+    told = device.name in wanted.regenerate | wanted.reissue
+    if record and not told and not of_network(device.name, found, wanted):
+        other, this = (name or "a hub that is a device" for name in (record.network, wanted.network.hub))
         raise ValueError(
-            f"its files are of the network of {other}: write another wg_client_config_directory for each "
-            f"network, or, if that host has another name now, write it into {device.name}.json"
+            f"its files are of the network of {other}, and {this} neither knows their key nor has that of "
+            "their hub: write another wg_client_config_directory for each network, or, if this hub has taken "
+            f"the place of that one, write them again with -e wg_client_config_reissue={device.name}"
         )
     private = found.private_key
     in_file = keys.public_key(private) if private else None
@@ -299,6 +315,7 @@ def _issue(device: Device, found: Found, key: Key, wanted: Wanted, public: Mappi
             decision.qr = _devices.compact(decision.conf)
     else:
         decision.outdated = outdated
+        decision.record = replace(old, network=wanted.network.hub) if old else None
     in_file = found.conf is not None or decision.conf is not None
     decision.peers = _registration(device, key, wanted, preshared_key if in_file else UNKNOWN)
     return decision

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -388,13 +388,45 @@ def test_what_a_peer_of_the_hub_has_is_not_given_away(site: Site, device: Device
     assert not site.file("").exists()
 
 
-def test_the_directory_of_another_network_is_refused(site: Site, tmp_path: Path) -> None:
-    site.run(PHONE)
-    other = Site(tmp_path, network=Network(hub="hub2"), hub={ALICES: ("alice", [])})
+RENAMED = replace(NETWORK, hub="center")
+
+
+@pytest.mark.parametrize("deleted", [[], ["phone.conf", "phone.png"]])
+def test_a_hub_with_another_name_knows_its_devices_by_their_keys(site: Site, deleted: list[str]) -> None:
+    (first,) = site.run(PHONE)
+    for name in deleted:
+        site.file(name).unlink()
+    site.network = RENAMED
+    (second,) = site.run(PHONE)
+    assert (second.public_key, second.conf, second.outdated) == (first.public_key, None, False)
+    record = site.folder.read("phone").record
+    assert record == replace(first.record, network="center")
+    # From then on by its name again: the hub may get another key.
+    site.hub_key, site.hub = OTHERS, {ALICES: site.hub[ALICES]}
+    assert site.run(PHONE)[0].outdated
+    assert site.folder.read("phone").record == record
+    assert len(site.shown) == 1
+
+
+def test_a_hub_with_another_name_that_has_forgotten_its_peers_is_known_by_its_key(site: Site) -> None:
+    (first,) = site.run(PHONE)
+    site.network, site.hub = RENAMED, {ALICES: site.hub[ALICES]}
+    assert site.run(PHONE)[0].public_key == first.public_key
+    assert site.keys_of("phone") == [first.public_key]
+
+
+def test_the_directory_of_another_network_is_refused_until_the_device_is_named(
+    site: Site, tmp_path: Path
+) -> None:
+    (first,) = site.run(PHONE)
+    other = Site(tmp_path, network=RENAMED, hub_key=OTHERS)
     with pytest.raises(
-        ValueError, match=r"files are of the network of hub: write another wg_client_config_dir"
+        ValueError,
+        match=r"files are of the network of hub, .*: write another wg_client_config_dir.*reissue=phone",
     ):
         other.run(PHONE)
+    assert other.run(PHONE, reissue=("phone",))[0].public_key == first.public_key
+    assert hub_in_file(other, "phone") == OTHERS
 
 
 @pytest.mark.parametrize(
