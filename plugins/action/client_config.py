@@ -82,6 +82,21 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         folder.prepare()
         return locked(folder.path)
 
+    def _protect(self, folder: _handed_out.Folder) -> list[dict[str, str]]:
+        """Close a directory that was there before to others, if it is there for this; entries of the diff."""
+        gaps = folder.gaps()
+        if gaps and not folder.has_only_devices():
+            display.warning(
+                f"{folder.path} is open to others, or has no .gitignore that keeps private keys out of a "
+                "repository, and was left so, since it is not yours alone or has other files in it: write a "
+                f"directory of its own as {OF_ROLE}directory, or, if nobody else needs it, `chmod 700 "
+                f"{folder.path}`, and write a .gitignore with *.conf and *.png"
+            )
+            return []
+        if gaps and not self._task.check_mode:
+            folder.protect()
+        return gaps
+
     # ---- what is wanted ----
 
     def _read(self, arguments: Mapping[str, Any], task_vars: Mapping[str, Any]) -> _handed_out.Wanted:
@@ -226,7 +241,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
                 f"a QR code for {', '.join(phones)} needs segno on the controller: {remedy}, or set "
                 f"{OF_ROLE}qr to false"
             )
-        changes = []
+        changes = self._protect(folder)
         for decision in decisions:
             qr = decision.qr if arguments["qr"] else None
             contents = folder.contents(decision, _handed_out.qr_png(qr) if qr else None)
@@ -288,8 +303,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         listed = {device.name for device in wanted.devices}
         forgotten = [
             name
-            for name in folder.names()
-            if name not in listed and _handed_out.of_network(name, folder.read(name), wanted)
+            for name, record in folder.records().items()
+            if name not in listed
+            if _handed_out.of_network(name, _handed_out.Found(record=record), wanted)
         ]
         for name in forgotten:
             display.warning(

@@ -25,6 +25,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -393,6 +394,10 @@ def _revoke(device: Device, found: Found, wanted: Wanted) -> Decision:
 # ---- files ----
 
 
+SUFFIXES = ("png", "conf", "json")
+GITIGNORE = "# private keys\n*.conf\n*.png\n"
+
+
 class Folder:
     """The directory with the files of all devices."""
 
@@ -426,26 +431,59 @@ class Folder:
             )
         return found
 
-    def names(self) -> list[str]:
-        """The devices that have a record."""
+    def records(self) -> dict[str, Record]:
+        """By name, of all devices that have one; other JSON files may be there too."""
         try:
             listed = os.listdir(self.path)
         except FileNotFoundError:
-            return []
-        return sorted(name[: -len(".json")] for name in listed if name.endswith(".json"))
+            return {}
+        found: dict[str, Record] = {}
+        for name in sorted(name[: -len(".json")] for name in listed if name.endswith(".json")):
+            with suppress(NodeError):
+                text = self._text(name, "json")
+                found.update({} if text is None else {name: Record.from_json(text, self.file(name, "json"))})
+        return found
 
     def prepare(self) -> None:
         """Make the directory, where a version control system is told to leave the private keys alone."""
         if not os.path.isdir(self.path):
             os.makedirs(self.path, mode=0o700)
-            with open(os.path.join(self.path, ".gitignore"), "w", encoding="utf-8") as file:
-                file.write("# private keys\n*.conf\n*.png\n")
+            self.protect()
+
+    def gaps(self) -> list[dict[str, str]]:
+        """What the directory lacks to keep private keys to its owner, as entries of a diff."""
+        if not os.path.isdir(self.path):
+            return []
+        mode = stat.S_IMODE(os.stat(self.path).st_mode)
+        ignored = os.path.join(self.path, ".gitignore")
+        entries = [change(self.path, f"mode {mode:04o}\n", "mode 0700\n")] if mode & 0o077 else []
+        return entries + ([] if os.path.lexists(ignored) else [change(ignored, "", GITIGNORE)])
+
+    def has_only_devices(self) -> bool:
+        """Is it a directory that is there for this, so that it can be closed to all others?
+
+        It belongs to whoever runs this, and has nothing but the files of devices. One directly below the
+        root, such as /mnt, may be empty and somebody else's.
+        """
+        path = os.path.realpath(self.path)
+        if os.path.dirname(path) in ("/", path) or os.stat(path).st_uid != os.geteuid():
+            return False
+        ours = {os.path.basename(self.file(name, suffix)) for name in self.records() for suffix in SUFFIXES}
+        return ours.issuperset(set(os.listdir(path)) - {".gitignore", ".gitkeep"})
+
+    def protect(self) -> None:
+        """Close what gaps() names."""
+        os.chmod(self.path, 0o700)
+        ignored = os.path.join(self.path, ".gitignore")
+        if not os.path.lexists(ignored):
+            with open(ignored, "w", encoding="utf-8") as file:
+                file.write(GITIGNORE)
 
     def contents(self, decision: Decision, png: bytes | None) -> dict[str, bytes | None]:
         """The files that are to be written, None for those that are to be removed; the record is the last."""
         name = decision.device.name
         if decision.remove:
-            return {self.file(name, suffix): None for suffix in ("png", "conf", "json")}
+            return {self.file(name, suffix): None for suffix in SUFFIXES}
         contents: dict[str, bytes | None] = {}
         if decision.conf is not None:
             contents[self.file(name, "conf")] = decision.conf.encode()

@@ -184,6 +184,22 @@ def test_a_code_is_shown_once_and_only_on_a_terminal(site: Site, tmp_path: Path)
     assert "█" not in (site.directory / "ansible.log").read_text()
 
 
+def test_a_directory_that_was_there_is_closed_if_it_is_for_devices_and_else_warned_of(site: Site) -> None:
+    site.files.mkdir(mode=0o755)
+    succeeded(site.run(PHONE, arguments=("--check", *LOUD)), changed=2)
+    assert site.files.stat().st_mode & 0o777 == 0o755
+    output = succeeded(site.run(PHONE, arguments=LOUD), changed=2).output
+    assert "-mode 0755" in output
+    assert site.files.stat().st_mode & 0o777 == 0o700
+    assert (site.files / ".gitignore").exists()
+
+    (site.files / "package.json").write_text("{}")
+    site.files.chmod(0o755)
+    output = re.sub(r"\s+", " ", succeeded(site.run(PHONE), changed=0).output)
+    assert f"directory, or, if nobody else needs it, `chmod 700 {site.files}`" in output
+    assert site.files.stat().st_mode & 0o777 == 0o755
+
+
 def test_a_device_whose_address_changes_is_let_in_there_and_the_user_is_told_to_reissue(site: Site) -> None:
     succeeded(site.run(PHONE))
     moved = {**PHONE, "address": "192.168.7.60/24"}

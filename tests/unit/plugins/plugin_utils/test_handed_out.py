@@ -130,6 +130,54 @@ def test_a_key_is_made_once_shown_once_and_registered(site: Site) -> None:
     assert before[".gitignore"] == b"# private keys\n*.conf\n*.png\n"
 
 
+def mode_of(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+@pytest.mark.parametrize("there", [(), (".gitkeep",), ("phone.json", "phone.conf")])
+def test_a_directory_that_has_nothing_else_is_closed_to_others_and_to_git(
+    site: Site, there: tuple[str, ...]
+) -> None:
+    site.run(PHONE)
+    for path in site.file("").iterdir():
+        if path.name not in there:
+            path.unlink()
+    for name in there:
+        site.file(name).touch(mode=0o600)
+    site.file("").chmod(0o755)
+    folder = site.folder
+    gaps = folder.gaps()
+    assert [(gap["before"], gap["after"]) for gap in gaps] == [
+        ("mode 0755\n", "mode 0700\n"),
+        ("", _handed_out.GITIGNORE),
+    ]
+    assert folder.has_only_devices()
+    folder.protect()
+    assert mode_of(site.file("")) == 0o700
+    assert site.file(".gitignore").read_text() == _handed_out.GITIGNORE
+    assert folder.gaps() == []
+
+
+@pytest.mark.parametrize("other", ["hosts", "wg0.conf", "ssl/key", "x.json"])
+def test_a_directory_with_other_things_is_nobodys_to_close(site: Site, other: str) -> None:
+    site.run(PHONE)
+    path = site.file(other)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("{}")
+    assert not site.folder.has_only_devices()
+
+
+def test_a_gitignore_of_the_users_own_and_a_closed_directory_are_left(site: Site) -> None:
+    site.file("").mkdir(mode=0o700)
+    site.file(".gitignore").write_text("*\n")
+    assert site.folder.gaps() == []
+
+
+def test_a_directory_directly_below_the_root_is_nobodys_to_close() -> None:
+    assert not Folder("/mnt").has_only_devices()
+    assert not Folder("/").has_only_devices()
+
+
 OLD, NEW = keys.generate_private_key(), keys.generate_private_key()
 
 
