@@ -340,6 +340,16 @@ def test_what_a_file_would_say_now_is_written_when_told_and_else_warned_of(site:
     assert not site.run(moved)[0].outdated
 
 
+def test_another_port_of_the_hub_is_warned_of_until_the_file_is_issued_again(site: Site) -> None:
+    site.run(PHONE, PC)
+    site.network = replace(NETWORK, endpoint="h.example.net:51821")
+    assert [decision.outdated for decision in site.run(PHONE, PC)] == [True, False]
+    assert "Endpoint = h.example.net:51821\n" in site.file("pc.conf").read_text()
+    assert not site.run(PHONE, PC, reissue=("phone",))[0].outdated
+    assert "Endpoint = h.example.net:51821\n" in site.file("phone.conf").read_text()
+    assert "Endpoint = h.example.net:51821\n" in site.shown[-1]
+
+
 def test_of_an_owners_key_only_the_public_one_is_known(site: Site) -> None:
     site.run(PC)
     assert "# PrivateKey = (" in site.file("pc.conf").read_text()
