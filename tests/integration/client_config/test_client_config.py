@@ -212,6 +212,27 @@ def test_a_device_whose_address_changes_is_let_in_there_and_the_user_is_told_to_
     assert "reissue" not in succeeded(site.run(moved), changed=0).output
 
 
+def test_a_device_without_ipv6_comes_up_in_a_network_that_has_it(site: Site) -> None:
+    two = {"wg_interface_address": ["192.168.7.1/24", "fd77::1/64"]}
+    pi = {**PHONE, "name": "pi", "kind": "linux"}
+    succeeded(site.run(pi, arguments=("--extra-vars", json.dumps(two))))
+    site.device.run(
+        "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"
+    )
+    site.connect("pi")
+    assert not site.device.loses_a_ping_to("192.168.7.1")
+
+
+def test_a_renamed_hub_knows_its_devices(site: Site) -> None:
+    succeeded(site.run(PHONE))
+    text = site.text("phone")
+    site.name = "center"
+    succeeded(site.run(PHONE), changed=1)  # the record
+    succeeded(site.run(PHONE), changed=0)
+    assert site.text("phone") == text
+    assert registered(site) == {"phone": ["192.168.7.50/32"]}
+
+
 def assert_refused(run: PlaybookRun, *words: str) -> None:
     assert run.exit_code == 2, run.output
     lines = run.output.replace("\\n", "\n").splitlines()

@@ -458,6 +458,7 @@ def test_a_hub_with_another_name_knows_its_devices_by_their_keys(site: Site, del
     (second,) = site.run(PHONE)
     assert (second.public_key, second.conf, second.outdated) == (first.public_key, None, False)
     record = site.folder.read("phone").record
+    assert first.record
     assert record == replace(first.record, network="center")
     # From then on by its name again: the hub may get another key.
     site.hub_key, site.hub = OTHERS, {ALICES: site.hub[ALICES]}
