@@ -61,7 +61,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         _unused, arguments = self.validate_argument_spec(ARGUMENTS)
         folder = _handed_out.Folder(os.path.abspath(arguments["directory"]))
         try:
-            wanted = self._read(arguments, folder, task_vars)
+            wanted = self._read(arguments, task_vars)
             if arguments["preflight"]:
                 return dict(result, changed=False)
             with self._locked(folder):
@@ -82,11 +82,24 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         folder.prepare()
         return locked(folder.path)
 
+    def _protect(self, folder: _handed_out.Folder) -> list[dict[str, str]]:
+        """Close a directory that was there before to others, if it is there for this; entries of the diff."""
+        gaps = folder.gaps()
+        if gaps and not folder.has_only_devices():
+            display.warning(
+                f"{folder.path} is open to others, or has no .gitignore that keeps private keys out of a "
+                "repository, and was left so, since it is not yours alone or has other files in it: write a "
+                f"directory of its own as {OF_ROLE}directory, or, if nobody else needs it, `chmod 700 "
+                f"{folder.path}`, and write a .gitignore with *.conf and *.png"
+            )
+            return []
+        if gaps and not self._task.check_mode:
+            folder.protect()
+        return gaps
+
     # ---- what is wanted ----
 
-    def _read(
-        self, arguments: Mapping[str, Any], folder: _handed_out.Folder, task_vars: Mapping[str, Any]
-    ) -> _handed_out.Wanted:
+    def _read(self, arguments: Mapping[str, Any], task_vars: Mapping[str, Any]) -> _handed_out.Wanted:
         """ValueError with one line for each thing that is wrong."""
         problems = list(self._problems_of_network(arguments, task_vars))
         network = self._network(arguments, task_vars)
@@ -95,8 +108,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         for option in ("regenerate", "reissue"):
             problems += _devices.wanted_names(arguments[option], OF_ROLE + option, devices)
         named = [f"{OF_ROLE}devices: {line}" if line.startswith("device") else line for line in problems]
-        if not problems and arguments["qr"] and not _handed_out.qr_ready():
-            named += self._problems_of_qr(arguments, folder, devices)
         if named:
             raise ValueError("\n".join(named))
         return _handed_out.Wanted(
@@ -216,26 +227,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             raise ValueError(f"wg_peer_hub of a peer has no value: {error}") from None
         return [hub, *(host for host in peers if host != hub)]
 
-    @staticmethod
-    def _problems_of_qr(
-        arguments: Mapping[str, Any], folder: _handed_out.Folder, devices: list[_devices.Device]
-    ) -> list[str]:
-        """Without segno, phones that have theirs already are fine."""
-        again = {*arguments["regenerate"], *arguments["reissue"]}
-        phones = [
-            device.name
-            for device in devices
-            if device.present and device.kind == "phone" and not device.public_key
-            if device.name in again or folder.read(device.name).record is None
-        ]
-        if not phones:
-            return []
-        remedy = f"`{sys.executable} -m pip install segno` (Debian: python3-segno)"
-        return [
-            f"a QR code for {name} needs segno on the controller: {remedy}, or set {OF_ROLE}qr to false"
-            for name in phones
-        ]
-
     # ---- what is written ----
 
     def _write(
@@ -243,12 +234,20 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
     ) -> dict[str, Any]:
         found = {device.name: folder.read(device.name) for device in wanted.devices}
         decisions = _handed_out.decide(wanted, found, keys.generate_private_key)
-        changes = []
+        phones = [decision.device.name for decision in decisions if decision.qr]
+        if phones and arguments["qr"] and not _handed_out.qr_ready():
+            remedy = f"`{sys.executable} -m pip install segno` (Debian: python3-segno)"
+            raise ValueError(
+                f"a QR code for {', '.join(phones)} needs segno on the controller: {remedy}, or set "
+                f"{OF_ROLE}qr to false"
+            )
+        changes = self._protect(folder)
         for decision in decisions:
             qr = decision.qr if arguments["qr"] else None
             contents = folder.contents(decision, _handed_out.qr_png(qr) if qr else None)
+            public_keys = decision.public_keys(found[decision.device.name])
             for path, content in contents.items():
-                entry = _handed_out.change_of(path, content)
+                entry = _handed_out.change_of(path, content, public_keys)
                 if entry:
                     changes.append(entry)
                     if not self._task.check_mode:
@@ -256,7 +255,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             if qr and not self._task.check_mode:
                 self._show(arguments["qr_terminal"], decision.device.name, qr)
             if decision.outdated:
-                self._warn_outdated(decision.device.name)
+                self._warn_outdated(decision.device, found[decision.device.name])
         self._warn_forgotten(folder, wanted)
         return {
             "changed": bool(changes),
@@ -288,11 +287,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             display.display(f"{name}:\n{_handed_out.qr_terminal(text)}", screen_only=True)
 
     @staticmethod
-    def _warn_outdated(name: str) -> None:
+    def _warn_outdated(device: _devices.Device, found: _handed_out.Found) -> None:
+        remedies = []
+        if device.public_key or found.private_key:
+            remedies.append(f"write it again with -e {OF_ROLE}reissue={device.name} and import it there")
+        if not device.public_key:
+            remedies.append(f"give it a new key with -e {OF_ROLE}regenerate={device.name}")
         display.warning(
-            f"device {name} has a file that says something else than it would say now: write it again with "
-            f"-e {OF_ROLE}reissue={name} and import it there, or give it a new key with "
-            f"-e {OF_ROLE}regenerate={name}"
+            f"device {device.name} has a file that says something else than it would say now: "
+            f"{', or '.join(remedies)}"
         )
 
     @staticmethod
@@ -300,9 +303,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         listed = {device.name for device in wanted.devices}
         forgotten = [
             name
-            for name in folder.names()
-            if name not in listed and (record := folder.read(name).record)
-            if record.network == wanted.network.hub
+            for name, record in folder.records().items()
+            if name not in listed
+            if _handed_out.of_network(name, _handed_out.Found(record=record), wanted)
         ]
         for name in forgotten:
             display.warning(

@@ -46,7 +46,8 @@ options:
     required: true
   directory:
     description:
-      - Where the files are on the controller. It is made with mode V(0700).
+      - Where the files are on the controller. It is made with mode V(0700) and a C(.gitignore); one that was
+        there before gets both if there is nothing else in it, and else a warning says what it lacks.
     type: path
     required: true
   hub:
@@ -118,6 +119,7 @@ options:
   regenerate:
     description:
       - Names of devices that get a new key; the old one is refused from then on.
+      - With a device that is the hub, all others whose file is still here get one with its new key.
     type: list
     elements: str
     default: []

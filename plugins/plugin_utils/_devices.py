@@ -58,6 +58,20 @@ class Device:
         return [str(ipaddress.ip_network(ipaddress.ip_interface(text).ip)) for text in self.addresses]
 
     @property
+    def families(self) -> set[int]:
+        """4, 6, or both."""
+        return {ipaddress.ip_interface(text).version for text in self.addresses}
+
+    def sent(self, networks: Iterable[str]) -> tuple[str, ...]:
+        """What it sends to the hub: its own networks, else those of all that are of its families.
+
+        wg-quick fails where it is to set a route of a family that the device has not.
+        """
+        if self.networks is not None:
+            return self.networks
+        return tuple(text for text in networks if (6 if ":" in text else 4) in self.families)
+
+    @property
     def present(self) -> bool:
         """Is it to be in the network?"""
         return self.state == "present"
@@ -112,6 +126,7 @@ def read_devices(options: Any, network: Network) -> tuple[list[Device], Network,
     problems += _problems_of_names(devices, network)
     problems += _problems_of_addresses(devices, network, free)
     problems += _problems_of_keys(devices, network)
+    problems += _problems_of_networks(devices, network)
     return devices, network, problems
 
 
@@ -278,6 +293,17 @@ def _problems_of_keys(devices: Sequence[Device], network: Network) -> Iterator[s
                 )
 
 
+def _problems_of_networks(devices: Sequence[Device], network: Network) -> Iterator[str]:
+    for device in devices:
+        spoke = device.present and device.kind != "hub" and device.addresses
+        if spoke and network.networks and device.networks is None and not device.sent(network.networks):
+            yield (
+                f"device {device.name}: address {', '.join(device.addresses)}: none of "
+                f"wg_client_config_networks {', '.join(network.networks)} is of its family, so that it would "
+                "send nothing to the hub: write networks: [...] for it, or another address"
+            )
+
+
 def _valid(addresses: Iterable[str]) -> Iterator[str]:
     for text in addresses:
         with suppress(ValueError):
@@ -404,7 +430,7 @@ def peers_of(
         Peer(
             name=network.hub or "hub",
             public_key=keys[""],
-            allowed_ips=network.networks if device.networks is None else device.networks,
+            allowed_ips=device.sent(network.networks),
             endpoint=network.endpoint,
             persistent_keepalive_s=network.persistent_keepalive_s if keepalive_s is None else keepalive_s,
         )
@@ -416,9 +442,7 @@ def render(
 ) -> str:
     """The text of the file. Without the private key, a comment says where its owner writes it."""
     settings = [
-        f"PrivateKey = {private_key}"
-        if private_key
-        else f"# PrivateKey = (the owner writes it here; its public key is {public_key})",
+        f"PrivateKey = {private_key}" if private_key else without_private_key(public_key),
         f"Address = {', '.join(device.addresses)}",
     ]
     listen_port = device.listen_port
@@ -438,12 +462,18 @@ def render(
     return "\n".join(lines) + "\n"
 
 
+def without_private_key(public_key: str) -> str:
+    """The line in place of a private key that only the owner has."""
+    return f"# PrivateKey = (the owner writes it here; its public key is {public_key})"
+
+
 def _hooks(device: Device, network: Network) -> Iterator[tuple[str, str]]:
     if device.kind == "hub":
         # It relays, and hosts that know a shorter way than through it are not to be told of it (fact 7).
-        families = {ipaddress.ip_interface(text).version for text in device.addresses}
-        settings = ["net.ipv4.ip_forward=1", "net.ipv4.conf.%i.send_redirects=0"] if 4 in families else []
-        settings += ["net.ipv6.conf.all.forwarding=1"] if 6 in families else []
+        # The kernel sends redirects if either `all` or the interface says so.
+        redirects = [f"net.ipv4.conf.{name}.send_redirects=0" for name in ("all", "%i")]
+        settings = ["net.ipv4.ip_forward=1", *redirects] if 4 in device.families else []
+        settings += ["net.ipv6.conf.all.forwarding=1"] if 6 in device.families else []
         for setting in settings:
             yield "PostUp", f"sysctl -q -w {setting} || true"
     if device.agent:

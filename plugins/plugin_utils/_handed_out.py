@@ -25,6 +25,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -135,6 +136,11 @@ class Decision:
     peers: list[dict[str, Any]] = field(default_factory=list)
     """For the module peers at the hub."""
 
+    def public_keys(self, found: Found) -> set[str]:
+        """Those of the device, now and before."""
+        before = found.record.public_key if found.record else None
+        return {key for key in (self.public_key, before) if key}
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -175,17 +181,33 @@ def decide(wanted: Wanted, found: Mapping[str, Found], make_key: KeyMaker) -> li
     ]
 
 
+def of_network(name: str, found: Found, wanted: Wanted) -> bool:
+    """Are a device's files of this network?
+
+    If they are of a hub of this name, or, since a host may get another name, if the hub knows the device by
+    its key, or if the file knows the hub by its key.
+    """
+    record = found.record
+    if record is None:
+        return False
+    known = {record.public_key, *record.replaces}.intersection(_at_hub(wanted, name))
+    hubs = conf.parse(found.conf or "").peers() if wanted.network.hub else ()
+    return record.network == wanted.network.hub or bool(known) or wanted.hub_public_key in hubs
+
+
 def _at_hub(wanted: Wanted, name: str) -> list[str]:
     return [peer.public_key for peer in wanted.known if peer.name == name]
 
 
 def _choose_key(device: Device, found: Found, wanted: Wanted, make_key: KeyMaker) -> Key:
     record, at_hub = found.record, _at_hub(wanted, device.name)
-    if record and record.network != wanted.network.hub:
-        other = record.network or "a hub that is a device"
+    told = device.name in wanted.regenerate | wanted.reissue
+    if record and not told and not of_network(device.name, found, wanted):
+        other, this = (name or "a hub that is a device" for name in (record.network, wanted.network.hub))
         raise ValueError(
-            f"its files are of the network of {other}: write another wg_client_config_directory for each "
-            f"network, or, if that host has another name now, write it into {device.name}.json"
+            f"its files are of the network of {other}, and {this} neither knows their key nor has that of "
+            "their hub: write another wg_client_config_directory for each network, or, if this hub has taken "
+            f"the place of that one, write them again with -e wg_client_config_reissue={device.name}"
         )
     private = found.private_key
     in_file = keys.public_key(private) if private else None
@@ -285,24 +307,32 @@ def _issue(device: Device, found: Found, key: Key, wanted: Wanted, public: Mappi
     old = found.record
     first = key.new or old is None or old.public_key != key.public
     outdated = old is not None and old.issued != issued
-    if first or reissue or (outdated and _follows(device, key)):
-        keyed = [replace(peer, preshared_key=preshared_key) for peer in peers]
-        decision.conf = _devices.render(device, wanted.network, keyed, key.public, key.private)
+    keyed = [replace(peer, preshared_key=preshared_key) for peer in peers]
+    text = _devices.render(device, wanted.network, keyed, key.public, key.private)
+    if first or reissue or (outdated and _follows(device, found, key, text, public[""], wanted)):
+        decision.conf = text
         decision.record = record
         if device.kind == "phone" and key.private:
             decision.qr = _devices.compact(decision.conf)
     else:
         decision.outdated = outdated
+        decision.record = replace(old, network=wanted.network.hub) if old else None
     in_file = found.conf is not None or decision.conf is not None
     decision.peers = _registration(device, key, wanted, preshared_key if in_file else UNKNOWN)
     return decision
 
 
-def _follows(device: Device, key: Key) -> bool:
-    """Is its file written again when it changes? If nothing in it is secret, or it knows all devices."""
+def _follows(device: Device, found: Found, key: Key, text: str, hub_key: str, wanted: Wanted) -> bool:
+    """Is its file written again when it changes?
+
+    If nothing in it is secret, if it knows all devices, if it knows a hub that is a device by another key, so
+    that it is of no use, and if a run that was killed wrote it and not the record.
+    """
     if key.private is None:
         return device.public_key is not None
-    return device.kind == "hub"
+    in_file = conf.parse(found.conf or "")
+    another_hub = not wanted.network.hub and hub_key not in in_file.peers()
+    return device.kind == "hub" or another_hub or found.conf == text
 
 
 def _preshared_key(found: Found, key: Key, wanted: Wanted) -> str | None:
@@ -364,6 +394,10 @@ def _revoke(device: Device, found: Found, wanted: Wanted) -> Decision:
 # ---- files ----
 
 
+SUFFIXES = ("png", "conf", "json")
+GITIGNORE = "# private keys\n*.conf\n*.png\n"
+
+
 class Folder:
     """The directory with the files of all devices."""
 
@@ -397,26 +431,59 @@ class Folder:
             )
         return found
 
-    def names(self) -> list[str]:
-        """The devices that have a record."""
+    def records(self) -> dict[str, Record]:
+        """By name, of all devices that have one; other JSON files may be there too."""
         try:
             listed = os.listdir(self.path)
         except FileNotFoundError:
-            return []
-        return sorted(name[: -len(".json")] for name in listed if name.endswith(".json"))
+            return {}
+        found: dict[str, Record] = {}
+        for name in sorted(name[: -len(".json")] for name in listed if name.endswith(".json")):
+            with suppress(NodeError):
+                text = self._text(name, "json")
+                found.update({} if text is None else {name: Record.from_json(text, self.file(name, "json"))})
+        return found
 
     def prepare(self) -> None:
         """Make the directory, where a version control system is told to leave the private keys alone."""
         if not os.path.isdir(self.path):
             os.makedirs(self.path, mode=0o700)
-            with open(os.path.join(self.path, ".gitignore"), "w", encoding="utf-8") as file:
-                file.write("# private keys\n*.conf\n*.png\n")
+            self.protect()
+
+    def gaps(self) -> list[dict[str, str]]:
+        """What the directory lacks to keep private keys to its owner, as entries of a diff."""
+        if not os.path.isdir(self.path):
+            return []
+        mode = stat.S_IMODE(os.stat(self.path).st_mode)
+        ignored = os.path.join(self.path, ".gitignore")
+        entries = [change(self.path, f"mode {mode:04o}\n", "mode 0700\n")] if mode & 0o077 else []
+        return entries + ([] if os.path.lexists(ignored) else [change(ignored, "", GITIGNORE)])
+
+    def has_only_devices(self) -> bool:
+        """Is it a directory that is there for this, so that it can be closed to all others?
+
+        It belongs to whoever runs this, and has nothing but the files of devices. One directly below the
+        root, such as /mnt, may be empty and somebody else's.
+        """
+        path = os.path.realpath(self.path)
+        if os.path.dirname(path) in ("/", path) or os.stat(path).st_uid != os.geteuid():
+            return False
+        ours = {os.path.basename(self.file(name, suffix)) for name in self.records() for suffix in SUFFIXES}
+        return ours.issuperset(set(os.listdir(path)) - {".gitignore", ".gitkeep"})
+
+    def protect(self) -> None:
+        """Close what gaps() names."""
+        os.chmod(self.path, 0o700)
+        ignored = os.path.join(self.path, ".gitignore")
+        if not os.path.lexists(ignored):
+            with open(ignored, "w", encoding="utf-8") as file:
+                file.write(GITIGNORE)
 
     def contents(self, decision: Decision, png: bytes | None) -> dict[str, bytes | None]:
         """The files that are to be written, None for those that are to be removed; the record is the last."""
         name = decision.device.name
         if decision.remove:
-            return {self.file(name, suffix): None for suffix in ("png", "conf", "json")}
+            return {self.file(name, suffix): None for suffix in SUFFIXES}
         contents: dict[str, bytes | None] = {}
         if decision.conf is not None:
             contents[self.file(name, "conf")] = decision.conf.encode()
@@ -437,8 +504,11 @@ class Folder:
             raise NodeError(f"{path} is not UTF-8 text: restore it from a backup or delete it") from None
 
 
-def change_of(path: str, wanted: bytes | None) -> dict[str, str] | None:
-    """How a file changes, without secrets; None if it does not."""
+def change_of(path: str, wanted: bytes | None, public_keys: Iterable[str]) -> dict[str, str] | None:
+    """How a file changes, without secrets; None if it does not.
+
+    `public_keys`: those that the device has or had, which may be shown where its private key belongs.
+    """
     try:
         with open(path, "rb") as file:
             before = file.read()
@@ -446,7 +516,8 @@ def change_of(path: str, wanted: bytes | None) -> dict[str, str] | None:
         before = None
     if before == wanted:
         return None
-    entry = change(path, _shown(path, before), _shown(path, wanted))
+    sentences = {_devices.without_private_key(key) for key in public_keys}
+    entry = change(path, _shown(path, before, sentences), _shown(path, wanted, sentences))
     if entry["before"] == entry["after"]:
         entry["after"] += "(another)\n"
     return entry
@@ -460,13 +531,16 @@ def write(path: str, content: bytes | None) -> None:
         os.unlink(path)
 
 
-def _shown(path: str, content: bytes | None) -> str:
+def _shown(path: str, content: bytes | None, sentences: Container[str]) -> str:
     if content is None:
         return ""
     if path.endswith(".png"):
         return "(a QR code)\n"
     text = content.decode()
-    return conf.parse(text).masked() if path.endswith(".conf") else text
+    if not path.endswith(".conf"):
+        return text
+    lines = zip(text.split("\n"), conf.parse(text).masked().split("\n"))
+    return "\n".join(line if line in sentences else masked for line, masked in lines)
 
 
 # ---- QR codes ----

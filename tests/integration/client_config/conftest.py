@@ -32,6 +32,8 @@ class Site:
     device: Node
     directory: Path
     environment: dict[str, str] = field(default_factory=dict)
+    name: str = "hub"
+    """The hub's, in the inventory."""
     printed: str = ""
     """By all runs."""
 
@@ -111,7 +113,7 @@ class Site:
             "all": {
                 "vars": {"wg_client_config_devices": list(devices), **more},
                 "children": {
-                    "wireguard_hub": {"hosts": {"hub": {**local, **hub}}},
+                    "wireguard_hub": {"hosts": {self.name: {**local, **hub}}},
                     "wireguard_peers": {"hosts": {"alice": alice}},
                 },
             }

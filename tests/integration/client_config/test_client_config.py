@@ -184,6 +184,22 @@ def test_a_code_is_shown_once_and_only_on_a_terminal(site: Site, tmp_path: Path)
     assert "█" not in (site.directory / "ansible.log").read_text()
 
 
+def test_a_directory_that_was_there_is_closed_if_it_is_for_devices_and_else_warned_of(site: Site) -> None:
+    site.files.mkdir(mode=0o755)
+    succeeded(site.run(PHONE, arguments=("--check", *LOUD)), changed=2)
+    assert site.files.stat().st_mode & 0o777 == 0o755
+    output = succeeded(site.run(PHONE, arguments=LOUD), changed=2).output
+    assert "-mode 0755" in output
+    assert site.files.stat().st_mode & 0o777 == 0o700
+    assert (site.files / ".gitignore").exists()
+
+    (site.files / "package.json").write_text("{}")
+    site.files.chmod(0o755)
+    output = re.sub(r"\s+", " ", succeeded(site.run(PHONE), changed=0).output)
+    assert f"directory, or, if nobody else needs it, `chmod 700 {site.files}`" in output
+    assert site.files.stat().st_mode & 0o777 == 0o755
+
+
 def test_a_device_whose_address_changes_is_let_in_there_and_the_user_is_told_to_reissue(site: Site) -> None:
     succeeded(site.run(PHONE))
     moved = {**PHONE, "address": "192.168.7.60/24"}
@@ -194,6 +210,27 @@ def test_a_device_whose_address_changes_is_let_in_there_and_the_user_is_told_to_
     site.connect("phone")
     assert not site.device.loses_a_ping_to("192.168.7.1")
     assert "reissue" not in succeeded(site.run(moved), changed=0).output
+
+
+def test_a_device_without_ipv6_comes_up_in_a_network_that_has_it(site: Site) -> None:
+    two = {"wg_interface_address": ["192.168.7.1/24", "fd77::1/64"]}
+    pi = {**PHONE, "name": "pi", "kind": "linux"}
+    succeeded(site.run(pi, arguments=("--extra-vars", json.dumps(two))))
+    site.device.run(
+        "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"
+    )
+    site.connect("pi")
+    assert not site.device.loses_a_ping_to("192.168.7.1")
+
+
+def test_a_renamed_hub_knows_its_devices(site: Site) -> None:
+    succeeded(site.run(PHONE))
+    text = site.text("phone")
+    site.name = "center"
+    succeeded(site.run(PHONE), changed=1)  # the record
+    succeeded(site.run(PHONE), changed=0)
+    assert site.text("phone") == text
+    assert registered(site) == {"phone": ["192.168.7.50/32"]}
 
 
 def assert_refused(run: PlaybookRun, *words: str) -> None:

@@ -37,9 +37,9 @@ OTHER_HUB = {"wg_interface_address": "192.168.7.1/24", "wg_interface_subnets": [
 
 
 def turn_out(directory: Path) -> dict[str, dict[str, Any]]:
-    """By peer, wg_peer_hub_networks and wg_peer_hub_url."""
+    """By peer, wg_peer_hub_networks, wg_peer_hub_url and, the same for all, wg_client_config_networks."""
     defaults: dict[str, Any] = {}
-    for role in ("wg_interface", "wg_peer"):
+    for role in ("wg_interface", "wg_peer", "wg_client_config"):
         defaults.update(yaml.safe_load((ROLES / role / "defaults/main.yml").read_text()))
     inventory = {
         "wireguard_hub": {"hosts": {"hub": HUB}},
@@ -47,11 +47,16 @@ def turn_out(directory: Path) -> dict[str, dict[str, Any]]:
         "second": {"hosts": SECOND},
         "all": {"hosts": {"other": OTHER_HUB}, "vars": {"ansible_connection": "local", **defaults}},
     }
-    value = "{{ {'networks': wg_peer_hub_networks, 'url': wg_peer_hub_url} | to_json }}"
+    names = {
+        "networks": "wg_peer_hub_networks",
+        "url": "wg_peer_hub_url",
+        "devices": "wg_client_config_networks",
+    }
+    value = "{{ {" + ", ".join(f"'{name}': {variable}" for name, variable in names.items()) + "} | to_json }}"
     play = {
         "hosts": "wireguard_peers:second",
         "gather_facts": False,
-        "vars_files": [str(ROLES / "wg_peer/vars/main.yml")],
+        "vars_files": [str(ROLES / role / "vars/main.yml") for role in ("wg_peer", "wg_client_config")],
         "tasks": [
             {"ansible.builtin.copy": {"dest": f"{directory}/{{{{ inventory_hostname }}}}", "content": value}}
         ],
@@ -94,3 +99,5 @@ def test_each_peer_reaches_what_is_behind_the_others_of_its_network_in_its_own_f
         "six": "http://[fd77::1]:8080",
         "both": "http://192.168.7.1:8080",
     }
+    behind = ["192.168.7.0/24", "fd77::/64", "fd88::/64", "10.1.0.0/24", "10.9.0.0/24"]
+    assert found["four"]["devices"] == behind

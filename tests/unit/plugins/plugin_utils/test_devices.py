@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -153,6 +154,40 @@ def test_a_phone_sends_the_whole_network_to_the_hub() -> None:
     )
 
 
+DUAL = replace(
+    NETWORK,
+    hub_addresses=("192.168.7.1/24", "fd77::1/64"),
+    networks=("192.168.7.0/24", "fd77::/64", "10.1.0.0/24"),
+)
+
+
+@pytest.mark.parametrize(
+    ("address", "networks", "sent"),
+    [
+        ("192.168.7.51/24", None, ["192.168.7.0/24", "10.1.0.0/24"]),
+        ("fd77::51/64", None, ["fd77::/64"]),
+        (["192.168.7.51/24", "fd77::51/64"], None, ["192.168.7.0/24", "fd77::/64", "10.1.0.0/24"]),
+        ("192.168.7.51/24", ["0.0.0.0/0", "::/0"], ["0.0.0.0/0", "::/0"]),
+    ],
+)
+def test_a_device_sends_what_is_of_its_own_families_unless_it_has_networks_of_its_own(
+    address: Any, networks: Any, sent: list[str]
+) -> None:
+    (device,), network = read({**PHONE, "address": address, "networks": networks}, network=DUAL)
+    (peer,) = conf.parse(render(device, network)).peers().values()
+    assert list(peer.allowed_ips) == sent
+
+
+def test_a_device_that_would_send_nothing_is_refused() -> None:
+    six = {**PHONE, "address": "fd77::51/64"}
+    (problem,) = problems(six, network=replace(DUAL, networks=("0.0.0.0/0",)))
+    assert problem.startswith(
+        "device phone: address fd77::51/64: none of wg_client_config_networks 0.0.0.0/0"
+    )
+    assert "write networks: [...] for it" in problem
+    assert problems({**six, "networks": "::/0"}, network=replace(DUAL, networks=("0.0.0.0/0",))) == []
+
+
 def test_windows_starts_and_stops_the_agent_and_others_only_if_asked() -> None:
     (pc, pi, quiet), network = read(
         {**PHONE, "name": "pc", "kind": "windows"},
@@ -184,7 +219,11 @@ def test_a_hub_knows_all_others_and_listens_where_they_send_to() -> None:
         KEY: ("phone", ("10.7.0.5/32",))
     }
     assert parsed.interface().listen_port == 51821
-    assert parsed.interface().post_up[0] == "sysctl -q -w net.ipv4.ip_forward=1 || true"
+    # The kernel sends redirects if either of the two is on.
+    settings = ("ip_forward=1", "conf.all.send_redirects=0", "conf.%i.send_redirects=0")
+    assert parsed.interface().post_up == tuple(
+        f"sysctl -q -w net.ipv4.{setting} || true" for setting in settings
+    )
     (peer,) = _devices.peers_of(devices[1], network, {"": OTHER}, devices)
     assert (peer.endpoint, list(peer.allowed_ips)) == ("c.example.net:51821", ["10.7.0.0/24"])
 
@@ -215,8 +254,9 @@ def test_what_is_written_is_read_back_as_it_was_meant(device: Device, private_ke
         assert interface.addresses == tuple(str(ipaddress.ip_interface(text)) for text in device.addresses)
         assert (interface.mtu, interface.listen_port) == (device.mtu, device.listen_port)
         (peer,) = parsed.peers().values()
-        networks = NETWORK.networks if device.networks is None else device.networks
-        assert peer.allowed_ips == tuple(networks)
+        four = any("." in text for text in device.addresses)
+        common = NETWORK.networks if four else ()
+        assert peer.allowed_ips == tuple(common if device.networks is None else device.networks)
         assert (peer.public_key, peer.endpoint) == (OTHER, NETWORK.endpoint)
         keepalive_s = 13 if device.persistent_keepalive_s is None else device.persistent_keepalive_s
         assert (peer.persistent_keepalive_s or 0) == keepalive_s

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -50,6 +50,7 @@ class Site:
     )
     """Name and routes by key."""
     mesh_secret: str | None = None
+    hub_key: str = HUB_KEY
     told_ids: dict[str, str | None] = field(default_factory=dict)
     """By key the id of the preshared key that the hub was told; None: it keeps what it has."""
     shown: list[str] = field(default_factory=list)
@@ -67,7 +68,7 @@ class Site:
         """One run; `kill_after`: so many writes, the hub's being the last."""
         known = [Known(name, key, tuple(routes)) for key, (name, routes) in self.hub.items()]
         wanted = Wanted(
-            devices, self.network, HUB_KEY, known, frozenset(again), frozenset(reissue), self.mesh_secret
+            devices, self.network, self.hub_key, known, frozenset(again), frozenset(reissue), self.mesh_secret
         )
         found = {device.name: self.folder.read(device.name) for device in devices}
         decisions = _handed_out.decide(wanted, found, keys.generate_private_key)
@@ -78,7 +79,7 @@ class Site:
             for path, content in self.folder.contents(decision, b"png" if decision.qr else None).items():
                 if kill_after is not None and steps >= kill_after:
                     raise KilledError
-                steps += _handed_out.change_of(path, content) is not None
+                steps += _handed_out.change_of(path, content, ()) is not None
                 _handed_out.write(path, content)
         if kill_after is not None:
             raise KilledError
@@ -127,6 +128,54 @@ def test_a_key_is_made_once_shown_once_and_registered(site: Site) -> None:
     )
     assert site.file("").stat().st_mode & 0o777 == 0o700
     assert before[".gitignore"] == b"# private keys\n*.conf\n*.png\n"
+
+
+def mode_of(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+@pytest.mark.parametrize("there", [(), (".gitkeep",), ("phone.json", "phone.conf")])
+def test_a_directory_that_has_nothing_else_is_closed_to_others_and_to_git(
+    site: Site, there: tuple[str, ...]
+) -> None:
+    site.run(PHONE)
+    for path in site.file("").iterdir():
+        if path.name not in there:
+            path.unlink()
+    for name in there:
+        site.file(name).touch(mode=0o600)
+    site.file("").chmod(0o755)
+    folder = site.folder
+    gaps = folder.gaps()
+    assert [(gap["before"], gap["after"]) for gap in gaps] == [
+        ("mode 0755\n", "mode 0700\n"),
+        ("", _handed_out.GITIGNORE),
+    ]
+    assert folder.has_only_devices()
+    folder.protect()
+    assert mode_of(site.file("")) == 0o700
+    assert site.file(".gitignore").read_text() == _handed_out.GITIGNORE
+    assert folder.gaps() == []
+
+
+@pytest.mark.parametrize("other", ["hosts", "wg0.conf", "ssl/key", "x.json"])
+def test_a_directory_with_other_things_is_nobodys_to_close(site: Site, other: str) -> None:
+    site.run(PHONE)
+    path = site.file(other)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("{}")
+    assert not site.folder.has_only_devices()
+
+
+def test_a_gitignore_of_the_users_own_and_a_closed_directory_are_left(site: Site) -> None:
+    site.file("").mkdir(mode=0o700)
+    site.file(".gitignore").write_text("*\n")
+    assert site.folder.gaps() == []
+
+
+def test_a_directory_directly_below_the_root_is_nobodys_to_close() -> None:
+    assert not Folder("/mnt").has_only_devices()
+    assert not Folder("/").has_only_devices()
 
 
 OLD, NEW = keys.generate_private_key(), keys.generate_private_key()
@@ -211,6 +260,59 @@ def test_regenerate_replaces_the_key_here_and_at_the_hub(site: Site) -> None:
     assert len(site.shown) == 2
 
 
+CENTER = Device("center", "hub", addresses=("10.7.0.1/24",), endpoint="c.example.net:51820")
+CENTRAL = Network(hub_addresses=CENTER.addresses, endpoint="c.example.net:51820", networks=("10.7.0.0/24",))
+AROUND = (
+    CENTER,
+    Device("phone", addresses=("10.7.0.50/24",)),
+    Device("tablet", addresses=("10.7.0.51/24",)),
+    Device("pc", "windows", addresses=("10.7.0.52/24",), public_key=OWNERS),
+)
+
+
+def hub_in_file(site: Site, name: str) -> str:
+    (key,) = conf.parse(site.file(f"{name}.conf").read_text()).peers()
+    return key
+
+
+def private_key_in_file(site: Site, name: str) -> str | None:
+    return conf.parse(site.file(f"{name}.conf").read_text()).interface().private_key
+
+
+@pytest.mark.parametrize("kill_after", [None, *range(7)])
+def test_a_new_key_of_the_central_node_comes_with_new_files_for_all_that_keep_their_keys(
+    tmp_path: Path, kill_after: int | None
+) -> None:
+    site = Site(tmp_path, CENTRAL)
+    site.run(*AROUND)
+    site.file("tablet.conf").unlink()
+    mine = private_key_in_file(site, "phone")
+    old, others = hub_in_file(site, "phone"), conf.parse(site.file("center.conf").read_text()).peers()
+    if kill_after is not None:
+        with pytest.raises(KilledError):
+            site.run(*AROUND, again=("center",), kill_after=kill_after)
+    decisions = site.run(*AROUND, again=("center",) if kill_after is None else ())
+    new = decisions[0].public_key
+    assert (new == old) == (kill_after == 0)
+    assert hub_in_file(site, "phone") == hub_in_file(site, "pc") == new
+    assert private_key_in_file(site, "phone") == mine
+    assert conf.parse(site.file("center.conf").read_text()).peers() == others
+    # Its private key is not here any more: it cannot be handed out again.
+    assert [d.device.name for d in decisions if d.outdated] == (["tablet"] if new != old else [])
+    shown, texts = len(site.shown), site.texts()
+    site.run(*AROUND)
+    assert (len(site.shown), site.texts()) == (shown, texts)
+
+
+def test_a_new_key_of_a_hub_that_is_a_host_leaves_what_was_handed_out(site: Site) -> None:
+    site.run(PHONE)
+    site.hub_key = OTHERS
+    before = site.texts()
+    (decision,) = site.run(PHONE)
+    assert decision.outdated
+    assert site.texts() == before
+
+
 def test_reissue_writes_and_shows_the_same_key_again(site: Site) -> None:
     (first,) = site.run(PHONE)
     before = site.texts()
@@ -238,6 +340,16 @@ def test_what_a_file_would_say_now_is_written_when_told_and_else_warned_of(site:
     assert not site.run(moved)[0].outdated
 
 
+def test_another_port_of_the_hub_is_warned_of_until_the_file_is_issued_again(site: Site) -> None:
+    site.run(PHONE, PC)
+    site.network = replace(NETWORK, endpoint="h.example.net:51821")
+    assert [decision.outdated for decision in site.run(PHONE, PC)] == [True, False]
+    assert "Endpoint = h.example.net:51821\n" in site.file("pc.conf").read_text()
+    assert not site.run(PHONE, PC, reissue=("phone",))[0].outdated
+    assert "Endpoint = h.example.net:51821\n" in site.file("phone.conf").read_text()
+    assert "Endpoint = h.example.net:51821\n" in site.shown[-1]
+
+
 def test_of_an_owners_key_only_the_public_one_is_known(site: Site) -> None:
     site.run(PC)
     assert "# PrivateKey = (" in site.file("pc.conf").read_text()
@@ -249,6 +361,29 @@ def test_of_an_owners_key_only_the_public_one_is_known(site: Site) -> None:
     assert site.shown == []
     with pytest.raises(ValueError, match=r"device pc: public_key .* was its owner's.*regenerate=pc"):
         site.run(Device("pc", "windows", addresses=("192.168.7.60/24",)))
+
+
+def shown(path: Path, content: bytes | None, *public_keys: str) -> tuple[str, str]:
+    entry = _handed_out.change_of(str(path), content, public_keys)
+    assert entry
+    return entry["before"], entry["after"]
+
+
+def test_a_difference_shows_the_sentence_that_stands_in_for_the_owners_key_and_never_a_key(
+    site: Site,
+) -> None:
+    site.run(PC)
+    path = site.file("pc.conf")
+    text = path.read_text()
+    sentence = f"# PrivateKey = (the owner writes it here; its public key is {OWNERS})"
+    assert shown(path, None, OWNERS) == (text, "")
+    assert sentence in text
+    private_key = keys.generate_private_key()
+    for written in (f"PrivateKey = {private_key}", sentence.replace(OWNERS, private_key)):
+        path.write_text(text.replace(sentence, written))
+        before, after = shown(path, text.encode(), OWNERS)
+        assert private_key not in before
+        assert after == text
 
 
 def test_a_key_that_was_made_here_is_not_replaced_by_writing_another(site: Site) -> None:
@@ -311,13 +446,46 @@ def test_what_a_peer_of_the_hub_has_is_not_given_away(site: Site, device: Device
     assert not site.file("").exists()
 
 
-def test_the_directory_of_another_network_is_refused(site: Site, tmp_path: Path) -> None:
-    site.run(PHONE)
-    other = Site(tmp_path, network=Network(hub="hub2"), hub={ALICES: ("alice", [])})
+RENAMED = replace(NETWORK, hub="center")
+
+
+@pytest.mark.parametrize("deleted", [[], ["phone.conf", "phone.png"]])
+def test_a_hub_with_another_name_knows_its_devices_by_their_keys(site: Site, deleted: list[str]) -> None:
+    (first,) = site.run(PHONE)
+    for name in deleted:
+        site.file(name).unlink()
+    site.network = RENAMED
+    (second,) = site.run(PHONE)
+    assert (second.public_key, second.conf, second.outdated) == (first.public_key, None, False)
+    record = site.folder.read("phone").record
+    assert first.record
+    assert record == replace(first.record, network="center")
+    # From then on by its name again: the hub may get another key.
+    site.hub_key, site.hub = OTHERS, {ALICES: site.hub[ALICES]}
+    assert site.run(PHONE)[0].outdated
+    assert site.folder.read("phone").record == record
+    assert len(site.shown) == 1
+
+
+def test_a_hub_with_another_name_that_has_forgotten_its_peers_is_known_by_its_key(site: Site) -> None:
+    (first,) = site.run(PHONE)
+    site.network, site.hub = RENAMED, {ALICES: site.hub[ALICES]}
+    assert site.run(PHONE)[0].public_key == first.public_key
+    assert site.keys_of("phone") == [first.public_key]
+
+
+def test_the_directory_of_another_network_is_refused_until_the_device_is_named(
+    site: Site, tmp_path: Path
+) -> None:
+    (first,) = site.run(PHONE)
+    other = Site(tmp_path, network=RENAMED, hub_key=OTHERS)
     with pytest.raises(
-        ValueError, match=r"files are of the network of hub: write another wg_client_config_dir"
+        ValueError,
+        match=r"files are of the network of hub, .*: write another wg_client_config_dir.*reissue=phone",
     ):
         other.run(PHONE)
+    assert other.run(PHONE, reissue=("phone",))[0].public_key == first.public_key
+    assert hub_in_file(other, "phone") == OTHERS
 
 
 @pytest.mark.parametrize(
