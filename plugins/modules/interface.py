@@ -116,12 +116,6 @@ options:
         direct links back to the hub, since they belong to that address. Start it when the hub knows the new
         one.
     type: str
-  state:
-    description:
-      - The interface is configured.
-    type: str
-    default: present
-    choices: [present]
 seealso:
   - module: rendezvous.wireguard.keypair
   - module: rendezvous.wireguard.peers
@@ -201,7 +195,6 @@ def main() -> None:
             "agent": {"type": "str"},
             "former_ports": {"type": "list", "elements": "int", "default": []},
             "directory": {"type": "path", "default": DIRECTORY},
-            "state": {"type": "str", "default": "present", "choices": ["present"]},
         },
         supports_check_mode=True,
     )
