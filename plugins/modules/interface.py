@@ -28,6 +28,7 @@ options:
   interface:
     description:
       - The interface.
+    version_added: 0.2.0
     type: str
     default: wg0
     aliases: [name]
@@ -86,6 +87,7 @@ options:
       - By themselves they change no peer of the file. M(rendezvous.wireguard.peers) derives the preshared
         keys of new ones, M(rendezvous.wireguard.rotate_key) brings them to the others, and the agent takes
         them for direct links at once.
+    version_added: 0.2.0
     type: list
     elements: str
     default: []
@@ -100,6 +102,7 @@ options:
         never replaced.
       - Without a key file, the key of an interface that was made by hand is taken over, from C(IF.conf) or
         from the running interface, so that the other peers need not be told.
+    version_added: 0.2.0
     type: bool
     default: false
   former_ports:
@@ -107,6 +110,7 @@ options:
       - UDP ports that O(listen_port) replaces. If the running interface listens on one of them, what arrives
         there is passed on to the new one from the moment of the change, as
         M(rendezvous.wireguard.firewall) describes.
+    version_added: 0.2.0
     type: list
     elements: int
     default: []
@@ -115,6 +119,7 @@ options:
       - A unit of systemd that is stopped before an address goes, and not started again. An agent gives its
         direct links back to the hub, since they belong to that address. Start it when the hub knows the new
         one.
+    version_added: 0.2.0
     type: str
 seealso:
   - module: rendezvous.wireguard.keypair

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: uninstall
 short_description: Remove an interface and all that runs for it from a node
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Stops and disables the tunnel, the hub or agent, and what belongs to them, and removes their files. With
     the last interface of the node go the program and its units.
