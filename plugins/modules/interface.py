@@ -176,9 +176,11 @@ restart_required:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rendezvous.wireguard.plugins.module_utils._interface import ensure_interface
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._interface import (
+    ensure_interface,
+    read_interface,
+)
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import DIRECTORY, Node, run_module
-from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard.conf import Interface
 
 
 def main() -> None:
@@ -204,21 +206,10 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = module.params
-    wanted = Interface(
-        addresses=tuple(given["address"]),
-        listen_port=given["listen_port"],
-        mtu=given["mtu"],
-        fwmark=given["fwmark"],
-        table=given["table"],
-        pre_up=tuple(given["pre_up"]),
-        post_up=tuple(given["post_up"]),
-        pre_down=tuple(given["pre_down"]),
-        post_down=tuple(given["post_down"]),
-    )
     node = Node(module, given["interface"], given["directory"])
     key_path = given["private_key_path"] or f"{given['directory']}/{given['interface']}.key"
     more = (given["make_key"], given["mesh_secrets"], given["agent"], given["former_ports"])
-    run_module(module, lambda: ensure_interface(node, wanted, key_path, *more))
+    run_module(module, lambda: ensure_interface(node, read_interface(given), key_path, *more))
 
 
 if __name__ == "__main__":
