@@ -69,6 +69,7 @@ options:
     default: false
   hub_networks:
     description: What is routed to the hub, so that no other interface may have it.
+    version_added: 0.2.0
     type: list
     elements: str
     default: []
