@@ -38,13 +38,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             message = f"answers: write registered results of mesh_info by host name; {error!r}"
             return dict(result, failed=True, msg=message)
-        result.update(changed=False, lines=lines, unanswered=unanswered)
+        result.update(changed=False, unanswered=unanswered)
         if len(unanswered) == len(answers):
             why = "\n".join(f"{host}: {reason}" for host, reason in unanswered.items())
             result.update(failed=True, msg=f"no host has answered, so nothing is known of the mesh\n{why}")
             return result
         display.display("\n".join(lines), stderr=writes_json(constants.DEFAULT_STDOUT_CALLBACK))
-        return result
+        return dict(result, lines=lines)
 
 
 def writes_json(callback: str) -> bool:

@@ -64,7 +64,7 @@ lines:
   description: The lines of the table, the header first and one that counts last.
   type: list
   elements: str
-  returned: always
+  returned: success
   sample:
     - "FROM   TO   STATE   VIA        RTT     SINCE  ENDPOINTS, OR WHY NOT DIRECT"
     - "alice  bob  direct  reflexive  9.8 ms  5 min  192.0.2.5:51820 <-> 192.0.2.6:40122"
@@ -72,7 +72,7 @@ lines:
 unanswered:
   description: Why a host has not answered, by its name.
   type: dict
-  returned: always
+  returned: success, or if no host has answered
   sample:
     carol: "Failed to connect to the host via ssh: no route to host"
 """
