@@ -132,6 +132,7 @@ options:
       - Accept an interface that runs with another key than its file has, as a rotation leaves it that was
         killed in the wrong moment. Else it is a problem on a hub, since all peers would lose it with the
         next change.
+    version_added: 0.2.0
     type: bool
     default: false
   introduction:
