@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Options of the modules that write IF.conf."""
+"""Options of the modules that write IF.conf, and of those that only read."""
 
 from __future__ import annotations
 
@@ -23,4 +23,19 @@ notes:
   - A file with C(SaveConfig = true) is refused, since C(wg-quick) would overwrite it with what happens to
     run, the peers of the agent included.
   - Peers that the agent of the node has added (C(/run/wg-rendezvous/)) are neither seen nor touched.
+"""
+
+    # For modules that describe one interface.
+    INFO = r"""
+options:
+  interface:
+    description:
+      - The interface.
+    type: str
+    default: wg0
+  directory:
+    description:
+      - Where the configuration of the interface is, from which the names of the peers come.
+    type: path
+    default: /etc/wireguard
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: introductions
 short_description: What each hub has to be told of the peers of a play
-version_added: 0.1.0
+version_added: 0.2.0
 author:
   - The rendezvous.wireguard authors (!UNKNOWN)
 description:

@@ -27,6 +27,7 @@ options:
     required: true
   width:
     description: How many characters a line has, at most, if the names leave enough for the last column.
+    version_added: 0.2.0
     type: int
     default: 120
 """

@@ -49,7 +49,7 @@ options:
     required: true
     env:
       - name: WG_RENDEZVOUS_HUB
-  timeout:
+  timeout_s:
     description: The seconds to wait for an answer.
     type: float
     default: 10
@@ -160,7 +160,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):  # type: i
             kept: dict[str, Any] | None = self._cache.get(cache_key)
             if kept and kept.get("url") == wanted_url:
                 return kept
-        view = _hub.read_view(wanted_url, self.get_option("timeout"), known)
+        view = _hub.read_view(wanted_url, self.get_option("timeout_s"), known)
         if is_kept:
             self._cache[cache_key] = view
         return view

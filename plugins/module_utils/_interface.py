@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,21 @@ from ._keypair import change_of_key, read_private_key, write_private_key
 from ._mesh_secret import SecretsFile
 from ._node import Node, NodeError, change_of_steps, changed, write_private
 from ._wireguard import check, conf, diff, keys, mesh_secret
+
+
+def read_interface(given: Mapping[str, Any]) -> conf.Interface:
+    """The settings that the options of the module `interface` name, as they are given, without a key."""
+    return conf.Interface(
+        addresses=tuple(given["address"]),
+        listen_port=given["listen_port"],
+        mtu=given["mtu"],
+        fwmark=given["fwmark"],
+        table=given["table"],
+        pre_up=tuple(given["pre_up"]),
+        post_up=tuple(given["post_up"]),
+        pre_down=tuple(given["pre_down"]),
+        post_down=tuple(given["post_down"]),
+    )
 
 
 def check_interface(wanted: conf.Interface) -> conf.Interface:

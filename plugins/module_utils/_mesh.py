@@ -122,7 +122,7 @@ class _Program:
         except socket.timeout:
             raise NodeError(
                 f"{self.interface}: no answer at {self.path} within {self.timeout_s:g} s: {self._log()}, "
-                "or give it more time (option timeout)"
+                "or give it more time (option timeout_s)"
             ) from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise self.unusable(f"to {target} cannot be read ({error})") from None

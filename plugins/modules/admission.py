@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: admission
 short_description: Ask the hub which keys were removed from it
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Tells which of the keys M(rendezvous.wireguard.remove_peer) has removed from this hub, before anything is
     changed. Without keys it only shows that the hub can be reached, and whether it has been deployed.

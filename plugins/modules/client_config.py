@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: client_config
 short_description: Write the files that devices import which Ansible does not manage
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Writes, on the controller, a WireGuard configuration for each phone, Windows or Linux machine, and for a
     hub that is no host of the inventory; for phones also as a QR code.

@@ -53,6 +53,7 @@ options:
     default: []
   udp_ports:
     description: UDP ports to accept from the interface.
+    version_added: 0.2.0
     type: list
     elements: int
     default: []
@@ -63,6 +64,7 @@ options:
         one. Not with O(backend=none).
       - While the running interface has another port than O(listen_port), only the record is written;
         M(rendezvous.wireguard.interface) makes the table when it changes the port.
+    version_added: 0.2.0
     type: list
     elements: int
     default: []
@@ -74,16 +76,19 @@ options:
     description:
       - The text of the unit C(wg-rendezvous-firewall@.service), which is written to C(/etc/systemd/system).
       - Left out, the unit is the business of others.
+    version_added: 0.2.0
     type: str
   subnets:
     description:
       - Networks behind this node, to and from which packets of the interface are forwarded.
       - With firewalld, the zones of the interface and of the subnet have to let them pass already.
+    version_added: 0.2.0
     type: list
     elements: str
     default: []
   masquerade:
     description: Whether packets of the peers to the rest of the world leave with this node's own address.
+    version_added: 0.2.0
     type: bool
     default: false
   backend:
@@ -96,6 +101,7 @@ options:
   state:
     description:
       - V(absent) closes what was opened for the interface, and removes the record. Running sysctls stay.
+    version_added: 0.2.0
     type: str
     choices: [present, absent]
     default: present

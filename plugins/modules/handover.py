@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: handover
 short_description: Hand a peer of the hub over from its old key to its new one
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - The hub's half of a key rotation; M(rendezvous.wireguard.rotate_key) is the other one.
   - A key that is announced becomes a peer without AllowedIPs, with the name of the one that it replaces, and

@@ -28,6 +28,7 @@ options:
   interface:
     description:
       - The interface.
+    version_added: 0.2.0
     type: str
     default: wg0
     aliases: [name]
@@ -86,6 +87,7 @@ options:
       - By themselves they change no peer of the file. M(rendezvous.wireguard.peers) derives the preshared
         keys of new ones, M(rendezvous.wireguard.rotate_key) brings them to the others, and the agent takes
         them for direct links at once.
+    version_added: 0.2.0
     type: list
     elements: str
     default: []
@@ -100,6 +102,7 @@ options:
         never replaced.
       - Without a key file, the key of an interface that was made by hand is taken over, from C(IF.conf) or
         from the running interface, so that the other peers need not be told.
+    version_added: 0.2.0
     type: bool
     default: false
   former_ports:
@@ -107,6 +110,7 @@ options:
       - UDP ports that O(listen_port) replaces. If the running interface listens on one of them, what arrives
         there is passed on to the new one from the moment of the change, as
         M(rendezvous.wireguard.firewall) describes.
+    version_added: 0.2.0
     type: list
     elements: int
     default: []
@@ -115,13 +119,8 @@ options:
       - A unit of systemd that is stopped before an address goes, and not started again. An agent gives its
         direct links back to the hub, since they belong to that address. Start it when the hub knows the new
         one.
+    version_added: 0.2.0
     type: str
-  state:
-    description:
-      - The interface is configured.
-    type: str
-    default: present
-    choices: [present]
 seealso:
   - module: rendezvous.wireguard.keypair
   - module: rendezvous.wireguard.peers
@@ -177,9 +176,11 @@ restart_required:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rendezvous.wireguard.plugins.module_utils._interface import ensure_interface
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._interface import (
+    ensure_interface,
+    read_interface,
+)
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import DIRECTORY, Node, run_module
-from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard.conf import Interface
 
 
 def main() -> None:
@@ -201,26 +202,14 @@ def main() -> None:
             "agent": {"type": "str"},
             "former_ports": {"type": "list", "elements": "int", "default": []},
             "directory": {"type": "path", "default": DIRECTORY},
-            "state": {"type": "str", "default": "present", "choices": ["present"]},
         },
         supports_check_mode=True,
     )
     given = module.params
-    wanted = Interface(
-        addresses=tuple(given["address"]),
-        listen_port=given["listen_port"],
-        mtu=given["mtu"],
-        fwmark=given["fwmark"],
-        table=given["table"],
-        pre_up=tuple(given["pre_up"]),
-        post_up=tuple(given["post_up"]),
-        pre_down=tuple(given["pre_down"]),
-        post_down=tuple(given["post_down"]),
-    )
     node = Node(module, given["interface"], given["directory"])
     key_path = given["private_key_path"] or f"{given['directory']}/{given['interface']}.key"
     more = (given["make_key"], given["mesh_secrets"], given["agent"], given["former_ports"])
-    run_module(module, lambda: ensure_interface(node, wanted, key_path, *more))
+    run_module(module, lambda: ensure_interface(node, read_interface(given), key_path, *more))
 
 
 if __name__ == "__main__":

@@ -16,17 +16,7 @@ description:
 extends_documentation_fragment:
   - rendezvous.wireguard.attributes.info
   - rendezvous.wireguard.attributes.action_group
-options:
-  interface:
-    description:
-      - The interface.
-    type: str
-    default: wg0
-  directory:
-    description:
-      - Where the configuration of the interface is, from which the names of the peers come.
-    type: path
-    default: /etc/wireguard
+  - rendezvous.wireguard.interface.info
 seealso:
   - module: rendezvous.wireguard.interface
   - module: rendezvous.wireguard.peers

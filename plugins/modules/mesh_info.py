@@ -19,18 +19,9 @@ description:
 extends_documentation_fragment:
   - rendezvous.wireguard.attributes.info
   - rendezvous.wireguard.attributes.action_group
+  - rendezvous.wireguard.interface.info
 options:
-  interface:
-    description:
-      - The interface.
-    type: str
-    default: wg0
-  directory:
-    description:
-      - Where the configuration of the interface is, from which the names of the peers come.
-    type: path
-    default: /etc/wireguard
-  timeout:
+  timeout_s:
     description:
       - The seconds to wait for an answer.
     type: float
@@ -170,12 +161,12 @@ def main() -> None:
         argument_spec={
             "interface": {"type": "str", "default": "wg0"},
             "directory": {"type": "path", "default": DIRECTORY},
-            "timeout": {"type": "float", "default": 5},
+            "timeout_s": {"type": "float", "default": 5},
         },
         supports_check_mode=True,
     )
     node = Node(module, module.params["interface"], module.params["directory"])
-    run_module(module, lambda: mesh_info(node, module.params["timeout"]))
+    run_module(module, lambda: mesh_info(node, module.params["timeout_s"]))
 
 
 if __name__ == "__main__":

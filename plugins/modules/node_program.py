@@ -45,10 +45,12 @@ options:
     description:
       - A symbolic link to O(dest), by which people call the program. Something else that is there already is
         an error.
+    version_added: 0.2.0
     type: path
   files:
     description:
       - Text files that go with the program, such as its units. Missing directories are made.
+    version_added: 0.2.0
     type: list
     elements: dict
     default: []
@@ -68,15 +70,18 @@ options:
   checksum:
     description:
       - SHA-1 of the program. Leave it out, it comes from the controller.
+    version_added: 0.2.0
     type: str
   missing:
     description:
       - Whether the node is known to have no program, so that it is sent at once. Else it is asked first.
+    version_added: 0.2.0
     type: bool
     default: false
   source:
     description:
       - Where on the node the program was copied to. Leave it out, it comes from the controller.
+    version_added: 0.2.0
     type: path
 seealso:
   - module: rendezvous.wireguard.services

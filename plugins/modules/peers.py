@@ -73,12 +73,14 @@ options:
             (O(rendezvous.wireguard.interface#module:mesh_secrets)) and the two public keys.
           - A peer that is in the file keeps the preshared key that it has, also none, since both ends would
             have to change it at once; M(rendezvous.wireguard.rotate_key) does that together with the key.
+        version_added: 0.2.0
         type: bool
         default: false
       preshared_key_id:
         description:
           - With O(peers[].from_mesh_secret), the preshared key has to be the one with this id, that the
             module has returned at the other end; V("") for none.
+        version_added: 0.2.0
         type: str
       state:
         description:
@@ -90,6 +92,7 @@ options:
     description:
       - Remove peers of the file that have the name of one of O(peers) and another key, such as a hub that has
         got a new one while this node was away.
+    version_added: 0.2.0
     type: bool
     default: false
   exclusive:

@@ -28,6 +28,7 @@ options:
     type: raw
   role:
     description: What the host is deployed as, which says whose variables are checked.
+    version_added: 0.2.0
     type: str
     choices: [interface, hub, peer]
     default: interface
@@ -47,6 +48,7 @@ options:
     default: []
   udp_ports:
     description: As in M(rendezvous.wireguard.firewall).
+    version_added: 0.2.0
     type: list
     elements: int
     default: []
@@ -56,15 +58,18 @@ options:
     default: false
   subnets:
     description: As in M(rendezvous.wireguard.firewall).
+    version_added: 0.2.0
     type: list
     elements: str
     default: []
   masquerade:
     description: As in M(rendezvous.wireguard.firewall).
+    version_added: 0.2.0
     type: bool
     default: false
   hub_networks:
     description: What is routed to the hub, so that no other interface may have it.
+    version_added: 0.2.0
     type: list
     elements: str
     default: []
@@ -75,6 +80,7 @@ options:
     default: auto
   units:
     description: The units that are to run, as in M(rendezvous.wireguard.services).
+    version_added: 0.2.0
     type: list
     elements: dict
     default: []
@@ -94,6 +100,7 @@ options:
         default: false
   program:
     description: What is to be of the node program, as in M(rendezvous.wireguard.node_program).
+    version_added: 0.2.0
     type: dict
     suboptions:
       link:
@@ -125,12 +132,14 @@ options:
       - Accept an interface that runs with another key than its file has, as a rotation leaves it that was
         killed in the wrong moment. Else it is a problem on a hub, since all peers would lose it with the
         next change.
+    version_added: 0.2.0
     type: bool
     default: false
   introduction:
     description:
       - What the hub has to be told of this peer. It is returned as it is, so that one task can tell the hub
         about all peers of a play.
+    version_added: 0.2.0
     type: dict
 """
 

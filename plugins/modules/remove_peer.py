@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: remove_peer
 short_description: Remove peers from the hub for good
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Removes peers by name or key from C(/etc/wireguard/IF.conf) and from the running interface, and notes
     their keys in C(/etc/wireguard/IF.removed), so that M(rendezvous.wireguard.peers) refuses them from then

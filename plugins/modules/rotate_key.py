@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: rotate_key
 short_description: Change the private key of a running interface
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - The node's half of a key rotation; M(rendezvous.wireguard.handover) is the hub's. The playbook
     C(rendezvous.wireguard.rotate_keys) puts both together.

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: services
 short_description: Run the units of an interface, with the files as they are now
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Enables and starts several units of systemd in one execution. One that started before its files were
     written is restarted, and systemd reads unit files that have changed.

@@ -9,7 +9,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: uninstall
 short_description: Remove an interface and all that runs for it from a node
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Stops and disables the tunnel, the hub or agent, and what belongs to them, and removes their files. With
     the last interface of the node go the program and its units.
@@ -20,17 +20,21 @@ description:
 extends_documentation_fragment:
   - rendezvous.wireguard.attributes
   - rendezvous.wireguard.attributes.action_group
-  - rendezvous.wireguard.interface
 options:
   interface:
     description:
       - The interface.
     type: str
     default: wg0
+  directory:
+    description:
+      - Where the configuration and the keys of the interface are.
+    type: path
+    default: /etc/wireguard
   forget_key:
     description:
-      - Remove C(IF.conf), C(IF.key) and C(IF.removed) as well. A key that is lost is not made again; the node
-        would come back as another peer.
+      - Remove C(IF.conf), C(IF.key), C(IF.key.next), C(IF.mesh-secret) and C(IF.removed) as well. A key that
+        is lost is not made again; the node would come back as another peer.
     type: bool
     default: false
 seealso:

@@ -11,7 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.rendezvous.wireguard.plugins.module_utils._interface import check_interface
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._interface import (
+    check_interface,
+    read_interface,
+)
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._peers import read_peer
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import check, conf, keys
 
@@ -130,19 +133,7 @@ def _read_interface(option: Mapping[str, Any]) -> tuple[conf.Interface, dict[str
         raise ValueError("interface: " + "; ".join(result.error_messages))
     given = result.validated_parameters
     private_key, public_key = given["private_key"], given["public_key"]
-    interface = check_interface(
-        conf.Interface(
-            addresses=tuple(given["address"]),
-            listen_port=given["listen_port"],
-            mtu=given["mtu"],
-            fwmark=given["fwmark"],
-            table=given["table"],
-            pre_up=tuple(given["pre_up"]),
-            post_up=tuple(given["post_up"]),
-            pre_down=tuple(given["pre_down"]),
-            post_down=tuple(given["post_down"]),
-        )
-    )
+    interface = check_interface(read_interface(given))
     if private_key is None:
         return interface, other
     try:

@@ -176,7 +176,7 @@ class _Hub:
         except requests.Timeout:
             raise HubError(
                 f"the hub at {self.url} did not answer within {self.timeout_s:g} s: {_LOOK_AFTER} "
-                "If it is only slow, write a larger timeout"
+                "If it is only slow, write a larger timeout_s"
             ) from None
         except (requests.RequestException, UnicodeError) as error:
             raise HubError(

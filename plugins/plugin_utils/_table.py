@@ -28,32 +28,37 @@ Row = tuple[str, ...]
 
 def table(answers: Mapping[str, Mapping[str, Any]], width: int) -> list[str]:
     """The lines of the table and one that counts, from the results of the module `mesh_info` by host."""
-    meshes = {
-        host: answer["mesh"] for host, answer in answers.items() if isinstance(answer.get("mesh"), dict)
-    }
+    silent = unanswered(answers)
+    meshes = {host: answer["mesh"] for host, answer in answers.items() if host not in silent}
     names = _names(meshes)
     hub_rows, offline = _hub_rows(meshes, names)
     shown = [pair for pair in pairs(_links(meshes)) if not {pair.first, pair.second} & offline]
     states = Counter(pair.state for pair in shown)
     clocks = {mesh["public_key"]: float(mesh["asked_at"]) for mesh in meshes.values()}
     pair_rows = [_pair_row(pair, names, clocks) for pair in shown]
-    silent_rows = [
-        (host, "-", "unknown", "-", "-", "-", str(answers[host].get("msg") or "no answer"))
-        for host in answers
-        if host not in meshes
-    ]
+    silent_rows = [(host, "-", "unknown", "-", "-", "-", why) for host, why in silent.items()]
     rows = [row for part in (hub_rows, pair_rows, silent_rows) for row in sorted(part, key=_order)]
-    return [*_columns(rows, width), _summary(states, offline, len(silent_rows))]
+    return [*_columns(rows, width), _summary(states, offline, silent)]
 
 
-def _summary(states: Counter[str], offline: set[str], silent: int) -> str:
+def unanswered(answers: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Why there is no answer, by host; those that have answered are not in it."""
+    return {
+        host: str(answer.get("msg") or "no answer")
+        for host, answer in answers.items()
+        if not isinstance(answer.get("mesh"), dict)
+    }
+
+
+def _summary(states: Counter[str], offline: set[str], silent: Iterable[str]) -> str:
     parts = [f"{count} {state}" for state, count in sorted(states.items())]
     total = sum(states.values())
     said = f"{total} {'pair' if total == 1 else 'pairs'}" + (f": {', '.join(parts)}" if parts else "")
     if offline:
         said += f"; {len(offline)} offline"
-    if silent:
-        said += f"; {silent} did not answer"
+    hosts = sorted(map(_clean, silent), key=_natural)
+    if hosts:
+        said += f"; {len(hosts)} did not answer: {', '.join(hosts)}"
     return said
 
 

@@ -80,9 +80,11 @@ def test_the_table_and_the_inventory_say_who_talks_directly(
     static = write_inventory(tmp_path, network.hub, {"alice": alice, "bob": bob})
 
     status = run_playbook("status", static)
-    assert re.search(r'"alice +bob +direct +\S+ +[\d.]+ ms .* \S+:\d+ <-> \S+:\d+"', status), status
+    pair = r"^alice +bob +direct +\S+ +[\d.]+ ms .* \S+:\d+ <-> \S+:\d+$"
+    assert re.search(pair, status, re.MULTILINE), status
     for name in ("alice", "bob", phone.address):
-        assert re.search(rf'"hub +{re.escape(name)} +online ', status), status
+        assert re.search(rf"^hub +{re.escape(name)} +online ", status, re.MULTILINE), status
+    assert re.search(r"^\d pairs?: 1 direct", status, re.MULTILINE), status
 
     mesh = tmp_path / "mesh.wireguard.yml"
     mesh.write_text(f"plugin: rendezvous.wireguard.hub\nurl: {HUB_URL}\n")

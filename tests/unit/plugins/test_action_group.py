@@ -9,9 +9,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -24,14 +27,54 @@ def group() -> list[str]:
     return members
 
 
+def plugin(kind: str, name: str) -> Any:
+    return importlib.import_module(f"ansible_collections.rendezvous.wireguard.plugins.{kind}.{name}")
+
+
 def documentation(module: str) -> dict[str, Any]:
-    name = f"ansible_collections.rendezvous.wireguard.plugins.modules.{module}"
-    loaded: dict[str, Any] = yaml.safe_load(importlib.import_module(name).DOCUMENTATION)
+    loaded: dict[str, Any] = yaml.safe_load(plugin("modules", module).DOCUMENTATION)
     return loaded
 
 
+@cache
+def options(module: str) -> dict[str, Any]:
+    """Those of the module, and of the fragments that it extends."""
+    documented = documentation(module)
+    found = dict(documented.get("options", {}))
+    for fragment in documented.get("extends_documentation_fragment", []):
+        name, _dot, part = fragment.removeprefix("rendezvous.wireguard.").partition(".")
+        text = getattr(plugin("doc_fragments", name).ModuleDocFragment, part.upper() or "DOCUMENTATION")
+        found.update(yaml.safe_load(text)["options"])
+    return found
+
+
 def test_the_group_has_exactly_the_modules_that_take_an_interface() -> None:
-    assert group() == [name for name in MODULES if "interface" in documentation(name)["options"]]
+    assert group() == [name for name in MODULES if "interface" in options(name)]
+
+
+def tasks(listed: Any) -> Iterator[dict[str, Any]]:
+    """Those of a file or a play, also in blocks."""
+    for entry in listed or []:
+        yield entry
+        for part in ("tasks", "pre_tasks", "post_tasks", "handlers", "block", "rescue", "always"):
+            yield from tasks(entry.get(part))
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(
+        path
+        for files in ("playbooks/**/*.yml", "roles/*/tasks/*.yml", "roles/*/handlers/*.yml")
+        for path in CHECKOUT.glob(files)
+    ),
+    ids=lambda path: str(path.relative_to(CHECKOUT)),
+)
+def test_no_alias_of_an_option_stands_beside_the_default_of_the_group(path: Path) -> None:
+    for task in tasks(yaml.safe_load(path.read_text())):
+        for module in MODULES:
+            given = task.get(f"rendezvous.wireguard.{module}") or {}
+            aliases = {alias for option in options(module).values() for alias in option.get("aliases", [])}
+            assert aliases.isdisjoint(given), f"{module}: write the option itself"
 
 
 def test_the_documentation_of_each_says_that_it_is_in_the_group() -> None:

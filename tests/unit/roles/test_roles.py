@@ -11,6 +11,7 @@ import pytest
 import yaml
 from ansible_collections.rendezvous.wireguard.plugins.module_utils import _system
 from jinja2.nativetypes import NativeEnvironment
+from tests.containers.images import RELEASES
 
 ROLES = Path(__file__).resolve().parents[3] / "roles"
 NAMES = ["wg_client_config", "wg_hub", "wg_interface", "wg_peer"]
@@ -49,6 +50,15 @@ def test_every_variable_carries_the_name_of_its_role_and_is_described(role: str)
     for name, option in options.items():
         assert name.startswith(f"{role}_")
         assert option["description"]
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_a_role_claims_no_system_that_no_test_runs_on(role: str) -> None:
+    """Those run on the images that have the packages for them. Others may be accepted, as the README says."""
+    platforms = load(role, "meta/main.yml")["galaxy_info"]["platforms"]
+    claimed = {(one["name"], version) for one in platforms for version in one["versions"]}
+
+    assert claimed == {("Debian", release.codename) for release in RELEASES.values() if release.offered}
 
 
 @pytest.mark.parametrize("role", NAMES)

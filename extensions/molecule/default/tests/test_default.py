@@ -394,9 +394,11 @@ def test_the_status_playbook_says_who_reaches_whom_how(scenario: Path) -> None:
     assert run.exit_code == 0, run.output
     assert run.changed_hosts == {}
     for pair in ("alice +bob", "alice +carol", "bob +carol"):
-        assert re.search(rf"{pair} +direct .* \S+:\d+ <-> \S+:\d+", run.output), run.output
+        line = rf"^{pair} +direct .* \S+:\d+ <-> \S+:\d+$"
+        assert re.search(line, run.output, re.MULTILINE), run.output
     for peer in ("alice", "bob", "carol"):
-        assert re.search(rf"hub +{peer} +online .* \S+:\d+", run.output), run.output
+        assert re.search(rf"^hub +{peer} +online .* \S+:\d+", run.output, re.MULTILINE), run.output
+    assert re.search(r"^\d+ pairs: \d+ direct", run.output, re.MULTILINE), run.output
 
 
 CAROL = "carol.example.net"

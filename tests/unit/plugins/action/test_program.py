@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -48,6 +49,17 @@ def test_the_program_runs(sources: tuple[Path, Path], tmp_path: Path) -> None:
     target.chmod(0o755)
     run = subprocess.run([target], check=False, capture_output=True, text=True)
     assert (run.returncode, run.stdout) == (3, "hello\n")
+
+
+def test_who_has_nothing_but_the_installed_collection_gets_the_program_by_the_documented_line(
+    tmp_path: Path,
+) -> None:
+    (line,) = re.findall(
+        r"^python3 (.*_program\.py.*)$", (CHECKOUT / "docs/by-hand.md").read_text(), re.MULTILINE
+    )
+    script, target = line.replace("~/.ansible/collections", str(CHECKOUT / "build/collections")).split()
+    subprocess.run([sys.executable, script, target], check=True, cwd=tmp_path)
+    assert (tmp_path / target).read_bytes() == pack_collection(collection_dir())
 
 
 def test_only_sources_are_packed_and_in_order(sources: tuple[Path, Path]) -> None:

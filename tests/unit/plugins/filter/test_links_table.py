@@ -60,7 +60,7 @@ alice  phone  relayed  relay      -       -      its agent does not answer, rela
 bob    phone  relayed  relay      -       7 s    its agent does not answer, relayed
 carol  -      unknown  -          -       -      Failed to connect to the host via ssh: no
                                                  route to host
-3 pairs: 1 direct, 2 relayed; 1 offline; 1 did not answer"""
+3 pairs: 1 direct, 2 relayed; 1 offline; 1 did not answer: carol"""
 
 
 def test_a_mesh_is_one_table() -> None:
@@ -176,7 +176,7 @@ def test_what_could_change_a_terminal_is_not_printed() -> None:
 def test_nobody_has_answered() -> None:
     assert links_table({"alice": {"failed": True}})[1:] == [
         "alice  -   unknown  -    -    -      no answer",
-        "0 pairs; 1 did not answer",
+        "0 pairs; 1 did not answer: alice",
     ]
 
 

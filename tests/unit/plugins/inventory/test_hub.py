@@ -286,7 +286,7 @@ def test_a_hub_that_is_not_there(parse: Parse) -> None:
 
 def test_a_hub_that_does_not_answer(hub: FakeHub, parse: Parse) -> None:
     hub.mute = {"/v1/peers"}
-    assert_refused(parse, hub.url, "did not answer within 0.2 s", "larger timeout", timeout=0.2)
+    assert_refused(parse, hub.url, "did not answer within 0.2 s", "larger timeout_s", timeout_s=0.2)
 
 
 def test_a_hub_that_refuses(hub: FakeHub, parse: Parse) -> None:

@@ -236,7 +236,7 @@ def test_a_name_that_is_no_interface_is_refused(host: Host) -> None:
 
 def test_an_answer_that_does_not_come_is_not_awaited(host: Host, serve: Serve) -> None:
     serve({"/status": None})
-    assert_failed(info(host, timeout=0.2), "no answer at", "within 0.2 s", "option timeout")
+    assert_failed(info(host, timeout_s=0.2), "no answer at", "within 0.2 s", "option timeout_s")
 
 
 @pytest.mark.parametrize(

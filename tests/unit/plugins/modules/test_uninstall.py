@@ -11,6 +11,7 @@ import pytest
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rendezvous.wireguard.plugins.module_utils import _firewall, _system
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._uninstall import Place
+from ansible_collections.rendezvous.wireguard.plugins.modules import uninstall
 from tests.unit.plugins.conftest import Host
 
 FILES = (
@@ -43,7 +44,7 @@ class Installed:
         (root / "etc/wg-rendezvous/wg0.firewall.json").write_text(record.to_json())
         (root / "usr/local/bin/wg-rendezvous").symlink_to("/usr/local/lib/wg-rendezvous/wg-rendezvous.pyz")
         host.directory.mkdir(exist_ok=True)
-        for kind in ("conf", "key", "mesh-secret", "removed"):
+        for kind in ("conf", "key", "key.next", "mesh-secret", "removed"):
             (host.directory / f"wg0.{kind}").write_text("")
 
     def answer(self, *command: str) -> str | None:
@@ -85,6 +86,7 @@ def test_nothing_is_left_but_the_configuration_and_the_key(installed: Installed)
     assert sorted(path.name for path in installed.host.directory.iterdir()) == [
         "wg0.conf",
         "wg0.key",
+        "wg0.key.next",
         "wg0.mesh-secret",
         "wg0.removed",
     ]
@@ -105,6 +107,8 @@ def test_a_second_time_changes_nothing(installed: Installed) -> None:
 
 def test_keys_go_when_that_is_asked_for(installed: Installed) -> None:
     installed.uninstall()
+    names = [path.name.replace("wg0", "IF") for path in installed.host.directory.iterdir()]
+    assert [name for name in names if f"C({name})" not in uninstall.DOCUMENTATION] == []
     assert installed.uninstall(forget_key=True)["changed"]
     assert list(installed.host.directory.iterdir()) == []
 
