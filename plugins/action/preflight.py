@@ -43,6 +43,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             if arguments.get("program"):
                 packed = _program.pack_collection(_program.collection_dir())
                 arguments["program"] = {**arguments["program"], "checksum": _program.checksum(packed)}
+            arguments["hub_networks"] = _inventory.routed_networks(role, variables)
             result.update(
                 self._execute_module("rendezvous.wireguard.preflight", arguments, task_vars=task_vars)
             )

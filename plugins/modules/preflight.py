@@ -68,7 +68,9 @@ options:
     type: bool
     default: false
   hub_networks:
-    description: What is routed to the hub, so that no other interface may have it.
+    description:
+      - What is routed to the hub, so that no other interface may have it. Leave it out, it comes from the
+        controller.
     version_added: 0.2.0
     type: list
     elements: str

@@ -326,6 +326,13 @@ def _is_within(network: check.Network, others: Iterable[check.Network]) -> bool:
     return any(network.subnet_of(whole) for whole in ipaddress.collapse_addresses(same_family))
 
 
+def routed_networks(role: str, variables: Mapping[str, Any]) -> list[str]:
+    """What wg-quick is to route to the hub, of variables that were found good."""
+    if role != "peer" or variables.get("wg_interface_table") == "off":
+        return []
+    return [str(network) for network in _listed(variables.get("wg_peer_hub_networks") or [])]
+
+
 def problems_of_variables(name: str, variables: Iterable[str]) -> Iterator[str]:
     """What looks like a variable of the roles and is none: a misspelt one would else be missed by nobody."""
     for variable in sorted(filter(OURS.match, variables)):

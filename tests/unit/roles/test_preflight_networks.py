@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.rendezvous.wireguard.plugins.action.preflight import ActionModule
+from ansible_collections.rendezvous.wireguard.plugins.plugin_utils._inventory import routed_networks
 
 HUB = {"wg_interface_address": "192.168.7.1/24", "wg_hub_endpoint": "hub.example.net:51820"}
 ALICE = {"wg_interface_address": "192.168.7.5/24"}
@@ -118,3 +119,10 @@ def test_a_misspelt_variable_is_said_by_its_host() -> None:
     task_vars = {"inventory_hostname": "alice", "groups": {}, "hostvars": {"alice": {}}}
     found = action._problems("interface", DEFAULTS, {**task_vars, "wg_interface_mut": 1420})
     assert any("wg_interface_mut is no variable" in problem for problem in found)
+
+
+def test_what_is_routed_to_the_hub_is_compared_with_the_networks_of_the_node() -> None:
+    networks = {"wg_peer_hub_networks": "192.168.7.0/24"}
+    assert routed_networks("peer", networks) == ["192.168.7.0/24"]
+    assert routed_networks("peer", {**networks, "wg_interface_table": "off"}) == []
+    assert routed_networks("hub", networks) == []
