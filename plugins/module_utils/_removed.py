@@ -74,6 +74,8 @@ def explain(node: Node, removed: Removed) -> str:
     when = f" on {removed.at}" if removed.at else ""
     return (
         f"the key of peer {removed} was removed from {node.name}{when} and is not let in again: take the "
-        "host out of the inventory; or give it a new key, by deleting /etc/wireguard/IF.key on it; or, if it "
-        f"was removed by mistake, delete the line of its key in {path(node)} on the hub"
+        "host out of the inventory; or give it a new key, a host with `rendezvous.wireguard.keypair: {path: "
+        f"/etc/wireguard/{node.name}.key, regenerate: always}}` on it, a device with "
+        "wg_client_config_regenerate; or, if it was removed by mistake, delete the line of its key in "
+        f"{path(node)} on the hub"
     )

@@ -35,6 +35,8 @@ SMALLEST = ["!all", "!min", "distribution"]
 """Of the subsets that tell what to install."""
 FIRST_TASKS, SECOND_TASKS = 9, 6
 FIRST_TIMES, SECOND_TIMES = 9.0, 6.0
+FLAT_TIMES = 1.25
+"""What a host may cost at most in the size where it costs most, to what it costs where it costs least."""
 SITE = "rendezvous.wireguard.site"
 
 
@@ -137,8 +139,21 @@ def timed(playbook: str, inventory: Path, *arguments: str) -> Figure:
     return Figure(seconds, run)
 
 
-def measure(hosts: int, image: str, directory: Path, runs: int) -> list[str]:
-    """Print the figures of one size; what is not as wanted."""
+def not_flat(a_host_s: dict[int, dict[str, float]]) -> list[str]:
+    """Of the seconds a host, by number of hosts and run: which runs cost more a host with more hosts."""
+    problems = []
+    for what in next(iter(a_host_s.values())):
+        seconds = {hosts: figures[what] for hosts, figures in a_host_s.items()}
+        ratio = max(seconds.values()) / min(seconds.values())
+        if ratio > FLAT_TIMES:
+            problems.append(f"{what}: not flat, {ratio:.2f} times as much a host: {seconds}")
+    return problems
+
+
+def measure(
+    hosts: int, image: str, directory: Path, runs: int, a_host_s: dict[int, dict[str, float]]
+) -> list[str]:
+    """Print the figures of one size, and note the seconds a host; what is not as wanted."""
     with machines(hosts, image, directory) as inventory:
         everybody = ("--limit=!newhost",)
 
@@ -160,6 +175,7 @@ def measure(hosts: int, image: str, directory: Path, runs: int) -> list[str]:
         ("second run", second, SECOND_TASKS, SECOND_TIMES),
     ):
         ratio = figure.seconds / smallest_s
+        a_host_s.setdefault(hosts, {})[what] = round(figure.seconds / hosts, 2)
         counts = f"tasks: peer {figure.tasks(*peers)}, hub {figure.tasks('hub')} (at most {tasks})"
         of_all = f"{figure.seconds / default_s:.1f} of all"
         print(f"  {what}: {figure.seconds:.1f} s, {figure.seconds / hosts:.2f} s a host")
@@ -194,10 +210,12 @@ def main() -> int:
     os.environ["CONTAINERS_CONF"] = str(network.HERE / "containers.conf")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is removed
     wrong: list[str] = []
+    a_host_s: dict[int, dict[str, float]] = {}
     try:
         with TemporaryDirectory(prefix="bench-") as directory, prepared_image() as image:
             for hosts in options.hosts:
-                wrong += measure(hosts, image, Path(directory), options.runs)
+                wrong += measure(hosts, image, Path(directory), options.runs, a_host_s)
+            wrong += not_flat(a_host_s)
     except KeyboardInterrupt:
         print("interrupted; everything is removed", file=sys.stderr)
         return 130
