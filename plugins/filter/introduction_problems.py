@@ -85,8 +85,8 @@ def _same_keys(peers: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     for host, key, owner in _taken((peer["name"], peer["public_key"]) for peer in peers):
         yield (
             f"{host}: has the same key as {owner} ({key}), as a copy of its disk has: give it one of "
-            "its own, with `rendezvous.wireguard.keypair: {path: /etc/wireguard/IF.key, regenerate: always}` on "
-            f"{host}"
+            "its own, with `rendezvous.wireguard.keypair: {path: /etc/wireguard/IF.key, regenerate: always}` "
+            f"on {host}"
         )
 
 
