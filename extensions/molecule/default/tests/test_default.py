@@ -306,13 +306,13 @@ def test_check_mode_on_a_fresh_host_runs_to_its_end_and_changes_nothing(
 def test_check_mode_goes_on_where_a_first_run_failed_half_way(mesh: Mesh, run_site: RunSite) -> None:
     carol = mesh["carol"]
     inventories = ("inventory.yml", "carol.yml")
-    carol.run("mount -t tmpfs -o ro none /usr/local/lib")  # nothing can be shipped there
+    carol.run("mount -t tmpfs -o ro none /usr/local/bin")  # nothing can be shipped there
     failed = run_site("--limit=carol", inventories=inventories)
     assert failed.recap["carol"].failed == 1, failed.output
     assert carol.host.file("/etc/systemd/system/wg-rendezvous-firewall@.service").exists
     assert not carol.host.file("/etc/systemd/system/wg-rendezvous-agent@.service").exists
 
-    carol.run("umount /usr/local/lib")
+    carol.run("umount /usr/local/bin")
     run = run_site("--limit=carol", "--check", "--diff", inventories=inventories)
     assert run.exit_code == 0, run.output
 
