@@ -7,6 +7,8 @@ The tests run in this order on one deployed network.
 
 from __future__ import annotations
 
+import itertools
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,6 +53,18 @@ def figures(pairs: Sequence[tuple[Machine, Machine]], pingers: Sequence[Pinger])
     )
 
 
+def jobs(mesh: Mesh) -> dict[str, str]:
+    """The results of jobs that Ansible has left on each machine."""
+    return {
+        name: machine.run("ls ~root/.ansible_async", check=False) for name, machine in mesh.machines.items()
+    }
+
+
+def known_to_hub(mesh: Mesh) -> str:
+    """What the hub has of keys, in its file and running."""
+    return mesh["hub"].run("grep -E 'PublicKey|Replaces' /etc/wireguard/wg0.conf; wg show wg0 peers")
+
+
 def no_secret(run: PlaybookRun, mesh: Mesh) -> bool:
     return all(
         secret not in run.output
@@ -79,7 +93,7 @@ def test_all_peers_get_new_keys_at_once_except_for_one_that_is_away(
     tmp_path: Path,
     report: Report,
 ) -> None:
-    before = keys(mesh)
+    before, left = keys(mesh), jobs(mesh)
     with watched(pairs, tmp_path) as pingers:
         run = ansible_playbook(
             ROTATE, [*inventory, scenario / "away.yml"], "-vvv", "--diff", "-e", "wg_peer_rotate_min_age_s=0"
@@ -92,25 +106,35 @@ def test_all_peers_get_new_keys_at_once_except_for_one_that_is_away(
     assert "--limit dave" in run.output
     assert no_secret(run, mesh)
     assert max(pinger.gap_s for pinger in pingers) <= GAP_S
-    in_file = mesh["hub"].run("grep PublicKey /etc/wireguard/wg0.conf; wg show wg0 peers")
-    assert not any(before[name] in in_file for name in ("alice", "bob", "carol"))
-    assert before["dave"] in in_file
-    assert "Replaces" not in mesh["hub"].run("cat /etc/wireguard/wg0.conf")
+    known = known_to_hub(mesh)
+    assert not any(before[name] in known for name in ("alice", "bob", "carol"))
+    assert before["dave"] in known
+    assert "Replaces" not in known
+    assert jobs(mesh) == left
 
 
-def test_who_was_away_is_rotated_later_and_nobody_a_second_time(
+def test_whose_key_is_old_is_rotated_in_series_and_nobody_else(
     mesh: Mesh, inventory: list[Path], pairs: list[tuple[Machine, Machine]], tmp_path: Path, report: Report
 ) -> None:
-    mesh["dave"].run("touch -d '2 hours ago' /etc/wireguard/wg0.key")
-    before = keys(mesh)
+    for name in ("alice", "dave"):
+        mesh[name].run("touch -d '2 hours ago' /etc/wireguard/wg0.key")
+    before, left = keys(mesh), jobs(mesh)
     with watched(pairs, tmp_path) as pingers:
-        run = ansible_playbook(ROTATE, inventory)
-    report(f"life: rotation of one: {figures(pairs, pingers)}")
+        run = ansible_playbook(ROTATE, inventory, "-e", "wg_peer_rotate_serial=2")
+    report(f"life: rotation in series: {figures(pairs, pingers)}")
     after = keys(mesh)
     assert run.exit_code == 0, run.output
-    assert set(run.changed_hosts) == {"dave"}, run.output
-    assert [name for name in PEERS if after[name] != before[name]] == ["dave"]
+    assert set(run.changed_hosts) == {"alice", "dave"}, run.output
+    assert [name for name in PEERS if after[name] != before[name]] == ["alice", "dave"]
+    # One after the other: the hub has forgotten alice's old key before dave's next one is made.
+    changes = re.findall(r"^changed: \[(\w+)", run.output, re.MULTILINE)
+    assert [name for name, _ in itertools.groupby(changes)] == ["alice", "dave"], run.output
     assert max(pinger.gap_s for pinger in pingers) <= GAP_S
+    known = known_to_hub(mesh)
+    assert not any(before[name] in known for name in ("alice", "dave"))
+    assert all(after[name] in known for name in PEERS)
+    assert "Replaces" not in known
+    assert jobs(mesh) == left
 
 
 def test_a_hub_gets_a_new_key_when_all_can_be_told(
@@ -121,7 +145,7 @@ def test_a_hub_gets_a_new_key_when_all_can_be_told(
     tmp_path: Path,
     report: Report,
 ) -> None:
-    before = keys(mesh, ("hub",))["hub"]
+    before, left = keys(mesh, ("hub",))["hub"], jobs(mesh)
     arguments = ("-e", "wg_hub_rotate_min_age_s=0")
     refused = ansible_playbook(ROTATE_HUB, [*inventory, scenario / "away.yml"], *arguments)
     assert "dave: would lose the hub" in refused.output
@@ -142,6 +166,7 @@ def test_a_hub_gets_a_new_key_when_all_can_be_told(
         known = mesh[name].run("wg show wg0 peers; cat /etc/wireguard/wg0.conf")
         assert before not in known
         assert "Replaces" not in known
+    assert jobs(mesh) == left
     again = ansible_playbook(ROTATE_HUB, inventory)
     assert (again.exit_code, again.changed_hosts) == (0, {}), again.output
 
