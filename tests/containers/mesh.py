@@ -278,6 +278,15 @@ class Transfer:
             process.communicate()
 
 
+def remains(machine: Machine) -> str:
+    """What an uninstalled machine has left of the mesh beside /etc/wireguard."""
+    files = machine.run("find / -xdev -name '*wg-rendezvous*' -not -path '/proc/*'")
+    units = machine.run("systemctl list-units --all --no-legend 'wg-*'").strip()
+    running = machine.run("ls -d /run/wg-rendezvous /sys/class/net/wg0", check=False)
+    rules = [rule for rule in machine.run("nft list ruleset").splitlines() if "rendezvous" in rule]
+    return "\n".join(filter(None, (files, units, running, *rules)))
+
+
 @contextlib.contextmanager
 def watched(pairs: Sequence[tuple[Machine, Machine]], directory: Path) -> Iterator[list[Pinger]]:
     """Pings and a TCP stream between each of these pairs while the context lasts.

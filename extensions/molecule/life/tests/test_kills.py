@@ -32,22 +32,24 @@ from tests.containers.mesh import (
     Transfer,
     ansible_playbook,
     longest_gap_s,
+    remains,
     wait_until,
 )
 
 SITE = "rendezvous.wireguard.site"
 CLIENTS = "rendezvous.wireguard.client_config"
 REMOVE = "rendezvous.wireguard.remove_peer"
+UNINSTALL = "rendezvous.wireguard.uninstall"
 ROTATE = "rendezvous.wireguard.rotate_keys"
 ROTATE_HUB = "rendezvous.wireguard.rotate_hub_key"
-TASKS = {SITE: 18, CLIENTS: 8, REMOVE: 5, ROTATE: 21, ROTATE_HUB: 21}
+TASKS = {SITE: 18, CLIENTS: 8, REMOVE: 5, UNINSTALL: 6, ROTATE: 23, ROTATE_HUB: 23}
 """How many tasks each has, in the order in which they are killed. Those runs that are not killed prove it."""
 LONGEST_TASK_S = 1.0
 PEERS = ("alice", "bob", "carol", "dave")
 ADDRESSES = ("192.168.7.5", "192.168.7.105")
 """Alice has one of them."""
 PORTS = (51820, 51821)
-KILLS = int(os.environ.get("KILLS", "5"))
+KILLS = int(os.environ.get("KILLS", len(TASKS)))
 TO_DIRECT_S = 60.0
 GAP_S = 1.0
 
@@ -80,6 +82,7 @@ def test_runs_that_are_killed_at_a_random_task_leave_a_network_that_works_and_th
             with capfd.disabled():  # many kills take long: to be seen as they happen
                 print(f"\n{killed}: gap {watch.gap_s:.2f} s", flush=True)
             assert watch.gap_s <= GAP_S, (seed, number, killed, watch.gaps_s)
+            assert playbook != UNINSTALL or watch.lost == 0, (seed, number, killed, watch.gaps_s)
         longest_s = transfer.finish()
     told = ", ".join(f"{gap:.2f}" for gap in gaps)
     report(f"life: {KILLS} killed runs (seed {seed}): gaps {told} s; TCP stood for {longest_s:.1f} s")
@@ -103,6 +106,7 @@ class Owner:
             SITE: self.moves_a_peer_and_the_hub,
             CLIENTS: self.hands_out_a_file,
             REMOVE: self.removes_a_phone,
+            UNINSTALL: self.uninstalls_a_peer,
             ROTATE: self.rotates_keys,
             ROTATE_HUB: self.rotates_the_key_of_the_hub,
         }
@@ -164,6 +168,21 @@ class Owner:
         assert key in hub.run("cat /etc/wireguard/wg0.removed")
 
     @contextlib.contextmanager
+    def uninstalls_a_peer(self, _cycle: int) -> Iterator[Sequence[str]]:
+        """Dave goes, and comes back. The others have direct links, so that they can lose nothing."""
+        hub, alice, bob, carol, dave = (self.mesh[name] for name in ("hub", *PEERS))
+        alice.address_changed()
+        for one, other in ((bob, carol), (alice, bob), (alice, dave)):
+            self.mesh.wait_for_path(one, other, "direct", TO_DIRECT_S)
+        yield ("--limit=dave",)
+        assert remains(dave) == ""
+        assert dave.run("ls /etc/wireguard").split() == ["wg0.conf", "wg0.key"]
+        back = ansible_playbook(SITE, [self.inventory.path], "--limit=dave")
+        assert back.exit_code == 0, back.output
+        wait_until(lambda: dave.pings(hub, 5) == 5, 10, lambda: "dave is back")
+        self.mesh.wait_for_path(alice, dave, "direct", TO_DIRECT_S)
+
+    @contextlib.contextmanager
     def rotates_keys(self, _cycle: int) -> Iterator[Sequence[str]]:
         """All peers get new ones."""
         before = self._keys(*PEERS)
@@ -192,9 +211,12 @@ class Owner:
 
 
 class Watch:
-    """Pings while the context lasts; then `gaps_s`, the longest times in which somebody was not reached."""
+    """Pings while the context lasts; then `gaps_s`, the longest times in which somebody was not reached, and
+    `lost`, how many pings were not answered.
+    """
 
     gaps_s: Mapping[str, float]
+    lost: int
 
     def __init__(self, alice: Machine, bob: Machine, carol: Machine, hub: Machine) -> None:
         self._to_alice = [Pinger(bob, alice, address) for address in ADDRESSES]
@@ -219,6 +241,8 @@ class Watch:
             "bob to alice": longest_gap_s(answered),
             **{name: pinger.gap_s for name, pinger in self._others.items()},
         }
+        to_alice = min(pinger.lost for pinger in self._to_alice)
+        self.lost = to_alice + sum(pinger.lost for pinger in self._others.values())
 
     @property
     def gap_s(self) -> float:
