@@ -110,7 +110,7 @@ bench-ansible: collections ## what site.yml costs on 5, 10, 20 and 40 containers
 	$(AS_ROOT) python -m tests.bench.deploy $(ARGS)
 
 integration: collections ## the hub and the modules against real interfaces in network namespaces
-	$(AS_ROOT) python -m pytest tests/integration -n 2 --dist loadfile $(ARGS)
+	$(AS_ROOT) python -m pytest $(or $(TESTS),tests/integration) -n 2 --dist loadfile $(ARGS)
 
 SCENARIOS ?= $(notdir $(patsubst %/molecule.yml,%,$(wildcard extensions/molecule/*/molecule.yml)))
 molecule: export ANSIBLE_COLLECTIONS_PATH = $(CURDIR)/$(INSTALLED)

@@ -25,6 +25,9 @@ LOGS = CHECKOUT / "build/logs"
 HEARTBEAT_S = 30.0
 CLEAN_UP_S = 120.0  # for a stage to remove its containers after SIGINT
 
+ROTATION = "tests/integration/modules/test_rotation.py"
+"""It measures gaps, so it does not give way as the others there do."""
+
 COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 SUMMARY = re.compile(r"^(?:=+ )?((?:\d+ \w+,? ?)+)in [\d.]+s", re.MULTILINE)
 COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped)\b")
@@ -84,13 +87,14 @@ def plan() -> list[list[list[Stage]]]:
                 Stage("sanity", "sanity", gives_way=True),
                 Stage("sanity-2.18", "sanity", ("CORE=2.18",), gives_way=True),
                 Stage("simulation", "simulation", gives_way=True),
-                Stage("integration", "integration", gives_way=True),
+                Stage("integration", "integration", (f"ARGS=--ignore={ROTATION}",), gives_way=True),
             ],
             [
                 Stage("molecule-default", "molecule", ("SCENARIOS=default",)),
                 Stage("molecule-restart", "molecule", ("SCENARIOS=restart", "CORE=2.18")),
                 Stage("molecule-life", "molecule", ("SCENARIOS=life",)),
                 Stage("demo", "demo-check"),
+                Stage("rotation", "integration", (f"TESTS={ROTATION}",)),
             ],
         ],
         [[Stage("lab", "lab")]],
