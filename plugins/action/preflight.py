@@ -81,8 +81,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         own = _inventory.Host(name, role, variables, frozenset(members.get(name, ())))
         batch = task_vars.get("ansible_play_batch", [name])
         problems = list(_inventory.problems_of_variables(name, task_vars))
-        hubs = [host for host in batch if "hub" in members.get(host, ())]
-        problems += _inventory.problems_of_host(own, hostvars, hubs)
+        checked_hubs = [host for host in batch if "hub" in members.get(host, ())]
+        problems += _inventory.problems_of_host(own, hostvars, checked_hubs)
         if name not in members or self._interface(hostvars[name]) != variables["wg_interface_name"]:
             return problems + list(_inventory.problems_of_lone_peer(own))
         network = self._network(hostvars[name], members[name])

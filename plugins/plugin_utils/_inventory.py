@@ -52,16 +52,12 @@ class Host:
     @property
     def subnets(self) -> Iterator[check.Network]:
         """What is behind it; those that are none have been complained about."""
-        for text in _listed(self.variables.get("wg_interface_subnets") or []):
-            with suppress(ValueError):
-                yield ipaddress.ip_network(str(text))
+        return _networks(self.variables.get("wg_interface_subnets"))
 
     @property
     def hub_networks(self) -> Iterator[check.Network]:
         """What it sends to its hub; those that are none have been complained about."""
-        for text in _listed(self.variables.get("wg_peer_hub_networks") or []):
-            with suppress(ValueError):
-                yield ipaddress.ip_network(str(text))
+        return _networks(self.variables.get("wg_peer_hub_networks"))
 
     @property
     def newest_secret(self) -> str | None:
@@ -101,7 +97,8 @@ def problems_of_host(
         yield from _problems_of_hub_port(host)
     if host.role == "peer":
         yield from _problems_of_its_hub(host, inventory, checked_hosts)
-        yield from _problems_of_hub_networks(host)
+        yield from _problems_of_foreign_networks(host)
+        yield from _problems_of_tunnel_in_tunnel(host)
     if host.role != "interface" and _is_true(host.variables.get("wg_interface_peers_exclusive")):
         yield (
             f"{host.name}: wg_interface_peers_exclusive would remove the peers that other hosts have added: "
@@ -272,7 +269,7 @@ def _problems_of_its_hub(
         )
 
 
-def _problems_of_hub_networks(host: Host) -> Iterator[str]:
+def _problems_of_foreign_networks(host: Host) -> Iterator[str]:
     """wg-quick fails where it is to set a route of a family that the node has not. All of a family may be
     meant: it keeps that from leaving the node beside the tunnel.
     """
@@ -285,9 +282,14 @@ def _problems_of_hub_networks(host: Host) -> Iterator[str]:
                 f"{host.name}: wg_peer_hub_networks {network}: {host.name} has no IPv{network.version} "
                 "address in the VPN: give it one as well, or remove that network"
             )
+
+
+def _problems_of_tunnel_in_tunnel(host: Host) -> Iterator[str]:
+    """wg-quick keeps its own packets out of the tunnel only where all of a family goes there."""
     endpoint = _address_of(host.variables.get("wg_peer_hub_endpoint"))
-    for network in networks if endpoint and host.variables.get("wg_interface_table") != "off" else ():
-        # wg-quick sees to all of a family itself
+    for network in (
+        host.hub_networks if endpoint and host.variables.get("wg_interface_table") != "off" else ()
+    ):
         if network.prefixlen and endpoint in network:
             yield (
                 f"{host.name}: wg_peer_hub_networks {network} has the hub's public address {endpoint} in it, "
@@ -534,6 +536,13 @@ def peers_in(options: Any) -> Iterator[tuple[str, conf.Peer | None]]:
     for option in _listed(options or []):
         with suppress(ValueError):
             yield _read_peer(option)
+
+
+def _networks(value: Any) -> Iterator[check.Network]:
+    """One or a list, without those that are none."""
+    for text in _listed(value or []):
+        with suppress(ValueError):
+            yield ipaddress.ip_network(str(text))
 
 
 def _parsed(host: Host) -> Iterator[Interface]:

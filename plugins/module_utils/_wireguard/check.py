@@ -43,18 +43,19 @@ def public_key(text: str, what: str) -> str:
 
 def private_key(text: str, what: str) -> str:
     """A private key; the error does not contain it."""
-    try:
-        return keys.check_key(text)
-    except ValueError as error:
-        raise ValueError(f"{what}: {error}; write what `wg genkey` prints") from None
+    return _secret_key(text, what, "wg genkey")
 
 
 def preshared_key(text: str, what: str) -> str:
     """A preshared key; the error does not contain it."""
+    return _secret_key(text, what, "wg genpsk")
+
+
+def _secret_key(text: str, what: str, command: str) -> str:
     try:
         return keys.check_key(text)
     except ValueError as error:
-        raise ValueError(f"{what}: {error}; write what `wg genpsk` prints") from None
+        raise ValueError(f"{what}: {error}; write what `{command}` prints") from None
 
 
 def interface_address(text: str) -> str:
