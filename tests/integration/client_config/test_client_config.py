@@ -61,7 +61,7 @@ def test_the_life_of_a_phone(site: Site) -> None:
     succeeded(site.run(PHONE, arguments=(*REGENERATE, *LOUD)), changed=2)
     second = site.private_key("phone")
     assert second != first
-    assert site.device.loses_a_ping_to("192.168.7.1")
+    assert site.device.is_cut_off_from("192.168.7.1")
     site.connect("phone")
     assert not site.device.loses_a_ping_to("192.168.7.1")
     assert len(site.hub.info()["peers"]) == 1
@@ -69,7 +69,7 @@ def test_the_life_of_a_phone(site: Site) -> None:
     succeeded(site.run(GONE, arguments=LOUD), changed=2)
     assert registered(site) == {}
     assert sorted(path.name for path in site.files.iterdir()) == [".gitignore"]
-    assert site.device.loses_a_ping_to("192.168.7.1")
+    assert site.device.is_cut_off_from("192.168.7.1")
     assert site.hub.conf.read_text().strip() == hub_conf.strip()
     succeeded(site.run(GONE, arguments=LOUD), changed=0)
     assert first not in site.printed
