@@ -9,6 +9,7 @@ that cannot be sent is one that is not answered.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import socket
@@ -34,6 +35,8 @@ IP_MTU_DISCOVER, IPV6_MTU_DISCOVER = 10, 23
 PMTUDISC_DO = 2
 SIOCGIFMTU = 0x8921
 
+MOST_BYTES = 65535
+MOST_AT_ONCE = 1024
 MOST_ADDRESSES = 4096
 """Of more, those that were quiet longest are forgotten: behind a peer there may be a whole IPv6 network."""
 
@@ -93,12 +96,14 @@ class Beats:
     async def hear(self, made: socket.socket) -> None:
         """Listen on one more socket."""
         self.port = made.getsockname()[1]
-        one = _Socket(made.family, self._received)
+        one = _Socket(made, self._received)
         await asyncio.get_running_loop().create_datagram_endpoint(lambda: one, sock=made)
         self._sockets.append(one)
 
     def bytes_by_address(self) -> dict[str, tuple[int, int]]:
         """Bytes of heartbeats that came from an address and went there so far, as WireGuard counts them."""
+        for one in self._sockets:
+            one.drain()
         return dict(self._bytes)
 
     def _count(self, address: str, received: int = 0, sent: int = 0) -> None:
@@ -181,9 +186,10 @@ class _Socket(asyncio.DatagramProtocol):
     """One address that is listened on."""
 
     def __init__(
-        self, family: socket.AddressFamily, received: Callable[[_Socket, bytes, tuple[Any, ...]], None]
+        self, made: socket.socket, received: Callable[[_Socket, bytes, tuple[Any, ...]], None]
     ) -> None:
-        self.family = family
+        self.family = made.family
+        self._made = made
         self._on_datagram = received
         self._transport: asyncio.DatagramTransport | None = None
 
@@ -196,6 +202,12 @@ class _Socket(asyncio.DatagramProtocol):
         except (OSError, ValueError, TypeError) as error:
             self.error_received(error)
         return True
+
+    def drain(self) -> None:
+        """Take in all that has arrived: asyncio takes one datagram a turn."""
+        with contextlib.suppress(OSError):  # nothing more, or closed
+            for _ in range(MOST_AT_ONCE):
+                self._on_datagram(self, *self._made.recvfrom(MOST_BYTES))
 
     def close(self) -> None:
         """Stop listening."""

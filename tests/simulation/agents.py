@@ -8,7 +8,7 @@ import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.simulation.engine import Alarm
 from tests.simulation.nat import Endpoint, Nat, parse_endpoint
@@ -59,6 +59,13 @@ def dump_of(device: Device) -> dump.Device:
     )
 
 
+class HubAnswer(NamedTuple):
+    """What the hub answers to those who ask as an agent of the origin does."""
+
+    records: dict[str, events.PeerRecord]
+    takes_signals: bool
+
+
 class HubModel:
     """The hub's records, from nothing but its own device (DESIGN §5, "What is believed").
 
@@ -105,7 +112,7 @@ class HubModel:
         if endpoint is not None:
             self._proven[key] = endpoint
 
-    def _serve(self, caller: str) -> dict[str, events.PeerRecord] | None:
+    def _serve(self, caller: str) -> HubAnswer | None:
         if self.signals is not None and not self.signals.running:
             return None  # the kernel refuses the connection
         peer = self.device.owner(caller)
@@ -113,7 +120,7 @@ class HubModel:
             self._prove(peer.key)
             if self.signals is not None:
                 self.signals.polled_at[peer.key] = self.device.engine.now
-        return self.records()
+        return HubAnswer(self.records(), self.signals is not None and self.signals.supported)
 
 
 @dataclass
@@ -328,12 +335,14 @@ class Agent:
     def _ask_hub(self, _action: actions.AskHub) -> None:
         life = self._life
 
-        def answered(records: Any, _seconds: float) -> None:
-            if records is None:
+        def answered(answer: HubAnswer | None, _seconds: float) -> None:
+            if answer is None:
                 self._later(events.HubSilent("connection refused"), life)
                 return
-            others = {key: record for key, record in records.items() if key != self.device.public_key}
-            self._later(events.HubAnswered(others), life)
+            own = self.device.public_key
+            others = {key: record for key, record in answer.records.items() if key != own}
+            takes_signals = answer.takes_signals and self.signals
+            self._later(events.HubAnswered(others, takes_signals=takes_signals), life)
 
         self.stack.ask(
             HUB_ADDRESS,
@@ -348,13 +357,13 @@ class Agent:
 
     def _open_stream(self, action: actions.OpenStream) -> None:
         if self.signals:
-            self._client.open(action.registration)
+            self._client.open(action)
         else:
             closed, life = events.StreamClosed("404", unsupported=True), self._life
             self.engine.call_in(0.001, lambda: self._later(closed, life))
 
     def _register(self, action: actions.Register) -> None:
-        self._client.register(action.registration)
+        self._client.register(action)
 
     def _send_signal(self, action: actions.SendSignal) -> None:
         self._client.send(action.peer, action.signal)

@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 from tests.simulation.chaos import agree
 from tests.simulation.run import AGENTS_START_AT, IDLE, Run, Scenario
 
@@ -48,7 +51,44 @@ def _crowd(count: int, star: bool) -> Scenario:
     )
 
 
+REGISTRATIONS_OF_ONE = 3
+"""Of one agent wait at most at the hub: the one that it has asked for, and those that it has given up."""
+
+
+def _check_soon(run: Run) -> None:
+    """A hub that takes its time is not kept from what it has to do: all are direct as with any other."""
+    _check(run)
+    _check_hub(run)
+
+
+def _check_in_the_end(run: Run) -> None:
+    """All are direct, though for a while no agent got its answer in time; the hub is known for what it is."""
+    said = str(run.journal)
+    assert "the hub takes no signals" not in said, "it was asked as one of the origin"
+    for monitor in run.monitors:
+        assert monitor.direct, f"{monitor.name} is not direct"
+    _check_hub(run)
+
+
+def _check_hub(run: Run) -> None:
+    hub, nodes = run.signal_hub, len(run.nodes)
+    behind = hub.most_behind_s / hub.registering_s
+    assert behind <= REGISTRATIONS_OF_ONE * nodes, f"{behind:.0f} registrations of {nodes} agents waited"
+    assert hub.free_at <= run.engine.now, "the hub is still busy"
+
+
+def _slow_hub(registering_s: float, check: Callable[[Run], None], run_for_s: float) -> Scenario:
+    def slow_down(run: Run) -> None:
+        run.signal_hub.registering_s = registering_s
+
+    return replace(_crowd(12, star=False), check=check, happenings=slow_down, run_for_s=run_for_s)
+
+
+SLOW_HUB = "12 with one another, at once, a slow hub"
+MUCH_TOO_SLOW_HUB = "12 with one another, at once, a much too slow hub"
 CROWDS = {
     "30 with one, at once": _crowd(31, star=True),
     "12 with one another, at once": _crowd(12, star=False),
+    SLOW_HUB: _slow_hub(0.1, _check_soon, 15.0),
+    MUCH_TOO_SLOW_HUB: _slow_hub(0.3, _check_in_the_end, 60.0),
 }

@@ -20,13 +20,12 @@ from tests.simulation.stack import Stack
 from tests.simulation.wireguard import DATA_BYTES, Inner
 from tests.simulation.world import HUB_ADDRESS
 
-from wg_rendezvous.core import events
+from wg_rendezvous.core import actions, events
 from wg_rendezvous.core.actions import Registration
 from wg_rendezvous.core.events import PeerView
 from wg_rendezvous.core.pacing import TokenBucket, signal_limits
 
 RETRANSMIT_S, RETRANSMIT_MAX_S = 0.2, 60.0
-OPEN_WITHIN_S = 1.0
 COMMENT_EVERY_S = 10.0
 DEAD_AFTER_S = 25.0
 UNACKNOWLEDGED_S = 10.0
@@ -177,6 +176,12 @@ class SignalHub:
         """What happens to a signal on its way; one that is delivered is delivered by `deliver`."""
         self.polled_at: dict[str, float] = {}
         """When a peer asked as an agent of the origin does."""
+        self.registering_s = 0.0
+        """What a registration costs it, of which it does one at a time."""
+        self.free_at = 0.0
+        """When it has done all that it was asked for."""
+        self.most_behind_s = 0.0
+        """How long that took at most."""
         self._looked_at = -1
         self._ages_at = 0.0
         stack.accept = self._accept
@@ -220,7 +225,7 @@ class SignalHub:
             self.stack,
             caller,
             data.connection,
-            lambda body: self._message(key, connection, body),
+            lambda body: self._take(key, connection, body),
             lambda: self._closed(key, connection),
         )
         return connection
@@ -230,6 +235,17 @@ class SignalHub:
         if run is not None and run.connection is connection:
             run.connection, run.closed_at = None, self.device.engine.now
             self.tell()
+
+    def _take(self, key: str, connection: Connection, body: Any) -> None:
+        """Deal with a message, after those that came before where that costs time."""
+        costs_s = self.registering_s if body[0] in ("open", "register") else 0.0
+        if not costs_s:
+            self._message(key, connection, body)
+            return
+        engine = self.device.engine
+        self.free_at = max(self.free_at, engine.now) + costs_s
+        self.most_behind_s = max(self.most_behind_s, self.free_at - engine.now)
+        engine.call_in(self.free_at - engine.now, lambda: self._message(key, connection, body))
 
     def _message(self, key: str, connection: Connection, body: Any) -> None:
         kind, *rest = body
@@ -248,8 +264,9 @@ class SignalHub:
             run.tell(self.device.engine.now, "snapshot", self.view(key, key), peers)
             self.tell()
         elif kind == "register":
-            self._register(key, rest[0])
-            connection.send(("registered", self.view(key, key)))
+            registration, number = rest
+            self._register(key, registration)
+            connection.send(("registered", self.view(key, key), number))
             self.tell()
         elif kind == "signal":
             self._forward(key, connection, *rest)
@@ -343,6 +360,7 @@ class SignalClient:
         self._deliver = deliver
         self._connection: Connection | None = None
         self._waiting: Timer | None = None
+        self._unanswered: set[int] = set()
         self._beats: dict[int, tuple[str | None, str, float]] = {}
         self._beat_bytes: dict[str, tuple[int, int]] = {}
         self._closed = False
@@ -359,7 +377,7 @@ class SignalClient:
             for delay_s in (0.0, 0.2, 0.6):  # the kernel repeats it
                 self.engine.call_in(delay_s, lambda: self.stack.send_packet(HUB_ADDRESS, reset))
 
-    def open(self, registration: Registration) -> None:
+    def open(self, action: actions.OpenStream) -> None:
         """`OpenStream`."""
         old, self._connection = self._connection, None
         if old is not None:
@@ -372,13 +390,13 @@ class SignalClient:
         self._connection = connection
         self._opened_at = self.engine.now
         self._snapshot_seen = False
-        connection.send(("open", registration))
-        self.engine.call_in(OPEN_WITHIN_S, lambda: self._check_opened(connection))
+        connection.send(("open", action.registration))
+        self.engine.call_in(action.patience_s, lambda: self._check_opened(connection))
         self._watch(connection)
 
     def _check_opened(self, connection: Connection) -> None:
         if self._connection is connection and not self._snapshot_seen:
-            self._ended(connection, "no answer within 1 s")
+            self._ended(connection, "no answer in time")
 
     def _watch(self, connection: Connection) -> None:
         if self._connection is not connection:
@@ -409,7 +427,9 @@ class SignalClient:
         elif kind == "signal":
             self._deliver(events.SignalReceived(*rest))
         elif kind == "registered":
-            self._deliver(events.Registered(*rest))
+            own, *numbers = rest
+            self._unanswered.difference_update(numbers)
+            self._deliver(events.Registered(own, *numbers))
         elif kind == "comment":
             self._deliver(events.StreamHeard())
         elif kind == "undeliverable":
@@ -417,10 +437,17 @@ class SignalClient:
         elif kind == "too often":
             self._deliver(events.SignalFailed(rest[0], rest[1], False, reason="429", retry_in_s=1.0))
 
-    def register(self, registration: Registration) -> None:
+    def register(self, action: actions.Register) -> None:
         """`Register`."""
         if self._connection is not None:
-            self._connection.send(("register", registration))
+            self._connection.send(("register", action.registration, action.number))
+        self._unanswered = {action.number}
+        self.engine.call_in(action.patience_s, lambda: self._check_registered(action.number))
+
+    def _check_registered(self, number: int) -> None:
+        if number in self._unanswered and not self._closed:
+            self._unanswered.clear()
+            self._deliver(events.RegistrationFailed(number, "no answer in time"))
 
     def send(self, peer: str, signal: Mapping[str, Any]) -> None:
         """`SendSignal`."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from tests.simulation.crowds import CROWDS
+from tests.simulation.crowds import CROWDS, MUCH_TOO_SLOW_HUB, SLOW_HUB
 from tests.simulation.cuts import CUTS
 from tests.simulation.run import Case
 from tests.simulation.scenarios import SCENARIOS, simulate_all
@@ -28,6 +28,7 @@ from wg_rendezvous.core.moves import Moves
 from wg_rendezvous.core.pacing import TokenBucket
 from wg_rendezvous.core.pairs import Pairs
 from wg_rendezvous.core.refresh import FAILURES_LARGER_KEY, Count, Refresh
+from wg_rendezvous.core.registrar import Registrar
 from wg_rendezvous.core.rendezvous import TRANSITIONS as RENDEZVOUS
 from wg_rendezvous.core.rendezvous import Effect as Does
 from wg_rendezvous.core.rendezvous import PairEvent, Phase
@@ -282,3 +283,24 @@ def test_lost_links_that_are_tried_more_seldom_are_noticed(monkeypatch: pytest.M
     check_some_fails(
         [name for name in CUTS if name.endswith("reject")], "is direct again|is not direct again"
     )
+
+
+def test_asking_a_slow_hub_again_before_it_has_answered_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    tick = Registrar.tick
+
+    def impatient(registrar: Registrar, now_s: float) -> None:
+        registrar._under_way, registrar._again_at = None, now_s
+        tick(registrar, now_s)
+
+    monkeypatch.setattr(Registrar, "tick", impatient)
+    check_some_fails({SLOW_HUB}, "registrations of 12 agents waited|was direct after")
+
+
+def test_taking_a_slow_hub_for_one_of_the_origin_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = Mesh._on_hub_answered
+
+    def without_its_name(mesh: Mesh, event: HubAnswered, now_s: float) -> None:
+        answered(mesh, HubAnswered(event.records, event.without_agent), now_s)
+
+    monkeypatch.setattr(Mesh, "_on_hub_answered", without_its_name)
+    check_some_fails({MUCH_TOO_SLOW_HUB}, "asked as one of the origin")

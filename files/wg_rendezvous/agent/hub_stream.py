@@ -23,8 +23,6 @@ from .timing import within
 
 logger = logging.getLogger(__name__)
 
-STEP_S = 1.0
-"""The connection, and each answer of the hub, may take so long."""
 SILENCE_S = 25.0
 """The hub says something every 10 s: a stream that is silent for so long is dead."""
 REFUSALS = (403, 408, 409, 413, 415, 429)
@@ -39,7 +37,7 @@ class UnsupportedError(HttpError):
 
 async def run(
     base: str,
-    registration: actions.Registration,
+    action: actions.OpenStream,
     registered: Callable[[], None],
     deliver: Callable[[events.Event], None],
 ) -> None:
@@ -48,16 +46,17 @@ async def run(
     """
     try:
         with contextlib.ExitStack() as ending:
+            hub = _Hub(base, action.patience_s, ending)
             started_s = time.monotonic()
-            connection = await _connected(base, ending)
+            connection = await hub.connected()
             connected_s = time.monotonic()
-            for body in registration_bodies(registration, __version__):
-                await _register(connection, body)
+            for body in registration_bodies(action.registration, __version__):
+                await hub.register(connection, body)
                 if not connection.reusable:
-                    connection = await _connected(base, ending)
+                    connection = await hub.connected()
             registered()
             asked_s = time.monotonic()
-            head = await _open(connection)
+            head = await hub.open(connection)
             # TCP's handshake and this request took a round trip each, and whatever kept one of them back.
             rtt_s = min(connected_s - started_s, time.monotonic() - asked_s)
             await _Reader(connection, head, lambda event: deliver(_timed(event, rtt_s))).run()
@@ -85,37 +84,57 @@ def sentence(request: str, answer: Answer) -> str:
     return f"{request} was answered {answer.status}" + (f": {why}" if why else "")
 
 
-async def _connected(base: str, ending: contextlib.ExitStack) -> Connection:
-    async def connected() -> Connection:
-        connection = await connect(base)
-        ending.callback(connection.close)
-        return connection
+class _Hub:
+    """The hub at `base`, whose connections end with `ending`; each step may take `patience_s`."""
 
-    return await _in_time(connected(), f"no connection to {base}")
+    def __init__(self, base: str, patience_s: float, ending: contextlib.ExitStack) -> None:
+        self._base = base
+        self._patience_s = patience_s
+        self._ending = ending
 
+    async def connected(self) -> Connection:
+        """A new connection. Raises HttpError."""
 
-async def _register(connection: Connection, body: bytes) -> None:
-    request = "PUT /v1/self"
-    connection.send(Request("PUT", "/v1/self", body))
-    answer = await _in_time(connection.answer(), f"{request}: no answer")
-    _check(request, answer)
-    try:
-        json_object(answer.body, request)
-    except MessageError as error:  # it answers the same to everything
-        raise UnsupportedError(str(error)) from None
+        async def connected() -> Connection:
+            connection = await connect(self._base)
+            self._ending.callback(connection.close)
+            return connection
 
+        return await self._in_time(connected(), f"no connection to {self._base}")
 
-async def _open(connection: Connection) -> Head:
-    request = "GET /v1/stream"
-    connection.send(Request("GET", "/v1/stream"))
-    head = await _in_time(connection.head(), f"{request}: no answer")
-    if head.status != 200:
-        _check(request, await _in_time(connection.answer(head), f"{request}: half an answer"))
-    kind = head.fields.get("content-type", "")
-    if not kind.startswith("text/event-stream"):
-        # It answers the same to everything.
-        raise UnsupportedError(f"{request} is no event stream, but {kind or 'of no type'}")
-    return head
+    async def register(self, connection: Connection, body: bytes) -> None:
+        """Raises UnsupportedError, HttpError."""
+        request = "PUT /v1/self"
+        connection.send(Request("PUT", "/v1/self", body))
+        answer = await self._in_time(connection.answer(), f"{request}: no answer")
+        _check(request, answer)
+        try:
+            json_object(answer.body, request)
+        except MessageError as error:  # it answers the same to everything
+            raise UnsupportedError(str(error)) from None
+
+    async def open(self, connection: Connection) -> Head:
+        """What precedes the events. Raises UnsupportedError, HttpError."""
+        request = "GET /v1/stream"
+        connection.send(Request("GET", "/v1/stream"))
+        head = await self._in_time(connection.head(), f"{request}: no answer")
+        if head.status != 200:
+            _check(request, await self._in_time(connection.answer(head), f"{request}: half an answer"))
+        kind = head.fields.get("content-type", "")
+        if not kind.startswith("text/event-stream"):
+            # It answers the same to everything.
+            raise UnsupportedError(f"{request} is no event stream, but {kind or 'of no type'}")
+        return head
+
+    async def _in_time(self, step: Coroutine[Any, Any, Result], what: str) -> Result:
+        try:
+            return await within(self._patience_s, step)
+        except asyncio.TimeoutError:
+            raise HttpError(f"{what} within {self._patience_s:g} s") from None
+        except UnsupportedError:
+            raise
+        except HttpError as error:
+            raise type(error)(f"{what}: {error}") from None
 
 
 def _check(request: str, answer: Answer) -> None:
@@ -124,17 +143,6 @@ def _check(request: str, answer: Answer) -> None:
         return
     unknown = answer.status == 501 or (400 <= answer.status < 500 and answer.status not in REFUSALS)
     raise (UnsupportedError if unknown else HttpError)(sentence(request, answer))
-
-
-async def _in_time(step: Coroutine[Any, Any, Result], what: str) -> Result:
-    try:
-        return await within(STEP_S, step)
-    except asyncio.TimeoutError:
-        raise HttpError(f"{what} within {STEP_S:g} s") from None
-    except UnsupportedError:
-        raise
-    except HttpError as error:
-        raise type(error)(f"{what}: {error}") from None
 
 
 class _Reader:

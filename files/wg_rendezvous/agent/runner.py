@@ -389,7 +389,8 @@ class Agent:
     async def _ask_hub(self, _action: actions.AskHub) -> None:
         async def ask() -> events.Event:
             try:
-                return events.HubAnswered(await self.hub.peers(self.mesh.own_key))
+                records = await self.hub.peers(self.mesh.own_key)
+                return events.HubAnswered(records, takes_signals=self.hub.takes_signals)
             except HubError as error:
                 return events.HubSilent(str(error))
             except Exception as error:  # a defect must not stop the passes for good
@@ -438,10 +439,10 @@ class Agent:
         for event in waiting:
             if not isinstance(event, OF_STREAMS):
                 self._events.put_nowait(event)
-        self.signalling.open_stream(action.registration)
+        self.signalling.open_stream(action)
 
     async def _register(self, action: actions.Register) -> None:
-        self.signalling.register(action.registration)
+        self.signalling.register(action)
 
     async def _send_signal(self, action: actions.SendSignal) -> None:
         self.signalling.send_signal(action)

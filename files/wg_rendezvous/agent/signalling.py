@@ -5,9 +5,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import functools
 from collections.abc import Sequence
-from typing import Callable
+from typing import Callable, Union
 from urllib.parse import quote
 
 from .. import __version__
@@ -18,9 +18,8 @@ from .messages import MessageError, body, json_object, peer_view, registration_b
 from .pool import Pool
 from .timing import within
 
-logger = logging.getLogger(__name__)
-
-TIMEOUT_S = 1.0
+SIGNAL_S = 1.0
+"""So long the hub may take to pass a signal on."""
 UNDELIVERABLE = (404, 410)
 TOO_MANY = 429
 RETRY_AFTER_S, RETRY_AFTER_MAX_S = 1.0, 5.0
@@ -38,6 +37,10 @@ OF_STREAMS = (
 """What only a stream delivers."""
 
 
+Outcome = Callable[[Union[Answer, str]], Union[events.Event, None]]
+"""The event for an answer of the hub, or for the reason why there is none."""
+
+
 class Signalling:
     """Talks to the hub at `base`; whatever comes of it is given to `deliver`, in order.
 
@@ -52,25 +55,28 @@ class Signalling:
         self._lanes: dict[str, asyncio.Task[None]] = {}
         self._stream: asyncio.Task[None] | None = None
 
-    def open_stream(self, registration: actions.Registration) -> None:
+    def open_stream(self, action: actions.OpenStream) -> None:
         """Register and open a stream; an older one is closed, and delivers nothing any more."""
         if self._stream is not None:
             self._stream.cancel()
         # A hub of the origin may serve one connection at a time: no other one before it knows `/v1`.
-        stream = hub_stream.run(self._base, registration, self._pool.renew, self._deliver)
+        stream = hub_stream.run(self._base, action, self._pool.renew, self._deliver)
         self._stream = asyncio.ensure_future(stream)
 
-    def register(self, registration: actions.Registration) -> None:
-        """Register beside the stream; `Registered` follows if that worked."""
-        requests = [
-            Request("PUT", "/v1/self", part) for part in registration_bodies(registration, __version__)
-        ]
-        self._go(REGISTRATIONS, requests, _registered)
+    def register(self, action: actions.Register) -> None:
+        """Register beside the stream; `Registered` or `RegistrationFailed` follows."""
+        bodies = registration_bodies(action.registration, __version__)
+        requests = [Request("PUT", "/v1/self", part) for part in bodies]
+        earlier = self._lanes.pop(REGISTRATIONS, None)
+        if earlier is not None:
+            earlier.cancel()
+        outcome = functools.partial(_registered, action.number)
+        self._go(REGISTRATIONS, requests, outcome, action.patience_s)
 
     def send_signal(self, action: actions.SendSignal) -> None:
         """Send a signal; `SignalFailed` follows if it did not get there."""
         request = Request("POST", f"/v1/signal/{quote(action.peer, safe='')}", body(action.signal))
-        self._go(action.peer, [request], lambda answer: _signalled(action, answer))
+        self._go(action.peer, [request], functools.partial(_signalled, action), SIGNAL_S)
 
     async def finish(self, timeout_s: float) -> None:
         """Wait until all that was sent is answered, but no longer than `timeout_s`."""
@@ -90,12 +96,13 @@ class Signalling:
         self,
         lane: str,
         requests: Sequence[Request],
-        outcome: Callable[[Answer | str], events.Event | None],
+        outcome: Outcome,
+        patience_s: float,
     ) -> None:
         previous = self._lanes.get(lane)
         # Written here and now if nothing is in the way, not when the loop comes to it.
         sent_on = None if previous else self._pool.send_at_once(requests[0])
-        task = asyncio.ensure_future(self._follow(previous, requests, sent_on, outcome))
+        task = asyncio.ensure_future(self._follow(previous, requests, sent_on, outcome, patience_s))
         self._lanes[lane] = task
         task.add_done_callback(lambda done: self._ended(lane, done))
 
@@ -104,13 +111,14 @@ class Signalling:
         previous: asyncio.Task[None] | None,
         requests: Sequence[Request],
         sent_on: Connection | None,
-        outcome: Callable[[Answer | str], events.Event | None],
+        outcome: Outcome,
+        patience_s: float,
     ) -> None:
         answer: Answer | str
         try:
-            answer = await within(TIMEOUT_S, self._exchange(previous, requests, sent_on))
+            answer = await within(patience_s, self._exchange(previous, requests, sent_on))
         except asyncio.TimeoutError:
-            answer = f"no answer within {TIMEOUT_S:g} s"
+            answer = f"no answer within {patience_s:.1f} s"
         except HttpError as error:
             answer = str(error)
         event = outcome(answer)
@@ -134,17 +142,16 @@ class Signalling:
             del self._lanes[lane]
 
 
-def _registered(answer: Answer | str) -> events.Event | None:
+def _registered(number: int, answer: Answer | str) -> events.Event:
     request = "PUT /v1/self"
     try:
         if isinstance(answer, str):
             raise MessageError(answer)
         if not 200 <= answer.status < 300:
             raise MessageError(hub_stream.sentence(request, answer))
-        return events.Registered(peer_view(json_object(answer.body, request), request))
+        return events.Registered(peer_view(json_object(answer.body, request), request), number)
     except MessageError as error:
-        logger.info("the hub did not take the registration", extra={"fields": {"reason": str(error)}})
-        return None
+        return events.RegistrationFailed(number, str(error))
 
 
 def _signalled(action: actions.SendSignal, answer: Answer | str) -> events.Event | None:

@@ -125,16 +125,21 @@ class Registration:
 @dataclass(frozen=True)
 class OpenStream:
     """Close the stream if one is open, register, and open a new one; answer with `Snapshot` and what
-    follows it, or with `StreamClosed`.  Nothing of an older stream is delivered any more."""
+    follows it, or with `StreamClosed`.  Nothing of an older stream is delivered any more.  The connection and
+    each answer of the hub may take `patience_s`."""
 
     registration: Registration
+    patience_s: float
 
 
 @dataclass(frozen=True)
 class Register:
-    """Register beside the open stream; answer with `Registered`, or with nothing if it failed."""
+    """Register beside the open stream, in place of an earlier registration that is not answered yet; answer
+    with `Registered` or `RegistrationFailed` of this `number`, at the latest after `patience_s`."""
 
     registration: Registration
+    number: int
+    patience_s: float
 
 
 @dataclass(frozen=True)

@@ -44,11 +44,13 @@ class Tick:
 
 @dataclass(frozen=True)
 class HubAnswered:
-    """The hub's view, complete: every online peer by its public key, but for those `without_agent`."""
+    """The hub's view, complete: every online peer by its public key, but for those `without_agent`.
+    `takes_signals`: it says that it is none of the origin."""
 
     records: Mapping[str, PeerRecord]
     without_agent: frozenset[str] = frozenset()
     """Peers that are online, though no agent of theirs asks anything."""
+    takes_signals: bool = False
 
 
 @dataclass(frozen=True)
@@ -190,9 +192,19 @@ class StreamClosed:
 
 @dataclass(frozen=True)
 class Registered:
-    """The hub took the registration and sees us so."""
+    """The hub sees us so.  `number` is the one of the `Register` action that it took, None if the stream
+    said it."""
 
     own: PeerView
+    number: int | None = None
+
+
+@dataclass(frozen=True)
+class RegistrationFailed:
+    """The hub did not take that registration, or did not say so in time."""
+
+    number: int
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -232,6 +244,7 @@ Event = Union[
     StreamHeard,
     StreamClosed,
     Registered,
+    RegistrationFailed,
     BeatAnswered,
     AddressesSeen,
 ]

@@ -18,6 +18,8 @@ from .actions import Registration
 from .events import PeerView
 from .heartbeat import Watch
 from .node import Node
+from .pacing import doubled_s
+from .registrar import Registrar
 
 ASK_EVERY_S = 0.3
 WATCH_EVERY_S = 1.0
@@ -30,6 +32,9 @@ STREAM_SILENT_S = 12.0
 """A stream on which nothing came for so long is opened anew: the hub says something every 10 s."""
 RECONNECT_S = 0.2
 RECONNECT_MAX_S = 13.0
+PATIENCE_S, PATIENCE_MAX_S = 1.0, 5.0
+"""Each step of opening a stream may take so long, longer after every one that took too long: a hub with more
+to do than it can is no faster for who gives up and begins anew."""
 TRIES_OF_UNKNOWN = 2
 """A hub that has let so many tries come to nothing, in whatever way, is asked as one of the origin is."""
 LOOK_AGAIN_PASSES = 5
@@ -64,7 +69,7 @@ class Hub:
         self._asked_at = float("-inf")
         self._asking_until = float("-inf")
         self._ask_at: float | None = None
-        self._report_waits = False
+        self._registrar = Registrar(self._register)
         self._http_rtt_s: float | None = None
         self._first_until = float("-inf")
         self._opening = False
@@ -105,9 +110,7 @@ class Hub:
         self._first_until = now_s + FIRST_ANSWER_S
         self.stream_heard(now_s)
         self._beat(now_s)
-        if self._report_waits:  # the registration of this stream may be older than the reason to ask
-            self._report_waits = False
-            self.report(())
+        self._registrar.tick(now_s)  # the registration of this stream may be older than a reason to ask
 
     def closed(self, reason: str, unsupported: bool, now_s: float) -> None:
         """The stream ended, or could not be opened."""
@@ -120,9 +123,8 @@ class Hub:
         if self.silent_since is None:
             self.silent_since = now_s
         self.silent = reason
-        backoff_s = min(RECONNECT_MAX_S, RECONNECT_S * 2 ** min(self._failures, 10))
+        self._open_at = now_s + doubled_s(RECONNECT_S, RECONNECT_MAX_S, self._failures)
         self._failures += 1
-        self._open_at = now_s + backoff_s
 
     @property
     def may_be_origin(self) -> bool:
@@ -154,13 +156,28 @@ class Hub:
         self._ask_at, self._asked_at = None, now_s
         self._asking_until = now_s + SILENT_S
         self._beat(now_s)
-        self._report_waits = not self.stream_open
-        self.report(())
+        self.report((), now_s)
 
-    def report(self, peers: Iterable[str]) -> None:
-        """Register again, with what the links to these peers are now; the answer says how the hub sees us."""
+    def report(self, peers: Iterable[str], now_s: float) -> None:
+        """Register again, with what the links to these peers are by then; the answer says how the hub sees
+        us."""
+        self._registrar.want(frozenset(peers))
         if self.stream_open:
-            self.node.do(actions.Register(self._registration(peers)))
+            self._registrar.tick(now_s)
+
+    def _register(self, number: int, peers: frozenset[str], patience_s: float) -> None:
+        self.node.do(actions.Register(self._registration(peers), number, patience_s))
+
+    def registered(self, own: PeerView, number: int | None, now_s: float) -> None:
+        """The hub sees us as `own`; it says so of itself, or as the answer to that registration."""
+        self.own = own
+        self.heard(now_s)
+        self._registrar.succeeded(number, now_s)
+
+    def not_registered(self, number: int, reason: str, now_s: float) -> None:
+        """That registration failed."""
+        if self._registrar.failed(number, now_s):
+            self.node.say("info", "the hub did not take the registration", reason=reason)
 
     def tick(self, watching: bool, now_s: float) -> None:
         """Do what is due; `watching` while links carry traffic."""
@@ -169,6 +186,8 @@ class Hub:
         if self.kind is not Kind.SIGNALS:
             return
         self._ask_if_due(now_s)
+        if self.stream_open:
+            self._registrar.tick(now_s)
         if now_s >= self._beat_at(watching):
             self._beat(now_s)
         if self.stream_open and now_s >= self._silent_at:
@@ -184,7 +203,7 @@ class Hub:
             if self._ask_at is not None:
                 times.append(self._ask_at)
             if self.stream_open:
-                times.append(self._silent_at)
+                times += self._silent_at, self._registrar.wakeup_at()
         return max(now_s, min(times))
 
     def woke(self, now_s: float) -> None:
@@ -214,6 +233,8 @@ class Hub:
         self.node.do(actions.SendBeat(None, str(self.node.place.hub), self._numbers))
 
     def _open(self, _now_s: float) -> None:
-        self._opening, self._open_at, self._report_waits = True, None, False
+        self._opening, self._open_at = True, None
         self.watch.forget()
-        self.node.do(actions.OpenStream(self._registration(None)))
+        self._registrar.forget()
+        patience_s = doubled_s(PATIENCE_S, PATIENCE_MAX_S, self._failures)
+        self.node.do(actions.OpenStream(self._registration(None), patience_s))

@@ -17,7 +17,7 @@ from . import actions, events
 from .actions import SendSignal
 from .hub import Hub
 from .node import Node
-from .pacing import TokenBucket, signal_limits
+from .pacing import TokenBucket, doubled_s, signal_limits
 from .rendezvous import Pair
 from .signals import OFFER, OPENED, PROMOTE, REFUSED, VERIFIED, WITHDRAW, WITHDRAWN, Signal
 
@@ -114,7 +114,7 @@ class Outbox:
 
     def withdraw(self, pair: Pair, now_s: float) -> None:
         """Our traffic is back at the hub; to be repeated until that is confirmed."""
-        every_s = min(WITHDRAW_SELDOM_S, WITHDRAW_EVERY_S * 2 ** min(pair.withdrawals, 10))
+        every_s = doubled_s(WITHDRAW_EVERY_S, WITHDRAW_SELDOM_S, pair.withdrawals)
         pair.withdrawals += 1
         pair.repeat_at = self.room_at(now_s) + max(every_s, 2 * self.hub.signal_trips_s)
         pause_s = max(0.0, (pair.retry_at or now_s) - now_s) if pair.unproven else 0.0

@@ -47,6 +47,11 @@ class TokenBucket:
         return now_s + max(0.0, count - self.tokens) / self.rate_per_s
 
 
+def doubled_s(first_s: float, most_s: float, times: int) -> float:
+    """A wait that was doubled so many times, and is never longer than `most_s`."""
+    return min(most_s, first_s * 2.0 ** min(times, 16))
+
+
 def signal_limits(peers: int) -> tuple[float, float]:
     """How many signals of one peer a hub with so many peers takes: in a second, and at once."""
     return (

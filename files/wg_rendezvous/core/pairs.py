@@ -123,7 +123,7 @@ class Pairs:
         if entry is not None and peer in self.node.owned:
             if self.node.is_moved(address, entry):
                 pair.why = "it was direct when the agent began to signal" if why == NOT_TRIED else why
-                self._vigil.count(pair, entry)
+                self._vigil.count_anew(pair, entry)
                 self._feed(pair, PairEvent.ADOPTED, now_s)
             else:
                 self.node.remove(peer)
@@ -352,7 +352,7 @@ class Pairs:
             self._lost(pair, entry, now_s)
         elif entry.latest_handshake_at and pair.phase is not Phase.PROMOTING:
             pair.why = f"handshake with {entry.endpoint}; the other end is awaited"
-            self._vigil.count(pair, entry)
+            self._vigil.count_anew(pair, entry)
             self._feed(pair, PairEvent.HANDSHAKE, now_s)
 
     def _lost(self, pair: Pair, entry: Peer | None, now_s: float) -> None:
@@ -443,7 +443,7 @@ class Pairs:
             self.port.tick(self.quiet, now_s)
             self.touch()
         if self._report_at is not None and now_s >= self._report_at:
-            self._report()
+            self._report(now_s)
             self._remember(now_s)
 
     def touch(self, peer: str | None = None) -> None:
@@ -586,12 +586,12 @@ class Pairs:
         if self._report_at is None:
             self._report_at = now_s + REPORT_AFTER_S
 
-    def _report(self) -> None:
+    def _report(self, now_s: float) -> None:
         """Tell the hub of the links that have changed, if it hears us; of all after a new stream."""
         self._report_at = None
         dirty, self._dirty = self._dirty, set()
         if self.hub.stream_open and not self.stopping:
-            self.hub.report(dirty)
+            self.hub.report(dirty, now_s)
 
     def _remember(self, now_s: float) -> None:
         """Keep what outlives the links that are lost."""

@@ -37,6 +37,7 @@ in `outbox`, and when a link is tried again in `retries`.
 
 from __future__ import annotations
 
+import collections
 import enum
 from dataclasses import dataclass, field
 
@@ -216,6 +217,14 @@ STATES = {
 """What a phase is called in reports: the names are those of all links."""
 
 
+LOOKS = 8
+"""So many looks at the device are remembered (`vigil`)."""
+
+
+def _counted() -> collections.deque[tuple[int, int]]:
+    return collections.deque(maxlen=LOOKS)
+
+
 @dataclass(eq=False)
 class Pair:
     """One other peer that sends signals.
@@ -229,10 +238,10 @@ class Pair:
     tried as one that is direct by rights, each time from `began_at` on; `lost_tries` failed before that,
     `tries` since, and with `port_tried` a fresh port did not help, as one did before with `port_helped`.
     `withdrawals` is how often the present one was signalled. `vain` maps endpoints of the peer at which it
-    failed to the own one then. `beat_bytes` are those of heartbeats in `rx_bytes` and
-    `tx_bytes`. `offers`, `answers` and `claims` bound what the peer can make this node do. At `turn_at` it
-    may open and knock at an address that has proven nothing. All `_at` are seconds of the agent's own clock
-    (CLOCK_BOOTTIME), None: not awaited.
+    failed to the own one then. `counted` are the bytes that were received and sent, heartbeats not
+    counted, at each of the last looks at the device. `offers`, `answers` and `claims` bound what the peer can
+    make this node do. At `turn_at` it may open and knock at an address that has proven nothing. All `_at` are
+    seconds of the agent's own clock (CLOCK_BOOTTIME), None: not awaited.
     """
 
     peer: str
@@ -274,9 +283,7 @@ class Pair:
     unproven: int = 0
     refusals: int = 0
     withdrawals: int = 0
-    rx_bytes: int = 0
-    tx_bytes: int = 0
-    beat_bytes: tuple[int, int] = (0, 0)
+    counted: collections.deque[tuple[int, int]] = field(default_factory=_counted)
     handshake_at: int = 0
     shaken_at: float = float("-inf")
     traffic_at: float = float("-inf")

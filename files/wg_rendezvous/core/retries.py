@@ -9,6 +9,7 @@ from __future__ import annotations
 from .fresh_port import FreshPort
 from .ladder import REFLEXIVE
 from .node import Node
+from .pacing import doubled_s
 from .rendezvous import Pair
 from .vigil import RETRY_DIRECT_FOR_S
 
@@ -84,7 +85,7 @@ class Retries:
     def pause(self, pair: Pair, now_s: float) -> None:
         """Not now: ask again, ever more seldom."""
         pair.rungs = []
-        pair.retry_at = now_s + min(PAUSE_MAX_S, PAUSE_S * 2 ** min(pair.refusals, 10))
+        pair.retry_at = now_s + doubled_s(PAUSE_S, PAUSE_MAX_S, pair.refusals)
         pair.refusals += 1
 
     def named(self, pair: Pair, pause_s: float, now_s: float) -> None:
@@ -98,7 +99,7 @@ class Retries:
         pair.unproven += 1
         pair.rungs = []
         interval_s = self.node.settings.interval_s
-        pair.retry_at = now_s + min(BACKOFF_MAX_S, interval_s * (2 ** min(pair.unproven - 1, 16)))
+        pair.retry_at = now_s + doubled_s(interval_s, BACKOFF_MAX_S, pair.unproven - 1)
 
 
 def _backoff_s(pair: Pair) -> float:

@@ -63,11 +63,14 @@ class Vigil:
 
     def look_for_traffic(self, pair: Pair, entry: Peer, now_s: float) -> None:
         """Bytes that are neither heartbeats nor keepalives nor a handshake; where there was traffic a moment
-        ago, those of a handshake may count as well."""
-        rx_before, tx_before, handshake_before = pair.rx_bytes, pair.tx_bytes, pair.handshake_at
-        beats_before, beats = pair.beat_bytes, self.count(pair, entry)
-        rx = entry.rx_bytes - rx_before - (beats[0] - beats_before[0])
-        tx = entry.tx_bytes - tx_before - (beats[1] - beats_before[1])
+        ago, those of a handshake may count as well.
+
+        Heartbeats are counted a moment later than the device is read, so one that comes in between is missing
+        in that look, and would be traffic in the next.  Hence the most that was counted lately is compared.
+        """
+        handshake_before, before = pair.handshake_at, [max(some) for some in zip(*pair.counted)]
+        self._count(pair, entry)
+        more = max(now - most for now, most in zip(pair.counted[-1], before or pair.counted[-1]))
         idle = not self.has_traffic(pair, now_s)
         if entry.latest_handshake_at != handshake_before:
             pair.shaken_at = now_s
@@ -75,15 +78,18 @@ class Vigil:
                 return
         # One of its messages may be in this reading.
         due = idle and now_s - pair.shaken_at >= HANDSHAKE_EVERY_S
-        if max(rx, tx) > KEEPALIVES_BYTES + (HANDSHAKE_BYTES if due else 0):
+        if more > KEEPALIVES_BYTES + (HANDSHAKE_BYTES if due else 0):
             pair.traffic_at = now_s
 
-    def count(self, pair: Pair, entry: Peer) -> tuple[int, int]:
-        """Remember the counters; returns those of the heartbeats."""
-        pair.rx_bytes, pair.tx_bytes = entry.rx_bytes, entry.tx_bytes
+    def count_anew(self, pair: Pair, entry: Peer) -> None:
+        """Begin to count: the device has another entry."""
+        pair.counted.clear()
+        self._count(pair, entry)
+
+    def _count(self, pair: Pair, entry: Peer) -> None:
+        beats = self.beat_bytes.get(host(pair.address), (0, 0))
+        pair.counted.append((entry.rx_bytes - beats[0], entry.tx_bytes - beats[1]))
         pair.handshake_at = entry.latest_handshake_at
-        pair.beat_bytes = self.beat_bytes.get(host(pair.address), (0, 0))
-        return pair.beat_bytes
 
     # -- judging ----------------------------------------------------------------------------
 

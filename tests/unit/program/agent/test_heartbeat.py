@@ -94,6 +94,25 @@ async def test_a_pong_is_as_small_as_possible_and_garbage_gets_none(listen: List
 
 
 @as_root
+async def test_all_that_has_arrived_is_counted_and_answered_in_the_turn_in_which_it_is_asked_for(
+    listen: Listen,
+) -> None:
+    """asyncio takes one datagram a turn: the others would look like traffic beside the device's counters."""
+    beats = await listen("127.0.0.1")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(5)
+        client.bind(("127.0.0.1", 0))
+        for number in range(20):
+            client.sendto(heartbeat.pack(heartbeat.PING, number), ("127.0.0.1", beats.port))
+        assert beats.bytes_by_address() == {"127.0.0.1": (20 * 80, 20 * 80)}
+        assert [heartbeat.parse(client.recv(2000)) for _ in range(20)] == [
+            (heartbeat.PONG, number) for number in range(20)
+        ]
+    beats.close()
+    assert beats.bytes_by_address() == {"127.0.0.1": (20 * 80, 20 * 80)}
+
+
+@as_root
 async def test_pings_from_ever_new_addresses_cost_a_bounded_amount_of_memory(
     listen: Listen, monkeypatch: pytest.MonkeyPatch
 ) -> None:

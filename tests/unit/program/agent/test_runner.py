@@ -120,10 +120,10 @@ class Signalling:
     """Stands in for the hub's `/v1`."""
 
     def __init__(self) -> None:
-        self.opened: list[actions.Registration] = []
+        self.opened: list[actions.OpenStream] = []
 
-    def open_stream(self, registration: actions.Registration) -> None:
-        self.opened.append(registration)
+    def open_stream(self, action: actions.OpenStream) -> None:
+        self.opened.append(action)
 
     async def finish(self, _timeout_s: float) -> None:
         pass
@@ -174,8 +174,8 @@ async def test_any_number_of_events_does_not_keep_the_time_from_passing(agent: r
 async def test_what_an_older_stream_left_is_not_delivered_after_a_newer_was_opened(
     agent: runner.Agent,
 ) -> None:
-    registration = actions.Registration("00" * 16, ())
-    core(agent).answers[events.HubSilent] = [actions.OpenStream(registration)]
+    opening = actions.OpenStream(actions.Registration("00" * 16, ()), 1.0)
+    core(agent).answers[events.HubSilent] = [opening]
     of_others: list[events.Event] = [events.ProbeMissed("bob", 1, "no"), events.AddressesSeen(("10.0.0.2",))]
     agent._deliver(events.HubSilent("no"))
     agent._deliver(events.StreamClosed("broken"))
@@ -184,7 +184,7 @@ async def test_what_an_older_stream_left_is_not_delivered_after_a_newer_was_open
     agent._deliver(of_others[1])
     for _ in range(3):
         await agent._step(None)
-    assert cast("Signalling", agent.signalling).opened == [registration]
+    assert cast("Signalling", agent.signalling).opened == [opening]
     assert [event for event in core(agent).given if event != events.Tick()] == [
         events.HubSilent("no"),
         *of_others,

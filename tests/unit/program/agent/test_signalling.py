@@ -94,7 +94,7 @@ class Client:
         return event
 
     async def open(self) -> None:
-        self.signalling.open_stream(REGISTRATION)
+        self.signalling.open_stream(actions.OpenStream(REGISTRATION, 1.0))
         assert await self.next() == SNAPSHOT
 
     def signal(self, peer: str, **fields: Any) -> actions.SendSignal:
@@ -155,7 +155,7 @@ async def test_events_come_in_order_and_unknown_ones_are_left_out(hub: Hub, clie
 
 async def test_many_links_are_registered_in_parts_before_the_stream_opens(hub: Hub, client: Client) -> None:
     links = {f"{number:043}=": {"state": "direct", "why": "x" * 100} for number in range(400)}
-    client.signalling.open_stream(actions.Registration("00" * 16, (), links))
+    client.signalling.open_stream(actions.OpenStream(actions.Registration("00" * 16, (), links), 1.0))
     await client.next()
     assert len(hub.registrations) > 2
     assert {key for part in hub.registrations for key in part["links"]} == set(links)
@@ -199,11 +199,11 @@ async def test_nothing_of_an_older_stream_is_delivered(hub: Hub, client: Client)
 
 async def test_a_stream_that_is_replaced_while_it_opens_is_never_heard_of(hub: Hub, client: Client) -> None:
     for _ in range(20):
-        client.signalling.open_stream(REGISTRATION)
+        client.signalling.open_stream(actions.OpenStream(REGISTRATION, 1.0))
         await asyncio.sleep(0.003)
     while not client.events.empty():  # of those that were open in time
         client.events.get_nowait()
-    client.signalling.open_stream(REGISTRATION)
+    client.signalling.open_stream(actions.OpenStream(REGISTRATION, 1.0))
     assert await client.next() == SNAPSHOT
     await asyncio.sleep(0.1)
     assert client.events.empty()
@@ -224,7 +224,7 @@ async def test_a_hub_that_does_not_know_the_call_is_told_from_one_that_refuses(
         return web.json_response({"error": "no"}, status=status)
 
     hub.put_answer = refuse
-    client.signalling.open_stream(REGISTRATION)
+    client.signalling.open_stream(actions.OpenStream(REGISTRATION, 1.0))
     assert await client.closed() == events.StreamClosed(
         f"PUT /v1/self was answered {status}: no", unsupported=unsupported
     )
@@ -236,34 +236,31 @@ async def test_a_hub_that_answers_everything_alike_does_not_know_the_call(hub: H
         return web.Response(text="<h1>hello</h1>")
 
     hub.put_answer = hello
-    client.signalling.open_stream(REGISTRATION)
+    client.signalling.open_stream(actions.OpenStream(REGISTRATION, 1.0))
     assert await client.closed() == events.StreamClosed("PUT /v1/self is not JSON", unsupported=True)
 
 
 async def test_a_hub_that_has_json_for_everything_does_not_know_the_call(hub: Hub, client: Client) -> None:
     hub.stream_type = "application/json"
-    client.signalling.open_stream(REGISTRATION)
+    client.signalling.open_stream(actions.OpenStream(REGISTRATION, 1.0))
     assert await client.closed() == events.StreamClosed(
         "GET /v1/stream is no event stream, but application/json", unsupported=True
     )
 
 
-async def test_a_hub_that_does_not_answer_is_given_up_after_a_second(
-    hub: Hub, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_hub_that_does_not_answer_is_given_up_in_time(hub: Hub, client: Client) -> None:
     async def forever() -> web.Response:
         await asyncio.sleep(1)
         return web.json_response(OWN)
 
     hub.put_answer = forever
-    monkeypatch.setattr(hub_stream, "STEP_S", 0.2)
-    client.signalling.open_stream(REGISTRATION)
+    client.signalling.open_stream(actions.OpenStream(REGISTRATION, 0.2))
     assert await client.closed() == events.StreamClosed("PUT /v1/self: no answer within 0.2 s")
 
 
 async def test_a_hub_that_is_away_is_no_hub_of_the_origin() -> None:
     client = Client("http://127.0.0.1:9")
-    client.signalling.open_stream(REGISTRATION)
+    client.signalling.open_stream(actions.OpenStream(REGISTRATION, 1.0))
     closed = await client.closed()
     assert closed == events.StreamClosed("no connection to http://127.0.0.1:9: Connection refused")
     await client.signalling.close()
@@ -284,7 +281,7 @@ async def test_a_hub_of_the_origin_sees_one_connection_at_a_time(answer: bytes) 
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         client = Client(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        client.signalling.open_stream(REGISTRATION)
+        client.signalling.open_stream(actions.OpenStream(REGISTRATION, 1.0))
         assert (await client.closed()).unsupported is answer.startswith(b"HTTP")
         await asyncio.sleep(0.05)
         await client.signalling.close()
@@ -296,26 +293,33 @@ async def test_a_hub_of_the_origin_sees_one_connection_at_a_time(answer: bytes) 
 
 async def test_a_registration_beside_the_stream_is_answered(hub: Hub, client: Client) -> None:
     await client.open()
-    client.signalling.register(REGISTRATION)
-    assert await client.next() == events.Registered(SNAPSHOT.own)
+    client.signalling.register(actions.Register(REGISTRATION, 7, 1.0))
+    assert await client.next() == events.Registered(SNAPSHOT.own, 7)
     assert len(hub.streams) == 1
 
 
-async def test_registrations_keep_their_order(hub: Hub, client: Client) -> None:
-    for number in range(5):
-        client.signalling.register(actions.Registration(f"{number:032}", ()))
-    for _ in range(5):
-        await client.next()
-    assert [int(registration["instance"]) for registration in hub.registrations] == [0, 1, 2, 3, 4]
-
-
-async def test_a_registration_that_failed_is_answered_by_nothing(hub: Hub, client: Client) -> None:
+async def test_a_registration_that_is_refused_is_answered_with_why(hub: Hub, client: Client) -> None:
     async def refuse() -> web.Response:
         return web.json_response({"error": "no"}, status=403)
 
     hub.put_answer = refuse
-    client.signalling.register(REGISTRATION)
-    await eventually(lambda: hub.registrations)
+    client.signalling.register(actions.Register(REGISTRATION, 7, 1.0))
+    assert await client.next() == events.RegistrationFailed(7, "PUT /v1/self was answered 403: no")
+
+
+async def test_a_registration_that_is_not_answered_fails_in_time_or_gives_way_to_the_next(
+    hub: Hub, client: Client
+) -> None:
+    async def forever() -> web.Response:
+        await asyncio.sleep(1)
+        return web.json_response(OWN)
+
+    hub.put_answer = forever
+    client.signalling.register(actions.Register(REGISTRATION, 7, 0.2))
+    assert await client.next() == events.RegistrationFailed(7, "no answer within 0.2 s")
+    client.signalling.register(actions.Register(REGISTRATION, 8, 0.4))
+    client.signalling.register(actions.Register(REGISTRATION, 9, 0.2))
+    assert await client.next() == events.RegistrationFailed(9, "no answer within 0.2 s")
     await client.signalling.finish(5)
     assert client.events.empty()
 
@@ -411,7 +415,7 @@ async def test_a_hub_that_does_not_answer_fails_every_signal_after_its_own_time(
         return web.Response(status=204)
 
     hub.signal_answer = forever
-    monkeypatch.setattr(signalling, "TIMEOUT_S", 0.3)
+    monkeypatch.setattr(signalling, "SIGNAL_S", 0.3)
     started = asyncio.get_running_loop().time()
     for _ in range(3):
         client.signal(BOB)

@@ -34,7 +34,7 @@ HUB_PEER = Peer(HUB, "198.51.100.1:51820", ("192.168.7.0/24",), 1, 0, 0, 13)
 class Driven:
     """Drives a `Mesh`.  `records` is what the hub says (None: it is silent), `answering` the peers that
     answer probes, `shaking` those whose handshake succeeds at once; `told`: whether it says that it knows no
-    streams, or just closes the connection."""
+    streams, or just closes the connection; `takes_signals` whether its other answers say that it does."""
 
     def __init__(self, settings: Settings | None = None, own: str = OWN, place: Place = PLACE) -> None:
         self.mesh = Mesh(own, place, settings or Settings(), INSTANCE)
@@ -42,9 +42,12 @@ class Driven:
         self.peers: dict[str, Peer] = {HUB: HUB_PEER}
         self.records: dict[str, events.PeerRecord] | None = {PEER: events.PeerRecord(ENDPOINT, ADDRESS)}
         self.told = True
+        self.takes_signals = False
         self.answering: set[str] = set()
         self.shaking: set[str] = set()
         self.probe_takes_s = 0.01
+        self.read_takes_s = 0.0
+        self.beat_bytes: dict[str, tuple[int, int]] = {}
         self.configured: frozenset[str] = frozenset()
         self.done: list[tuple[float, actions.Action]] = []
         self.later: list[tuple[float, events.Event]] = []
@@ -100,13 +103,17 @@ class Driven:
             for change in action.changes:
                 self._change(change)
         elif isinstance(action, actions.ReadDevice):
-            self.give(events.DeviceSeen(self.device(), self.configured))
+            seen = events.DeviceSeen(self.device(), self.configured, dict(self.beat_bytes))
+            self.now_s += self.read_takes_s
+            self.give(seen)
         elif isinstance(action, actions.OpenStream):
             closed = events.StreamClosed("404", unsupported=self.told and self.records is not None)
             self.later.append((self.now_s + 0.001, closed))
         elif isinstance(action, actions.AskHub):
             silent = events.HubSilent("timed out")
-            answer = silent if self.records is None else events.HubAnswered(dict(self.records))
+            answer: events.Event = silent
+            if self.records is not None:
+                answer = events.HubAnswered(dict(self.records), takes_signals=self.takes_signals)
             self.later.append((self.now_s + 0.01, answer))
         elif isinstance(action, actions.Probe):
             answered = action.peer in self.answering

@@ -12,6 +12,8 @@ from wg_rendezvous.core.events import PeerView
 from wg_rendezvous.core.hub import (
     ASK_EVERY_S,
     FIRST_ANSWER_S,
+    PATIENCE_MAX_S,
+    PATIENCE_S,
     RECONNECT_MAX_S,
     SILENT_S,
     STREAM_SILENT_S,
@@ -133,6 +135,22 @@ def test_it_reconnects_ever_more_seldom(hub: Hub, node: Node) -> None:
     assert max(waits_s) == pytest.approx(RECONNECT_MAX_S)
 
 
+def test_a_hub_that_opened_no_stream_in_time_gets_more_of_it(hub: Hub, node: Node) -> None:
+    """One that needs 2 s would never get to open a stream."""
+    now_s = 1.0
+    for _ in range(4):
+        hub.closed("no answer within 1 s", False, now_s)
+        now_s += 20.0
+        hub.tick(False, now_s)
+    patience_s = [action.patience_s for action in node.flush() if isinstance(action, actions.OpenStream)]
+    assert patience_s == [2 * PATIENCE_S, 4 * PATIENCE_S, PATIENCE_MAX_S, PATIENCE_MAX_S]
+    hub.opened(PeerView(None), now_s)
+    hub.closed("gone", False, now_s)
+    hub.tick(False, now_s + 1.0)
+    (action,) = [action for action in node.flush() if isinstance(action, actions.OpenStream)]
+    assert action.patience_s == 2 * PATIENCE_S
+
+
 def test_after_a_sleep_it_reconnects_at_once_and_soon_again(hub: Hub, node: Node) -> None:
     """It may be the network that is back."""
     for _ in range(10):
@@ -166,10 +184,35 @@ def test_a_reason_to_ask_that_comes_too_soon_is_served_a_moment_later(hub: Hub, 
     assert registered(node) == 0
     due_s = hub.wakeup_at(False, 1.1)
     assert due_s <= 1.0 + ASK_EVERY_S
+    hub.registered(hub.own, 1, 1.2)
     hub.tick(False, due_s)
     assert registered(node) == 1
     hub.tick(False, due_s + ASK_EVERY_S)
     assert registered(node) == 0
+
+
+def test_a_reason_to_ask_while_the_hub_owes_an_answer_is_served_after_it(hub: Hub, node: Node) -> None:
+    """A hub that is slow would be asked ever more."""
+    for nth in range(10):
+        hub.ask(1.0 + ASK_EVERY_S * nth)
+    assert registered(node) == 1
+    hub.registered(hub.own, 1, 5.0)
+    hub.tick(False, 5.0)
+    assert registered(node) == 1
+
+
+def test_a_registration_that_failed_is_repeated_and_said_once(hub: Hub, node: Node) -> None:
+    hub.report(("bob",), 1.0)
+    for number in range(1, 4):
+        hub.not_registered(number, "no answer within 1.0 s", 2.0 * number)
+        assert 2.0 * number < hub.wakeup_at(False, 2.0 * number) <= 2.0 * number + 1.0
+        hub.tick(False, 2.0 * number + 1.0)
+    todo = node.flush()
+    assert [action.number for action in todo if isinstance(action, actions.Register)] == [1, 2, 3, 4]
+    said = [action for action in todo if isinstance(action, actions.Say)]
+    assert [action.message for action in said if "registration" in action.message] == [
+        "the hub did not take the registration"
+    ]
 
 
 def test_a_reason_to_ask_while_the_stream_opens_is_served_when_it_is_open(hub: Hub, node: Node) -> None:

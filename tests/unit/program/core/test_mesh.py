@@ -57,6 +57,14 @@ def test_after_a_knock_the_device_is_read_every_50_ms() -> None:
     assert 80 <= len(driven.all_done(actions.ReadDevice)) <= 110
 
 
+def test_a_device_that_takes_long_to_read_is_not_read_most_of_the_time() -> None:
+    """Forty agents that shared two processors had no time for anything else."""
+    driven = Driven()
+    driven.read_takes_s = 0.2
+    driven.start().run(5)
+    assert 5 <= len(driven.all_done(actions.ReadDevice)) <= 12
+
+
 def test_a_handshake_promotes_and_an_answer_makes_it_direct() -> None:
     driven = direct()
     assert driven.peers[PEER].allowed_ips == (ADDRESS,)
@@ -256,6 +264,28 @@ def test_what_an_agent_takes_over_is_the_loops_with_such_a_hub() -> None:
     driven.start({PEER: ADDRESS}).run(3)
     assert driven.mesh.loop.links[PEER].state is State.DIRECT
     assert driven.changes() == []
+
+
+def test_a_hub_that_says_what_it_is_but_was_too_slow_to_open_a_stream_is_no_hub_of_the_origin() -> None:
+    driven = Driven()
+    driven.told = False
+    driven.takes_signals = True
+    driven.start().run(30.0)
+    assert PEER not in driven.peers
+    assert not driven.said("asked as one of the origin")
+    assert driven.mesh.hub_silent is not None
+    opened = len(driven.all_done(actions.OpenStream))
+    driven.run(30.0)
+    assert len(driven.all_done(actions.OpenStream)) > opened
+
+
+def test_a_hub_that_was_of_the_origin_and_says_that_it_takes_signals_gets_a_stream_at_once() -> None:
+    driven = Driven()
+    driven.start().run(20.0)
+    opened = len(driven.all_done(actions.OpenStream))
+    driven.takes_signals = True
+    driven.run(driven.mesh.node.settings.interval_s + 0.1)
+    assert len(driven.all_done(actions.OpenStream)) > opened
 
 
 def test_an_answer_that_was_asked_for_before_the_hub_took_signals_starts_no_links() -> None:

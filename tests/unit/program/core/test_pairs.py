@@ -900,6 +900,28 @@ def test_a_renewed_session_is_no_traffic() -> None:
     assert mesh.pair().traffic_at == quiet_at
 
 
+def test_heartbeats_that_the_device_counts_a_look_later_are_no_traffic() -> None:
+    """On a busy node they kept one another going: each made the link look used, and used links have more."""
+    mesh = told()
+    mesh.make_direct()
+    mesh.run(60.0)
+    quiet_at, entry = mesh.pair().traffic_at, mesh.peers[PEER]
+    for missing_bytes in (80, 0, 160, 80, 0, 0, 240, 80, 240, 0):
+        received, sent = mesh.beat_bytes.get("192.168.7.6", (0, 0))
+        mesh.beat_bytes["192.168.7.6"] = received + 400, sent + 400
+        mesh.peers[PEER] = dataclasses.replace(
+            mesh.peers[PEER],
+            rx_bytes=entry.rx_bytes + received + 400 - missing_bytes,
+            tx_bytes=entry.tx_bytes + sent + 400 - missing_bytes,
+        )
+        mesh.run(2.0)
+    assert mesh.pair().traffic_at == quiet_at
+    entry = mesh.peers[PEER]
+    mesh.peers[PEER] = dataclasses.replace(entry, rx_bytes=entry.rx_bytes + 96)
+    mesh.run(2.0)
+    assert mesh.now_s - mesh.pair().traffic_at <= 2.0
+
+
 def test_thin_traffic_is_traffic_also_while_the_session_is_to_be_renewed() -> None:
     """A NAT that lost its state under it was noticed after 11 s.  (Found by the simulation's chaos, 718.)"""
     mesh = told()

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+"""Registering beside the stream: one registration is under way at a time.
+
+What changes meanwhile goes with the next one, and one that fails is said again a little later, so that a hub
+that is slow is asked less often, not more.  It is also waited for longer: a hub that has more to do than it
+can would only do in vain what nobody waits for any more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable
+
+from .pacing import doubled_s
+
+PATIENCE_S, PATIENCE_MAX_S = 1.0, 5.0
+TIMES_THE_LAST = 3
+"""An answer may take so many times what the last one took."""
+AGAIN_S, AGAIN_MAX_S = 0.2, 13.0
+
+
+@dataclass(frozen=True)
+class _UnderWay:
+    number: int
+    peers: frozenset[str]
+    since_at: float
+
+
+class Registrar:
+    """`send(number, peers, patience_s)` registers, with the links to these peers."""
+
+    def __init__(self, send: Callable[[int, frozenset[str], float], None]) -> None:
+        self._send = send
+        self._numbers = 0
+        self._failures = 0
+        self._took_s = 0.0
+        self._wanted: frozenset[str] | None = None
+        self._again_at = float("-inf")
+        self._under_way: _UnderWay | None = None
+
+    def want(self, peers: frozenset[str]) -> None:
+        """Something is to be said, of the links to these peers among others."""
+        self._wanted = peers if self._wanted is None else self._wanted | peers
+
+    def forget(self) -> None:
+        """A stream is opened anew: the registration of that one says it all, as of now."""
+        self._wanted = self._under_way = None
+        self._failures, self._again_at = 0, float("-inf")
+
+    def tick(self, now_s: float) -> None:
+        """Register, if something is to be said and nothing is in the way."""
+        if self._wanted is None or self._under_way is not None or now_s < self._again_at:
+            return
+        self._numbers += 1
+        self._under_way, self._wanted = _UnderWay(self._numbers, self._wanted, now_s), None
+        patience_s = max(PATIENCE_S, TIMES_THE_LAST * self._took_s)
+        self._send(
+            self._numbers, self._under_way.peers, doubled_s(patience_s, PATIENCE_MAX_S, self._failures)
+        )
+
+    def wakeup_at(self) -> float:
+        """When `tick` is wanted."""
+        return float("inf") if self._wanted is None or self._under_way is not None else self._again_at
+
+    def succeeded(self, number: int | None, now_s: float) -> None:
+        """That registration was taken."""
+        if self._under_way is not None and self._under_way.number == number:
+            self._took_s = now_s - self._under_way.since_at
+            self._under_way, self._failures = None, 0
+
+    def failed(self, number: int, now_s: float) -> bool:
+        """That registration was not taken: it is to be said again.  Returns whether it is the first in a row,
+        and none that a new stream has made obsolete."""
+        if self._under_way is None or self._under_way.number != number:
+            return False
+        self.want(self._under_way.peers)
+        self._under_way, self._again_at = None, now_s + doubled_s(AGAIN_S, AGAIN_MAX_S, self._failures)
+        self._failures += 1
+        return self._failures == 1
