@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from . import _firewall
-from ._keypair import change_of_key, read_private_key, write_private_key
+from ._keypair import change_of_key, read_private_key, warn_of_stand_in, write_private_key
 from ._mesh_secret import SecretsFile
 from ._node import Node, NodeError, change_of_steps, changed, write_private
 from ._wireguard import check, conf, diff, keys, mesh_secret
@@ -88,9 +88,10 @@ def ensure_interface(
                 f"{private_key_path} does not exist: let it be made with make_key=true, "
                 f"or run the module keypair first"
             )
-        # In check mode on a fresh node: a stand-in for the key that would be made.
         private_key = found or keys.generate_private_key()
         node.hide([private_key])
+        if found is None and node.module.check_mode:
+            warn_of_stand_in(node.module, private_key_path)
         update = _Update(node, replace(wanted, private_key=private_key), secrets, agent, former_ports)
         if key_on_disk is None and make_key:
             update.changes.insert(0, change_of_key(private_key_path, None, keys.public_key(private_key)))

@@ -54,9 +54,16 @@ def _ensure(module: AnsibleModule, path: str, regenerate: str) -> dict[str, Any]
         private_key = keys.generate_private_key()
         module.no_log_values.add(private_key)
         after = keys.public_key(private_key)
-        if not module.check_mode:
+        if module.check_mode:
+            warn_of_stand_in(module, path)
+        else:
             write_private_key(path, private_key)
     return {"public_key": after, **changed([change_of_key(path, before, after)])}
+
+
+def warn_of_stand_in(module: AnsibleModule, path: str) -> None:
+    """Say in check mode that a key that would be made will be another one than is shown."""
+    module.warn(f"check mode: {path} would be made; the public key shown for it is only a stand-in")
 
 
 def write_private_key(path: str, private_key: str) -> None:

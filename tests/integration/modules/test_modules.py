@@ -27,7 +27,9 @@ def peer(public_key: str, *allowed_ips: str, **options: object) -> Result:
 
 def test_a_fresh_node_in_check_mode_and_for_real(nodes: Pair) -> None:
     alice, _ = nodes
-    assert alice.configure("--check", address="192.168.7.1/24")["changed"]
+    checked = alice.configure("--check", address="192.168.7.1/24")
+    assert checked["changed"]
+    assert "only a stand-in" in checked["output"]
     assert not alice.directory.exists()
     assert alice.info() == {"name": alice.interface, "up": False, "addresses": [], "peers": []}
     public_key = alice.keypair()["public_key"]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: the rendezvous.wireguard authors
-"""Runs that are killed at a random task: the network works on, and the next run ends what they began.
+"""Runs that are killed at a random task, or cut off from the nodes: the network works on, and the next run
+ends what they began.
 
 `make kills` kills 30 of them, a Molecule run one of each playbook. The first one puts back what
 `test_changes` has changed.
@@ -68,11 +69,12 @@ def test_runs_that_are_killed_at_a_random_task_leave_a_network_that_works_and_th
         transfer.flows()
         for number in range(KILLS):
             playbook = list(TASKS)[number % len(TASKS)]
+            goes_on = bool((number + number // len(TASKS)) % 2)  # each playbook both ways, in turn
             with (
                 owner.begins(playbook, number // len(TASKS)) as arguments,
                 Watch(alice, bob, carol, mesh["hub"]) as watch,
             ):
-                killed = kill(chance, playbook, owner.inventory.path, *arguments)
+                killed = kill(chance, goes_on, playbook, owner.inventory.path, *arguments)
                 transfer.flows()
                 run = ansible_playbook(playbook, [owner.inventory.path], *arguments)
                 transfer.flows()
@@ -263,8 +265,11 @@ def tasks(output: str) -> list[str]:
     return [name for name, _ in itertools.groupby(re.findall(r"^TASK \[(.*)\]", output, re.MULTILINE))]
 
 
-def kill(chance: random.Random, playbook: str, inventory: Path, *arguments: str) -> str:
-    """A run that is killed somewhere in a task; what is to be said of it."""
+def kill(chance: random.Random, goes_on: bool, playbook: str, inventory: Path, *arguments: str) -> str:
+    """A run that is killed somewhere in a task; what is to be said of it.
+
+    What it has begun on the nodes is killed too, or `goes_on` there alone, as when the connection is lost.
+    """
     number = chance.randint(1, TASKS[playbook])
     output = ""
     with subprocess.Popen(
@@ -279,11 +284,17 @@ def kill(chance: random.Random, playbook: str, inventory: Path, *arguments: str)
             output += line
         time.sleep(chance.uniform(0, LONGEST_TASK_S))
         for pid in stopped(run.pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                os.kill(pid, signal.SIGCONT if goes_on and is_in_container(pid) else signal.SIGKILL)
     assert len(tasks(output)) == number, f"{playbook} ended before its task {number}: {output}"
     name = playbook.rpartition(".")[2]
-    return f"{name} killed at task {number} of {TASKS[playbook]}, {tasks(output)[-1]!r}"
+    how = "cut off" if goes_on else "killed"
+    return f"{name} {how} at task {number} of {TASKS[playbook]}, {tasks(output)[-1]!r}"
+
+
+def is_in_container(pid: int) -> bool:
+    """Whether this process is one of another PID namespace."""
+    return Path(f"/proc/{pid}/ns/pid").readlink() != Path("/proc/self/ns/pid").readlink()
 
 
 def stopped(pid: int) -> list[int]:

@@ -74,6 +74,7 @@ def test_the_key_of_an_interface_that_was_made_by_hand_stays(host: Host, in_file
     assert host.node.private_key == private_key
     assert not any("private-key" in command for command in host.node.changes())
     assert private_key not in host.output
+    assert "warnings" not in result
     if check:
         assert not host.key.exists()
     else:
@@ -279,6 +280,7 @@ def test_if_a_fresh_file_cannot_be_applied_there_is_none(host: Host) -> None:
 
 def test_the_key_is_made_with_the_interface_once(host: Host) -> None:
     checked = host.interface(check=True, make_key=True)
+    assert f"{host.key} would be made; the public key shown for it" in str(checked["warnings"])
     assert not host.directory.exists()
     first = host.interface(make_key=True)
     private_key = host.key.read_text().strip()

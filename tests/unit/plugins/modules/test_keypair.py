@@ -40,6 +40,7 @@ def test_check_mode_writes_nothing_and_returns_a_key_to_go_on_with(host: Host) -
     result = host.keypair(check=True)
     assert result["changed"]
     assert keys.check_key(result["public_key"])
+    assert "only a stand-in" in str(result["warnings"])
     assert not host.directory.exists()
 
 
