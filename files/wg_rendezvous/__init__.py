@@ -3,5 +3,3 @@
 """The node program of `rendezvous.wireguard`: hub, agent and status in one zipapp (DESIGN §5)."""
 
 __version__ = "0.2.0"
-PRODUCT = "wg-rendezvous"
-"""By this name it says in HTTP what it is."""

@@ -9,7 +9,6 @@ that cannot be sent is one that is not answered.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import logging
 import socket
@@ -194,20 +193,24 @@ class _Socket(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
 
     def send(self, datagram: bytes, target: tuple[Any, ...]) -> bool:
-        """Whether this was not closed before; what cannot be sent is lost, as what is lost on the way."""
+        """Whether it is on its way; what cannot be sent is lost, as what is lost on the way."""
         if self._transport is None or self._transport.is_closing():
             return False
         try:
             self._transport.sendto(datagram, target)
         except (OSError, ValueError, TypeError) as error:
             self.error_received(error)
+            return False
         return True
 
     def drain(self) -> None:
         """Take in all that has arrived: asyncio takes one datagram a turn."""
-        with contextlib.suppress(OSError):  # nothing more, or closed
-            for _ in range(MOST_AT_ONCE):
-                self._on_datagram(self, *self._made.recvfrom(MOST_BYTES))
+        for _ in range(MOST_AT_ONCE):
+            try:
+                datagram = self._made.recvfrom(MOST_BYTES)
+            except OSError:  # nothing more, or closed
+                return
+            self._on_datagram(self, *datagram)
 
     def close(self) -> None:
         """Stop listening."""

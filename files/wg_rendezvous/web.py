@@ -15,7 +15,6 @@ from typing import Any, Callable
 
 from aiohttp import web
 
-from . import PRODUCT, __version__
 from .listeners import (
     SO_BINDTODEVICE,
     ListenError,
@@ -109,8 +108,7 @@ logging.getLogger("aiohttp.server").addFilter(_NotOfClients())
 
 
 def application(routes: Mapping[str, Handler], middlewares: Sequence[Any] = ()) -> web.Application:
-    """An application with these `routes`, whose every error is JSON, and which says what it is (RFC 9110,
-    section 10.2.4).
+    """An application with these `routes`, whose every error is JSON.
 
     A route is `"/path"` (GET, and HEAD with it) or `"METHOD /path"`.
     """
@@ -141,17 +139,12 @@ def application(routes: Mapping[str, Handler], middlewares: Sequence[Any] = ()) 
             return error_response(500, DEFECT)
 
     app = web.Application(middlewares=[json_errors, *middlewares], client_max_size=MAX_BODY_BYTES)
-    app.on_response_prepare.append(_name_server)
     for method, path, handler in targets:
         if method == "GET":
             app.router.add_get(path, handler)
         else:
             app.router.add_route(method, path, handler)
     return app
-
-
-async def _name_server(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers["Server"] = f"{PRODUCT}/{__version__}"
 
 
 def _method_and_path(route: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from tests.simulation.engine import Alarm
 from tests.simulation.nat import Endpoint, Nat, parse_endpoint
@@ -59,13 +59,6 @@ def dump_of(device: Device) -> dump.Device:
     )
 
 
-class HubAnswer(NamedTuple):
-    """What the hub answers to those who ask as an agent of the origin does."""
-
-    records: dict[str, events.PeerRecord]
-    takes_signals: bool
-
-
 class HubModel:
     """The hub's records, from nothing but its own device (DESIGN §5, "What is believed").
 
@@ -112,7 +105,7 @@ class HubModel:
         if endpoint is not None:
             self._proven[key] = endpoint
 
-    def _serve(self, caller: str) -> HubAnswer | None:
+    def _serve(self, caller: str) -> dict[str, events.PeerRecord] | None:
         if self.signals is not None and not self.signals.running:
             return None  # the kernel refuses the connection
         peer = self.device.owner(caller)
@@ -120,7 +113,7 @@ class HubModel:
             self._prove(peer.key)
             if self.signals is not None:
                 self.signals.polled_at[peer.key] = self.device.engine.now
-        return HubAnswer(self.records(), self.signals is not None and self.signals.supported)
+        return self.records()
 
 
 @dataclass
@@ -335,14 +328,12 @@ class Agent:
     def _ask_hub(self, _action: actions.AskHub) -> None:
         life = self._life
 
-        def answered(answer: HubAnswer | None, _seconds: float) -> None:
-            if answer is None:
+        def answered(records: Any, _seconds: float) -> None:
+            if records is None:
                 self._later(events.HubSilent("connection refused"), life)
                 return
-            own = self.device.public_key
-            others = {key: record for key, record in answer.records.items() if key != own}
-            takes_signals = answer.takes_signals and self.signals
-            self._later(events.HubAnswered(others, takes_signals=takes_signals), life)
+            others = {key: record for key, record in records.items() if key != self.device.public_key}
+            self._later(events.HubAnswered(others), life)
 
         self.stack.ask(
             HUB_ADDRESS,

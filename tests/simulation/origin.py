@@ -5,7 +5,9 @@ its VPN client, and itself with it, when a peer that is online at an unchanged e
 
 from __future__ import annotations
 
-from tests.simulation.agents import HUB_TIMEOUT_S, HUB_TRY_EVERY_S, PROBE_TRY_EVERY_S, HubAnswer, Journal
+from typing import Any
+
+from tests.simulation.agents import HUB_TIMEOUT_S, HUB_TRY_EVERY_S, PROBE_TRY_EVERY_S, Journal
 from tests.simulation.engine import Timer
 from tests.simulation.nat import parse_endpoint
 from tests.simulation.stack import Stack
@@ -48,10 +50,10 @@ class OriginAgent:
         self._next = None
         self._remove_peers()
 
-    def _answered(self, answer: HubAnswer | None, _seconds: float) -> None:
-        if answer is None or self._next is None:
+    def _answered(self, records: Any, _seconds: float) -> None:
+        if records is None or self._next is None:
             return
-        for key, record in answer.records.items():
+        for key, record in records.items():
             if key != self.device.public_key:
                 self._visit(key, record)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from tests.simulation.crowds import CROWDS, MUCH_TOO_SLOW_HUB, SLOW_HUB
+from tests.simulation.crowds import CROWDS, SLOW_HUB
 from tests.simulation.cuts import CUTS
 from tests.simulation.run import Case
 from tests.simulation.scenarios import SCENARIOS, simulate_all
@@ -294,13 +294,3 @@ def test_asking_a_slow_hub_again_before_it_has_answered_is_noticed(monkeypatch: 
 
     monkeypatch.setattr(Registrar, "tick", impatient)
     check_some_fails({SLOW_HUB}, "registrations of 12 agents waited|was direct after")
-
-
-def test_taking_a_slow_hub_for_one_of_the_origin_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    answered = Mesh._on_hub_answered
-
-    def without_its_name(mesh: Mesh, event: HubAnswered, now_s: float) -> None:
-        answered(mesh, HubAnswered(event.records, event.without_agent), now_s)
-
-    monkeypatch.setattr(Mesh, "_on_hub_answered", without_its_name)
-    check_some_fails({MUCH_TOO_SLOW_HUB}, "asked as one of the origin")

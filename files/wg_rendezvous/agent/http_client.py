@@ -49,13 +49,11 @@ class Head:
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer; `retry_after_s` is its Retry-After (RFC 9110, section 10.2.3), None without, `server`
-    what its Server says (section 10.2.4), "" for nothing."""
+    """A whole answer; `retry_after_s` is its Retry-After (RFC 9110, section 10.2.3), None without."""
 
     status: int
     body: bytes
     retry_after_s: float | None = None
-    server: str = ""
 
 
 class Connection:
@@ -91,10 +89,7 @@ class Connection:
             size_bytes += len(piece)
             if size_bytes > MAX_ANSWER_BYTES:
                 raise HttpError("the answer is larger than this program takes")
-        fields = head.fields
-        return Answer(
-            head.status, b"".join(pieces), _seconds(fields.get("retry-after")), fields.get("server", "")
-        )
+        return Answer(head.status, b"".join(pieces), _seconds(head.fields.get("retry-after")))
 
     async def head(self) -> Head:
         """The answer up to its body, which `pieces` has to read before the next request. Raises HttpError."""

@@ -10,7 +10,6 @@ import json
 from typing import Any, Callable
 from urllib.parse import quote
 
-from .. import PRODUCT
 from ..core.events import PeerRecord
 from .http_client import Answer, HttpError, Request, connect
 from .timing import within
@@ -47,8 +46,6 @@ class HubClient:
         self.base = base.rstrip("/")
         self._spellings = list(SPELLINGS)
         self._records: dict[str, PeerRecord] = {}
-        self.takes_signals = False
-        """Whether it said with its last answer that it is none of the origin."""
 
     async def greet(self) -> None:
         """Let the hub see a request from our endpoint as it is now.  Raises HubError.
@@ -116,7 +113,6 @@ class HubClient:
             raise HubError(f"{url}: {error}") from None
         if missing_ok and 400 <= answer.status < 500:
             return None
-        self.takes_signals = answer.server.startswith(f"{PRODUCT}/")
         text = answer.body.decode(errors="replace")
         if answer.status != 200:
             raise AnswerError(f"{url} answered {answer.status}: {text[:200].strip()}")

@@ -320,6 +320,7 @@ class Agent:
     # -- actions ----------------------------------------------------------------------------
 
     async def _read_device(self, _action: actions.ReadDevice) -> events.Event | None:
+        began_s = time.monotonic()
         try:
             device = await self.device.read()
         except DeviceGone:
@@ -338,6 +339,7 @@ class Agent:
             frozenset(self.configuration.peers()),
             self._beats.bytes_by_address(),
             self._beats.mtu_bytes(),
+            time.monotonic() - began_s,
         )
 
     async def _set_peers(self, action: actions.SetPeers) -> None:
@@ -389,8 +391,7 @@ class Agent:
     async def _ask_hub(self, _action: actions.AskHub) -> None:
         async def ask() -> events.Event:
             try:
-                records = await self.hub.peers(self.mesh.own_key)
-                return events.HubAnswered(records, takes_signals=self.hub.takes_signals)
+                return events.HubAnswered(await self.hub.peers(self.mesh.own_key))
             except HubError as error:
                 return events.HubSilent(str(error))
             except Exception as error:  # a defect must not stop the passes for good

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 from collections.abc import Sequence
 from typing import Callable, Union
 from urllib.parse import quote
@@ -18,10 +19,14 @@ from .messages import MessageError, body, json_object, peer_view, registration_b
 from .pool import Pool
 from .timing import within
 
+logger = logging.getLogger(__name__)
+
 SIGNAL_S = 1.0
 """So long the hub may take to pass a signal on."""
 UNDELIVERABLE = (404, 410)
 TOO_MANY = 429
+LATER = (408, TOO_MANY)
+"""The only refusals of a registration that do not mean that the hub will never take it."""
 RETRY_AFTER_S, RETRY_AFTER_MAX_S = 1.0, 5.0
 """When the hub says nothing about when to ask again, and what is believed at most."""
 REGISTRATIONS = ""
@@ -121,6 +126,9 @@ class Signalling:
             answer = f"no answer within {patience_s:.1f} s"
         except HttpError as error:
             answer = str(error)
+        except Exception as error:  # a defect must not keep the core waiting for ever
+            logger.exception("asking the hub failed")
+            answer = repr(error)
         event = outcome(answer)
         if event is not None:
             self._deliver(event)
@@ -151,7 +159,8 @@ def _registered(number: int, answer: Answer | str) -> events.Event:
             raise MessageError(hub_stream.sentence(request, answer))
         return events.Registered(peer_view(json_object(answer.body, request), request), number)
     except MessageError as error:
-        return events.RegistrationFailed(number, str(error))
+        final = isinstance(answer, Answer) and 400 <= answer.status < 500 and answer.status not in LATER
+        return events.RegistrationFailed(number, str(error), again=not final)
 
 
 def _signalled(action: actions.SendSignal, answer: Answer | str) -> events.Event | None:

@@ -44,13 +44,11 @@ class Tick:
 
 @dataclass(frozen=True)
 class HubAnswered:
-    """The hub's view, complete: every online peer by its public key, but for those `without_agent`.
-    `takes_signals`: it says that it is none of the origin."""
+    """The hub's view, complete: every online peer by its public key, but for those `without_agent`."""
 
     records: Mapping[str, PeerRecord]
     without_agent: frozenset[str] = frozenset()
     """Peers that are online, though no agent of theirs asks anything."""
-    takes_signals: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,12 +63,13 @@ class DeviceSeen:
     """The WireGuard device as it is now; read after every earlier action was carried out.
     `configured` are the public keys of the peers in the interface's configuration; `beat_bytes` maps VPN
     addresses to the bytes of heartbeats that were received from there and sent there so far, as WireGuard
-    counts them; `mtu_bytes` is the interface's MTU, 0 if it is not known."""
+    counts them; `mtu_bytes` is the interface's MTU, 0 if it is not known; `took_s` is what looking took."""
 
     device: Device
     configured: frozenset[str] = frozenset()
     beat_bytes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     mtu_bytes: int = 0
+    took_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -201,10 +200,11 @@ class Registered:
 
 @dataclass(frozen=True)
 class RegistrationFailed:
-    """The hub did not take that registration, or did not say so in time."""
+    """The hub did not take that registration, or did not say so in time; `again`: it may take it later."""
 
     number: int
     reason: str
+    again: bool = True
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ import enum
 from collections.abc import Iterable
 from typing import Callable
 
-from . import actions
+from . import actions, events
 from .actions import Registration
 from .events import PeerView
 from .heartbeat import Watch
 from .node import Node
 from .pacing import doubled_s
-from .registrar import Registrar
+from .registrar import PATIENCE_MAX_S, PATIENCE_S, Registrar
 
 ASK_EVERY_S = 0.3
 WATCH_EVERY_S = 1.0
@@ -32,9 +32,6 @@ STREAM_SILENT_S = 12.0
 """A stream on which nothing came for so long is opened anew: the hub says something every 10 s."""
 RECONNECT_S = 0.2
 RECONNECT_MAX_S = 13.0
-PATIENCE_S, PATIENCE_MAX_S = 1.0, 5.0
-"""Each step of opening a stream may take so long, longer after every one that took too long: a hub with more
-to do than it can is no faster for who gives up and begins anew."""
 TRIES_OF_UNKNOWN = 2
 """A hub that has let so many tries come to nothing, in whatever way, is asked as one of the origin is."""
 LOOK_AGAIN_PASSES = 5
@@ -156,6 +153,7 @@ class Hub:
         self._ask_at, self._asked_at = None, now_s
         self._asking_until = now_s + SILENT_S
         self._beat(now_s)
+        self._registrar.hurry()
         self.report((), now_s)
 
     def report(self, peers: Iterable[str], now_s: float) -> None:
@@ -165,19 +163,28 @@ class Hub:
         if self.stream_open:
             self._registrar.tick(now_s)
 
+    def show_port(self, now_s: float) -> None:
+        """WireGuard listens on another port: let the hub see it.  What it was asked before it may answer at
+        the former one."""
+        self._registrar.renew()
+        self.report((), now_s)
+
     def _register(self, number: int, peers: frozenset[str], patience_s: float) -> None:
         self.node.do(actions.Register(self._registration(peers), number, patience_s))
 
-    def registered(self, own: PeerView, number: int | None, now_s: float) -> None:
-        """The hub sees us as `own`; it says so of itself, or as the answer to that registration."""
-        self.own = own
+    def registered(self, own: PeerView, number: int | None, now_s: float) -> bool:
+        """The hub sees us as `own`; it says so of itself, or as the answer to that registration.  Returns
+        whether that is so now: the answer to an older one is not believed."""
         self.heard(now_s)
-        self._registrar.succeeded(number, now_s)
+        if number is not None and not self._registrar.succeeded(number, now_s):
+            return False
+        self.own = own
+        return True
 
-    def not_registered(self, number: int, reason: str, now_s: float) -> None:
-        """That registration failed."""
-        if self._registrar.failed(number, now_s):
-            self.node.say("info", "the hub did not take the registration", reason=reason)
+    def not_registered(self, failed: events.RegistrationFailed, now_s: float) -> None:
+        """A registration failed."""
+        if self._registrar.failed(failed.number, failed.again, now_s):
+            self.node.say("info", "the hub did not take the registration", reason=failed.reason)
 
     def tick(self, watching: bool, now_s: float) -> None:
         """Do what is due; `watching` while links carry traffic."""
@@ -235,6 +242,7 @@ class Hub:
     def _open(self, _now_s: float) -> None:
         self._opening, self._open_at = True, None
         self.watch.forget()
-        self._registrar.forget()
+        self._registrar.renew()
+        # A hub with more to do than it can is no faster for who gives up soon and begins anew.
         patience_s = doubled_s(PATIENCE_S, PATIENCE_MAX_S, self._failures)
         self.node.do(actions.OpenStream(self._registration(None), patience_s))

@@ -18,7 +18,6 @@ from . import actions, events, ladder
 from .actions import Action, Registration
 from .candidates import Place
 from .events import PeerView
-from .heartbeat import SMOOTHING
 from .hub import Hub, Kind
 from .link import Link
 from .loop import Loop
@@ -33,13 +32,14 @@ ABOUT_SOME_PAIRS = (events.Tick, events.DeviceSeen, events.BeatAnswered, events.
 """Events that change nothing for most pairs; of all others the pairs may depend in many ways."""
 SLEPT_S = 1.0
 """A tick that is so much late means that this node slept, or was stopped."""
-READ_PAUSE = 3
-"""Between two looks at the device there are so many times what one takes: on a node with more to do than it
-can, that must not be looking."""
+REST_TIMES, REST_MAX_S = 3, 0.4
+"""After a look at the device comes a rest of so many times what looks take of late, so that a node with more
+to do than it can has time for other things; not longer, since handshakes are awaited for 0.8 s."""
+SMOOTHING = 0.25
+"""The weight of what the latest look took."""
 GRACE_S = 60.0
 """A peer that sent signals and does not any more is left in peace for so long: its agent may be on its way
 back."""
-STREAM_AWAITED = "it takes signals, but was too slow to open a stream: that is tried again"
 UNKNOWN_TO_HUB = "the hub does not know it any more"
 GO_ON_WITHOUT_HUB_S = 30.0
 """A hub that is away for so long: relayed links are tried by the loop, which needs no signals."""
@@ -68,8 +68,8 @@ class Mesh:
         self._pass_waits = False
         self._started = False
         self._watch_at: float | None = None
-        self._read_at = 0.0
-        self._read_s = 0.0
+        self._look_s = 0.0
+        self._rest_until = float("-inf")
         self._expected_at = float("inf")
         self._handlers: dict[type, Callable[[Any, float], None]] = {
             events.Started: self._on_started,
@@ -113,10 +113,7 @@ class Mesh:
         watching = self.pairs.watching(now_s)
         self._schedule_watch(watching, now_s)
         self._expected_at = self._wakeup_at(watching, now_s)
-        todo = self.node.flush()
-        if any(isinstance(action, actions.ReadDevice) for action in todo):
-            self._read_at = now_s
-        return todo
+        return self.node.flush()
 
     def wakeup_at(self, now_s: float) -> float:
         """The time at which the next `Tick` is wanted."""
@@ -261,7 +258,8 @@ class Mesh:
 
     def _on_device_seen(self, event: events.DeviceSeen, now_s: float) -> None:
         self.node.device, self.node.configured = event.device, event.configured
-        self._read_s += SMOOTHING * (now_s - self._read_at - self._read_s)
+        self._look_s += SMOOTHING * (event.took_s - self._look_s)
+        self._rest_until = now_s + min(REST_MAX_S, REST_TIMES * self._look_s)
         foreign = [peer for key, peer in event.device.peers.items() if key not in self.node.owned]
         place = self.node.place.seen(foreign)
         if place != self.node.place:
@@ -279,7 +277,7 @@ class Mesh:
         self.loop.handle(event, now_s)
         if self.hub.stream_open:
             self.pairs.port_taken(now_s)
-            self.hub.report((), now_s)
+            self.hub.show_port(now_s)
         else:
             self.node.do(actions.GreetHub())
 
@@ -383,14 +381,9 @@ class Mesh:
     def _on_hub_answered(self, event: events.HubAnswered, now_s: float) -> None:
         if self.hub.kind is Kind.SIGNALS:  # since it was asked
             event = events.HubAnswered(self._records(), self._without_agent())
-        elif event.takes_signals and self.hub.kind is Kind.UNKNOWN:
-            self.loop.handle(events.HubSilent(STREAM_AWAITED), now_s)
-            return
         elif self.hub.kind is Kind.UNKNOWN:
             self.hub.kind = Kind.ORIGIN
             self._all_to_loop(now_s)
-        elif event.takes_signals:
-            self.hub.look_again(now_s)
         if self.loop.hub_silent is not None and self.loop.links:
             self.hub.look_again(now_s)
         self.loop.handle(event, now_s)
@@ -480,11 +473,11 @@ class Mesh:
         self._resume_pass(now_s)
 
     def _on_registered(self, event: events.Registered, now_s: float) -> None:
-        self.hub.registered(event.own, event.number, now_s)
-        self.pairs.registered(now_s)
+        if self.hub.registered(event.own, event.number, now_s):
+            self.pairs.registered(now_s)
 
     def _on_registration_failed(self, event: events.RegistrationFailed, now_s: float) -> None:
-        self.hub.not_registered(event.number, event.reason, now_s)
+        self.hub.not_registered(event, now_s)
 
     # -- when to look -----------------------------------------------------------------------
 
@@ -495,9 +488,8 @@ class Mesh:
         if every_s is None:
             self._watch_at = None
             return
-        at = now_s + max(every_s, READ_PAUSE * self._read_s)
-        if self._watch_at is None or self._watch_at > at:
-            self._watch_at = at
+        at = now_s + every_s if self._watch_at is None else min(self._watch_at, now_s + every_s)
+        self._watch_at = max(at, self._rest_until)
 
 
 def _is_signalling(view: PeerView) -> bool:

@@ -43,10 +43,17 @@ class Registrar:
         """Something is to be said, of the links to these peers among others."""
         self._wanted = peers if self._wanted is None else self._wanted | peers
 
-    def forget(self) -> None:
-        """A stream is opened anew: the registration of that one says it all, as of now."""
-        self._wanted = self._under_way = None
-        self._failures, self._again_at = 0, float("-inf")
+    def renew(self) -> None:
+        """Whatever is under way may be answered at an endpoint that this node has left, or on a path that is
+        gone: say it again, and now."""
+        if self._under_way is not None:
+            self.want(self._under_way.peers)
+        self._under_way = None
+        self.hurry()
+
+    def hurry(self) -> None:
+        """How the hub sees this node is wanted now, also after failures."""
+        self._again_at = float("-inf")
 
     def tick(self, now_s: float) -> None:
         """Register, if something is to be said and nothing is in the way."""
@@ -63,18 +70,21 @@ class Registrar:
         """When `tick` is wanted."""
         return float("inf") if self._wanted is None or self._under_way is not None else self._again_at
 
-    def succeeded(self, number: int | None, now_s: float) -> None:
-        """That registration was taken."""
-        if self._under_way is not None and self._under_way.number == number:
-            self._took_s = now_s - self._under_way.since_at
-            self._under_way, self._failures = None, 0
-
-    def failed(self, number: int, now_s: float) -> bool:
-        """That registration was not taken: it is to be said again.  Returns whether it is the first in a row,
-        and none that a new stream has made obsolete."""
+    def succeeded(self, number: int, now_s: float) -> bool:
+        """That registration was taken.  Returns whether it is the one under way."""
         if self._under_way is None or self._under_way.number != number:
             return False
-        self.want(self._under_way.peers)
+        self._took_s = now_s - self._under_way.since_at
+        self._under_way, self._failures = None, 0
+        return True
+
+    def failed(self, number: int, again: bool, now_s: float) -> bool:
+        """That registration was not taken; it is said `again`, unless it never will be.  Returns whether it
+        is the one under way, and the first in a row."""
+        if self._under_way is None or self._under_way.number != number:
+            return False
+        if again:
+            self.want(self._under_way.peers)
         self._under_way, self._again_at = None, now_s + doubled_s(AGAIN_S, AGAIN_MAX_S, self._failures)
         self._failures += 1
         return self._failures == 1

@@ -217,7 +217,7 @@ STATES = {
 """What a phase is called in reports: the names are those of all links."""
 
 
-LOOKS = 8
+LOOKS = 4
 """So many looks at the device are remembered (`vigil`)."""
 
 
@@ -283,6 +283,8 @@ class Pair:
     unproven: int = 0
     refusals: int = 0
     withdrawals: int = 0
+    rx_bytes: int = 0
+    tx_bytes: int = 0
     counted: collections.deque[tuple[int, int]] = field(default_factory=_counted)
     handshake_at: int = 0
     shaken_at: float = float("-inf")

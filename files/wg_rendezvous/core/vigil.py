@@ -68,9 +68,13 @@ class Vigil:
         Heartbeats are counted a moment later than the device is read, so one that comes in between is missing
         in that look, and would be traffic in the next.  Hence the most that was counted lately is compared.
         """
-        handshake_before, before = pair.handshake_at, [max(some) for some in zip(*pair.counted)]
+        added_anew = entry.rx_bytes < pair.rx_bytes or entry.tx_bytes < pair.tx_bytes
+        if added_anew or not pair.counted:
+            self.count_anew(pair, entry)
+        most = [max(counted) for counted in zip(*pair.counted)]
+        handshake_before = pair.handshake_at
         self._count(pair, entry)
-        more = max(now - most for now, most in zip(pair.counted[-1], before or pair.counted[-1]))
+        more = max(now - before for now, before in zip(pair.counted[-1], most))
         idle = not self.has_traffic(pair, now_s)
         if entry.latest_handshake_at != handshake_before:
             pair.shaken_at = now_s
@@ -88,6 +92,7 @@ class Vigil:
 
     def _count(self, pair: Pair, entry: Peer) -> None:
         beats = self.beat_bytes.get(host(pair.address), (0, 0))
+        pair.rx_bytes, pair.tx_bytes = entry.rx_bytes, entry.tx_bytes
         pair.counted.append((entry.rx_bytes - beats[0], entry.tx_bytes - beats[1]))
         pair.handshake_at = entry.latest_handshake_at
 

@@ -135,20 +135,3 @@ async def test_a_hub_that_has_nothing_for_a_greeting_has_seen_it(connect: Connec
 async def test_a_hub_that_is_not_there_has_not_seen_a_greeting() -> None:
     with pytest.raises(HubError):
         await HubClient("http://127.0.0.1:1").greet()
-
-
-@pytest.mark.parametrize(
-    ("server", "takes_signals"),
-    [("wg-rendezvous/0.2.0", True), ("Python/3.11 aiohttp/3.8.4", False), ("wg-rendezvous-like", False)],
-)
-async def test_a_hub_that_takes_signals_is_known_by_the_name_of_its_program(
-    connect: Connect, server: str, takes_signals: bool
-) -> None:
-    async def name_server(_request: web.Request, response: web.StreamResponse) -> None:
-        response.headers["Server"] = server
-
-    app = hub(decoded)
-    app.on_response_prepare.append(name_server)
-    client = await connect(app)
-    await client.peers(OWN)
-    assert client.takes_signals is takes_signals

@@ -298,13 +298,20 @@ async def test_a_registration_beside_the_stream_is_answered(hub: Hub, client: Cl
     assert len(hub.streams) == 1
 
 
-async def test_a_registration_that_is_refused_is_answered_with_why(hub: Hub, client: Client) -> None:
+@pytest.mark.parametrize(
+    ("status", "again"), [(403, False), (413, False), (408, True), (429, True), (500, True)]
+)
+async def test_a_registration_that_is_refused_is_answered_with_why_and_whether_for_good(
+    hub: Hub, client: Client, status: int, again: bool
+) -> None:
     async def refuse() -> web.Response:
-        return web.json_response({"error": "no"}, status=403)
+        return web.json_response({"error": "no"}, status=status)
 
     hub.put_answer = refuse
     client.signalling.register(actions.Register(REGISTRATION, 7, 1.0))
-    assert await client.next() == events.RegistrationFailed(7, "PUT /v1/self was answered 403: no")
+    assert await client.next() == events.RegistrationFailed(
+        7, f"PUT /v1/self was answered {status}: no", again
+    )
 
 
 async def test_a_registration_that_is_not_answered_fails_in_time_or_gives_way_to_the_next(
@@ -317,11 +324,21 @@ async def test_a_registration_that_is_not_answered_fails_in_time_or_gives_way_to
     hub.put_answer = forever
     client.signalling.register(actions.Register(REGISTRATION, 7, 0.2))
     assert await client.next() == events.RegistrationFailed(7, "no answer within 0.2 s")
-    client.signalling.register(actions.Register(REGISTRATION, 8, 0.4))
-    client.signalling.register(actions.Register(REGISTRATION, 9, 0.2))
-    assert await client.next() == events.RegistrationFailed(9, "no answer within 0.2 s")
-    await client.signalling.finish(5)
-    assert client.events.empty()
+    client.signalling.register(actions.Register(REGISTRATION, 8, 0.2))
+    await asyncio.sleep(0)
+    client.signalling.register(actions.Register(REGISTRATION, 9, 0.4))
+    assert await client.next() == events.RegistrationFailed(9, "no answer within 0.4 s")
+
+
+async def test_a_defect_is_an_answer_too(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The core would wait for ever."""
+
+    async def broken(*_: object) -> None:
+        raise RuntimeError("what?")
+
+    monkeypatch.setattr(client.signalling._pool, "exchange", broken)
+    client.signalling.register(actions.Register(REGISTRATION, 7, 1.0))
+    assert await client.next() == events.RegistrationFailed(7, "RuntimeError('what?')")
 
 
 # --- signals ---

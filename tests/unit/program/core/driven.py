@@ -34,7 +34,7 @@ HUB_PEER = Peer(HUB, "198.51.100.1:51820", ("192.168.7.0/24",), 1, 0, 0, 13)
 class Driven:
     """Drives a `Mesh`.  `records` is what the hub says (None: it is silent), `answering` the peers that
     answer probes, `shaking` those whose handshake succeeds at once; `told`: whether it says that it knows no
-    streams, or just closes the connection; `takes_signals` whether its other answers say that it does."""
+    streams, or just closes the connection."""
 
     def __init__(self, settings: Settings | None = None, own: str = OWN, place: Place = PLACE) -> None:
         self.mesh = Mesh(own, place, settings or Settings(), INSTANCE)
@@ -42,7 +42,6 @@ class Driven:
         self.peers: dict[str, Peer] = {HUB: HUB_PEER}
         self.records: dict[str, events.PeerRecord] | None = {PEER: events.PeerRecord(ENDPOINT, ADDRESS)}
         self.told = True
-        self.takes_signals = False
         self.answering: set[str] = set()
         self.shaking: set[str] = set()
         self.probe_takes_s = 0.01
@@ -71,7 +70,7 @@ class Driven:
             wakeup_at = max(self.now_s, self.mesh.wakeup_at(self.now_s))
             due = min([at for at, _ in self.later], default=end_s + 1)
             if min(wakeup_at, due) > end_s:
-                self.now_s = end_s
+                self.now_s = max(self.now_s, end_s)
                 return self
             self.now_s = min(wakeup_at, due)
             if due <= wakeup_at:
@@ -103,17 +102,15 @@ class Driven:
             for change in action.changes:
                 self._change(change)
         elif isinstance(action, actions.ReadDevice):
-            seen = events.DeviceSeen(self.device(), self.configured, dict(self.beat_bytes))
             self.now_s += self.read_takes_s
-            self.give(seen)
+            beats, took_s = dict(self.beat_bytes), self.read_takes_s
+            self.give(events.DeviceSeen(self.device(), self.configured, beats, took_s=took_s))
         elif isinstance(action, actions.OpenStream):
             closed = events.StreamClosed("404", unsupported=self.told and self.records is not None)
             self.later.append((self.now_s + 0.001, closed))
         elif isinstance(action, actions.AskHub):
             silent = events.HubSilent("timed out")
-            answer: events.Event = silent
-            if self.records is not None:
-                answer = events.HubAnswered(dict(self.records), takes_signals=self.takes_signals)
+            answer = silent if self.records is None else events.HubAnswered(dict(self.records))
             self.later.append((self.now_s + 0.01, answer))
         elif isinstance(action, actions.Probe):
             answered = action.peer in self.answering

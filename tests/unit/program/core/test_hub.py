@@ -4,16 +4,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 from tests.unit.program.core.driven import OWN, PLACE
 
 from wg_rendezvous.core import actions
-from wg_rendezvous.core.events import PeerView
+from wg_rendezvous.core.events import PeerView, RegistrationFailed
 from wg_rendezvous.core.hub import (
     ASK_EVERY_S,
     FIRST_ANSWER_S,
-    PATIENCE_MAX_S,
-    PATIENCE_S,
     RECONNECT_MAX_S,
     SILENT_S,
     STREAM_SILENT_S,
@@ -21,6 +21,7 @@ from wg_rendezvous.core.hub import (
     Kind,
 )
 from wg_rendezvous.core.node import Node, Settings
+from wg_rendezvous.core.registrar import PATIENCE_MAX_S, PATIENCE_S
 
 
 @pytest.fixture
@@ -135,6 +136,50 @@ def test_it_reconnects_ever_more_seldom(hub: Hub, node: Node) -> None:
     assert max(waits_s) == pytest.approx(RECONNECT_MAX_S)
 
 
+def test_a_reason_to_ask_does_not_wait_for_the_repetition_of_what_failed(hub: Hub, node: Node) -> None:
+    hub.report(("bob",), 1.0)
+    for number in range(1, 4):
+        hub.not_registered(RegistrationFailed(number, "no answer within 1.0 s"), 2.0 * number)
+        hub.tick(False, 2.0 * number + 1.0)
+    hub.not_registered(RegistrationFailed(4, "no answer within 5.0 s"), 8.0)
+    node.flush()
+    hub.ask(8.0)
+    assert registered(node) == 1
+
+
+def test_a_fresh_port_is_shown_at_once_and_what_the_hub_said_before_proves_nothing(
+    hub: Hub, node: Node
+) -> None:
+    """The answer to what was asked before goes to the former port."""
+    hub.report(("bob",), 1.0)
+    hub.show_port(1.1)
+    assert registered(node) == 2
+    former, fresh = (PeerView("192.168.7.5/32", f"203.0.113.5:{port}") for port in (51820, 40000))
+    assert not hub.registered(former, 1, 1.2)
+    assert hub.own != former
+    assert hub.registered(fresh, 2, 1.3)
+    assert hub.own == fresh
+    assert hub.registered(former, None, 1.4), "the stream says it"
+
+
+def test_what_was_to_be_said_is_said_when_a_new_stream_is_open(hub: Hub, node: Node) -> None:
+    """Its own registration has the promoted links alone."""
+    told: list[set[str] | None] = []
+
+    def registration(peers: Iterable[str] | None) -> actions.Registration:
+        told.append(None if peers is None else set(peers))
+        return actions.Registration("00", ())
+
+    hub = Hub(node, registration)
+    hub.start(0.0)
+    hub.opened(PeerView(None), 0.0)
+    hub.report(("bob",), 1.0)
+    hub.closed("gone", False, 1.1)
+    hub.tick(False, 2.0)
+    hub.opened(PeerView(None), 2.1)
+    assert told == [None, {"bob"}, None, {"bob"}]
+
+
 def test_a_hub_that_opened_no_stream_in_time_gets_more_of_it(hub: Hub, node: Node) -> None:
     """One that needs 2 s would never get to open a stream."""
     now_s = 1.0
@@ -204,7 +249,7 @@ def test_a_reason_to_ask_while_the_hub_owes_an_answer_is_served_after_it(hub: Hu
 def test_a_registration_that_failed_is_repeated_and_said_once(hub: Hub, node: Node) -> None:
     hub.report(("bob",), 1.0)
     for number in range(1, 4):
-        hub.not_registered(number, "no answer within 1.0 s", 2.0 * number)
+        hub.not_registered(RegistrationFailed(number, "no answer within 1.0 s"), 2.0 * number)
         assert 2.0 * number < hub.wakeup_at(False, 2.0 * number) <= 2.0 * number + 1.0
         hub.tick(False, 2.0 * number + 1.0)
     todo = node.flush()

@@ -906,7 +906,7 @@ def test_heartbeats_that_the_device_counts_a_look_later_are_no_traffic() -> None
     mesh.make_direct()
     mesh.run(60.0)
     quiet_at, entry = mesh.pair().traffic_at, mesh.peers[PEER]
-    for missing_bytes in (80, 0, 160, 80, 0, 0, 240, 80, 240, 0):
+    for missing_bytes in (80, 0, 160, 0, 80, 80, 0, 240, 0, 0):
         received, sent = mesh.beat_bytes.get("192.168.7.6", (0, 0))
         mesh.beat_bytes["192.168.7.6"] = received + 400, sent + 400
         mesh.peers[PEER] = dataclasses.replace(
@@ -920,6 +920,18 @@ def test_heartbeats_that_the_device_counts_a_look_later_are_no_traffic() -> None
     mesh.peers[PEER] = dataclasses.replace(entry, rx_bytes=entry.rx_bytes + 96)
     mesh.run(2.0)
     assert mesh.now_s - mesh.pair().traffic_at <= 2.0
+
+
+def test_traffic_is_seen_as_soon_as_ever_when_something_has_added_the_entry_anew() -> None:
+    mesh = told()
+    mesh.make_direct()
+    traffic(mesh, 5.0)
+    mesh.run(60.0)
+    mesh.peers[PEER] = dataclasses.replace(mesh.peers[PEER], rx_bytes=0, tx_bytes=0)
+    mesh.run(4.0)
+    quiet_at = mesh.pair().traffic_at
+    traffic(mesh, 2.5)
+    assert mesh.pair().traffic_at > quiet_at
 
 
 def test_thin_traffic_is_traffic_also_while_the_session_is_to_be_renewed() -> None:

@@ -50,7 +50,7 @@ def test_one_that_failed_is_said_again_ever_more_seldom_with_what_came_meanwhile
     sent.want("a", now_s=now_s)
     for number in range(1, 11):
         now_s += sent.patience_s[-1]
-        assert sent.registrar.failed(number, now_s) is (number == 1)
+        assert sent.registrar.failed(number, True, now_s) is (number == 1)
         sent.want(str(number), now_s=now_s)
         assert len(sent.peers) == number, "not at once"
         waits_s.append(sent.registrar.wakeup_at() - now_s)
@@ -65,48 +65,71 @@ def test_one_that_failed_is_said_again_ever_more_seldom_with_what_came_meanwhile
 def test_a_slow_hub_is_waited_for_longer() -> None:
     sent = Sent()
     sent.want(now_s=0.0)
-    sent.registrar.failed(1, 1.0)
+    sent.registrar.failed(1, True, 1.0)
     sent.registrar.tick(2.0)
     sent.registrar.succeeded(2, 3.2)  # it takes 1.2 s
     sent.want(now_s=10.0)
     assert sent.patience_s == pytest.approx([PATIENCE_S, 2 * PATIENCE_S, 3.6])
     for number in range(3, 6):
-        sent.registrar.failed(number, 20.0 * number)
+        sent.registrar.failed(number, True, 20.0 * number)
         sent.registrar.tick(20.0 * number + 15.0)
     assert sent.patience_s[-1] == PATIENCE_MAX_S
 
 
-def test_with_a_new_stream_what_was_to_be_said_and_asked_before_is_obsolete() -> None:
+def test_an_answer_that_may_never_come_is_not_awaited_any_more() -> None:
+    """The hub answers at the port that this node has left. What was to be said is said again."""
     sent = Sent()
     sent.want("a", now_s=0.0)
-    sent.want("b", now_s=0.0)
-    sent.registrar.forget()
-    sent.registrar.tick(0.0)
-    assert not sent.registrar.failed(1, 1.0)
-    sent.registrar.succeeded(1, 1.0)
-    sent.want("c", now_s=1.0)
-    assert sent.peers == {1: {"a"}, 2: {"c"}}
-    assert sent.patience_s[-1] == PATIENCE_S, "the late answer of another one says nothing"
-    sent.registrar.succeeded(None, 1.0)
-    sent.want("d", now_s=1.0)
-    assert len(sent.peers) == 2, "what the stream says of itself is no answer"
+    sent.want("b", now_s=0.1)
+    sent.registrar.renew()
+    sent.want(now_s=0.2)
+    assert sent.peers == {1: {"a"}, 2: {"a", "b"}}
+    assert not sent.registrar.succeeded(1, 0.3), "that was before"
+    assert not sent.registrar.failed(1, True, 0.3)
+    sent.want("c", now_s=0.3)
+    assert len(sent.peers) == 2
+    assert sent.registrar.succeeded(2, 0.4)
 
 
-@given(st.lists(st.sampled_from(["want", "succeeded", "failed", "wait"]), max_size=60))
+def test_who_is_in_a_hurry_does_not_wait_for_the_next_try() -> None:
+    sent = Sent()
+    sent.want("a", now_s=0.0)
+    sent.registrar.failed(1, True, 1.0)
+    sent.want(now_s=1.0)
+    assert len(sent.peers) == 1
+    sent.registrar.hurry()
+    sent.want(now_s=1.0)
+    assert sent.peers[2] == {"a"}
+    assert sent.patience_s == [PATIENCE_S, 2 * PATIENCE_S]
+
+
+def test_what_the_hub_will_never_take_is_not_said_again() -> None:
+    """It would keep the others from being registered as well."""
+    sent = Sent()
+    sent.want("a", now_s=0.0)
+    assert sent.registrar.failed(1, False, 0.1)
+    assert sent.registrar.wakeup_at() == float("inf")
+    sent.want("b", now_s=20.0)
+    assert sent.peers[2] == {"b"}
+
+
+@given(st.lists(st.sampled_from(["want", "succeeded", "failed", "renew", "wait"]), max_size=60))
 def test_everything_is_said_in_the_end_and_one_at_a_time(happenings: list[str]) -> None:
-    sent, now_s, taken, under_way = Sent(), 0.0, set[str](), False
-    wanted = set[str]()
+    sent, now_s, under_way = Sent(), 0.0, False
+    wanted, taken = set[str](), set[str]()
     for nth, happening in enumerate([*happenings, *(["wait", "succeeded"] * 2)]):
-        now_s += 0.1 if happening != "wait" else 20.0
+        now_s += 20.0 if happening == "wait" else 0.1
         if happening == "want":
             wanted.add(str(nth))
             sent.registrar.want(frozenset([str(nth)]))
-        elif happening == "succeeded" and under_way:
+        elif happening == "succeeded" and sent.registrar.succeeded(len(sent.peers), now_s):
             taken |= sent.peers[len(sent.peers)]
-            sent.registrar.succeeded(len(sent.peers), now_s)
             under_way = False
         elif happening == "failed" and under_way:
-            sent.registrar.failed(len(sent.peers), now_s)
+            sent.registrar.failed(len(sent.peers), True, now_s)
+            under_way = False
+        elif happening == "renew":
+            sent.registrar.renew()
             under_way = False
         before = len(sent.peers)
         sent.registrar.tick(now_s)

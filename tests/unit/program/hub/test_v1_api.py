@@ -14,7 +14,6 @@ from urllib.parse import quote
 
 import pytest
 
-from wg_rendezvous import __version__
 from wg_rendezvous.hub import streams
 from wg_rendezvous.hub.refusals import STATUS
 
@@ -258,12 +257,6 @@ async def test_a_stream_is_only_got(alice: Peer) -> None:
     await alice.register()
     answer = await alice.call("HEAD", "/v1/stream")
     assert (answer.status, answer.headers["Allow"]) == (405, "GET")
-
-
-async def test_an_answer_says_which_program_gives_it(alice: Peer) -> None:
-    """An agent that asks as the origin's do learns from it that it may open a stream."""
-    for path in ("/online-peers", "/nothing"):
-        assert (await alice.call("GET", path)).headers["Server"] == f"wg-rendezvous/{__version__}"
 
 
 # --- signals ---
