@@ -119,7 +119,7 @@ molecule: installed ## deployment in systemd containers; SCENARIOS=default for o
 
 kills: export ANSIBLE_COLLECTIONS_PATH = $(CURDIR)/$(INSTALLED)
 kills: export KILLS ?= 30
-kills: installed ## 30 runs killed at random tasks, in the scenario `life`; KILLS=100 for more
+kills: installed ## 30 runs killed or cut off at random tasks, in the scenario `life`; KILLS=100 for more
 	$(AS_ROOT) tests/containers/scenario life
 
 demo demo-check: export ANSIBLE_COLLECTIONS_PATH = $(CURDIR)/$(INSTALLED)

@@ -197,7 +197,7 @@ class _Socket(asyncio.DatagramProtocol):
         if self._transport is None or self._transport.is_closing():
             return False
         try:
-            self._transport.sendto(datagram, target)
+            self._made.sendto(datagram, target)  # asyncio's does not say that it failed
         except (OSError, ValueError, TypeError) as error:
             self.error_received(error)
             return False

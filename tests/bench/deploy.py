@@ -208,7 +208,7 @@ def links_at_rest(peers: int) -> list[str]:
         direct = sum(link["state"] == "direct" for ends in links.values() for link in ends.values())
         if direct == wanted:
             took_s = time.monotonic() - started
-            print(f"{wanted // 2} links were direct {took_s:.0f} s after the first run")
+            print(f"{peers + 1} hosts: {wanted // 2} links were direct {took_s:.0f} s after the first run")
             return []
     return [f"{direct} of {wanted} ends of links are direct after {AT_REST_S:.0f} s"]
 

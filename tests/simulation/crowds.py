@@ -52,7 +52,8 @@ def _crowd(count: int, star: bool) -> Scenario:
 
 
 REGISTRATIONS_OF_ONE = 3
-"""Of one agent wait at most at the hub: the one that it has asked for, and those that it has given up."""
+"""So many registrations of one agent wait at the hub at most: the one that it waits for, and those that it
+has given up."""
 
 
 def _check_soon(run: Run) -> None:

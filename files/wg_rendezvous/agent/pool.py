@@ -30,7 +30,7 @@ class Pool:
     def send_at_once(self, request: Request) -> Connection | None:
         """Send the request on an idle connection, without waiting; None if there is none.
 
-        `exchange` has to be called with what this returned.
+        `exchange` or `give_up` has to be called with what this returned.
         """
         while self._idle:
             connection = self._idle.pop()
@@ -54,6 +54,11 @@ class Pool:
         self._busy.add(connection)
         connection.send(request)
         return await self._answer(connection)
+
+    def give_up(self, connection: Connection) -> None:
+        """Close a connection whose answer nobody waits for."""
+        self._busy.discard(connection)
+        connection.close()
 
     def close(self) -> None:
         """Close all connections, with whatever is under way."""

@@ -26,7 +26,8 @@ SIGNAL_S = 1.0
 UNDELIVERABLE = (404, 410)
 TOO_MANY = 429
 LATER = (408, TOO_MANY)
-"""The only refusals of a registration that do not mean that the hub will never take it."""
+"""After one of these refusals the same registration is sent again.  After any other it is dropped; with a 403
+the hub also ends the stream, and everything is reported after the next one."""
 RETRY_AFTER_S, RETRY_AFTER_MAX_S = 1.0, 5.0
 """When the hub says nothing about when to ask again, and what is believed at most."""
 REGISTRATIONS = ""
@@ -109,7 +110,7 @@ class Signalling:
         sent_on = None if previous else self._pool.send_at_once(requests[0])
         task = asyncio.ensure_future(self._follow(previous, requests, sent_on, outcome, patience_s))
         self._lanes[lane] = task
-        task.add_done_callback(lambda done: self._ended(lane, done))
+        task.add_done_callback(lambda done: self._ended(lane, done, sent_on))
 
     async def _follow(
         self,
@@ -145,9 +146,11 @@ class Signalling:
                 break
         return answer
 
-    def _ended(self, lane: str, task: asyncio.Task[None]) -> None:
+    def _ended(self, lane: str, task: asyncio.Task[None], sent_on: Connection | None) -> None:
         if self._lanes.get(lane) is task:
             del self._lanes[lane]
+        if task.cancelled() and sent_on is not None:  # perhaps before it began
+            self._pool.give_up(sent_on)
 
 
 def _registered(number: int, answer: Answer | str) -> events.Event:

@@ -275,9 +275,9 @@ class Mesh:
         self._listen_port = event.listen_port
         self.node.device = dataclasses.replace(self.node.device, listen_port=event.listen_port)
         self.loop.handle(event, now_s)
+        self.hub.show_port(now_s)
         if self.hub.stream_open:
             self.pairs.port_taken(now_s)
-            self.hub.show_port(now_s)
         else:
             self.node.do(actions.GreetHub())
 
@@ -398,7 +398,7 @@ class Mesh:
             self._forget(peer, now_s)
         for peer, view in event.peers.items():
             self._take_in(peer, view, now_s)
-        self.pairs.registered(now_s)
+        self.pairs.seen_by_hub(now_s, asked=True)
         self.pairs.stream_opened(now_s)
         self._resume_pass(now_s)
         self.node.save(now_s)
@@ -474,7 +474,7 @@ class Mesh:
 
     def _on_registered(self, event: events.Registered, now_s: float) -> None:
         if self.hub.registered(event.own, event.number, now_s):
-            self.pairs.registered(now_s)
+            self.pairs.seen_by_hub(now_s, asked=event.number is not None)
 
     def _on_registration_failed(self, event: events.RegistrationFailed, now_s: float) -> None:
         self.hub.not_registered(event, now_s)

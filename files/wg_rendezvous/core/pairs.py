@@ -363,9 +363,10 @@ class Pairs:
         self.node.say("warning", "the link was taken away", peer=pair.peer, why=pair.why)
         self._feed(pair, PairEvent.LOST, now_s)
 
-    def registered(self, now_s: float) -> None:
-        """The hub sees us as `hub.own` says."""
-        self.port.seen()
+    def seen_by_hub(self, now_s: float, asked: bool) -> None:
+        """The hub sees us as `hub.own` says; unless it was `asked`, it may not know of a fresh port yet."""
+        if asked:
+            self.port.seen()
         for pair in self.pairs.values():
             if pair.phase is Phase.RELAYED and pair.rungs and pair.rungs[0].mine != self.hub.own.endpoint:
                 pair.rungs = []

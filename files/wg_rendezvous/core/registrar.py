@@ -2,9 +2,9 @@
 # Copyright the rendezvous.wireguard authors
 """Registering beside the stream: one registration is under way at a time.
 
-What changes meanwhile goes with the next one, and one that fails is said again a little later, so that a hub
-that is slow is asked less often, not more.  It is also waited for longer: a hub that has more to do than it
-can would only do in vain what nobody waits for any more.
+What changes meanwhile goes with the next one, and one that fails is said again a little later, unless the hub
+refuses it for good, so that a hub that is slow is asked less often, not more.  It is also waited for longer:
+a hub that has more to do than it can would only do in vain what nobody waits for any more.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class Registrar:
         self._took_s = 0.0
         self._wanted: frozenset[str] | None = None
         self._again_at = float("-inf")
+        self._hurried = False
         self._under_way: _UnderWay | None = None
 
     def want(self, peers: frozenset[str]) -> None:
@@ -52,8 +53,10 @@ class Registrar:
         self.hurry()
 
     def hurry(self) -> None:
-        """How the hub sees this node is wanted now, also after failures."""
+        """How the hub sees this node is wanted now, also after failures; once more, if that of what is under
+        way."""
         self._again_at = float("-inf")
+        self._hurried = self._under_way is not None
 
     def tick(self, now_s: float) -> None:
         """Register, if something is to be said and nothing is in the way."""
@@ -75,16 +78,17 @@ class Registrar:
         if self._under_way is None or self._under_way.number != number:
             return False
         self._took_s = now_s - self._under_way.since_at
-        self._under_way, self._failures = None, 0
+        self._under_way, self._failures, self._hurried = None, 0, False
         return True
 
     def failed(self, number: int, again: bool, now_s: float) -> bool:
-        """That registration was not taken; it is said `again`, unless it never will be.  Returns whether it
-        is the one under way, and the first in a row."""
+        """That registration was not taken; it is said `again`, unless it never will be.  Returns whether
+        people should know: it is the first in a row, or what it was to say is lost."""
         if self._under_way is None or self._under_way.number != number:
             return False
         if again:
             self.want(self._under_way.peers)
-        self._under_way, self._again_at = None, now_s + doubled_s(AGAIN_S, AGAIN_MAX_S, self._failures)
+        pause_s = AGAIN_S if self._hurried else doubled_s(AGAIN_S, AGAIN_MAX_S, self._failures)
+        self._under_way, self._hurried, self._again_at = None, False, now_s + pause_s
         self._failures += 1
-        return self._failures == 1
+        return self._failures == 1 or not again

@@ -3,8 +3,8 @@
 """Runs that are killed at a random task, or cut off from the nodes: the network works on, and the next run
 ends what they began.
 
-`make kills` kills 30 of them, a Molecule run one of each playbook. The first one puts back what
-`test_changes` has changed.
+`make kills` ends 30 of them, half in either way, a Molecule run one of each playbook. The first one puts back
+what `test_changes` has changed.
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ def test_runs_that_are_killed_at_a_random_task_leave_a_network_that_works_and_th
             assert playbook != UNINSTALL or watch.lost == 0, (seed, number, killed, watch.gaps_s)
         longest_s = transfer.finish()
     told = ", ".join(f"{gap:.2f}" for gap in gaps)
-    report(f"life: {KILLS} killed runs (seed {seed}): gaps {told} s; TCP stood for {longest_s:.1f} s")
+    ended = f"{KILLS} runs killed or cut off (seed {seed})"
+    report(f"life: {ended}: gaps {told} s; TCP stood for {longest_s:.1f} s")
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,15 @@ async def test_all_that_has_arrived_is_counted_and_answered_in_the_turn_in_which
 
 
 @as_root
+async def test_what_cannot_be_sent_is_not_counted(listen: Listen) -> None:
+    """The device does not count it either: the difference would hide as much traffic."""
+    beats = await listen("127.0.0.1")
+    beats.ping("255.255.255.255", 1, port=9)  # not permitted without SO_BROADCAST
+    beats.ping("127.0.0.1", 2, size_bytes=2**17, port=9)
+    assert beats.bytes_by_address() == {}
+
+
+@as_root
 async def test_pings_from_ever_new_addresses_cost_a_bounded_amount_of_memory(
     listen: Listen, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -697,6 +697,21 @@ def test_a_peer_whose_link_was_the_loops_for_a_while_has_no_other_budgets() -> N
     assert all(one is other for one, other in zip(budgets, again, strict=True))
 
 
+def test_only_an_answer_that_was_asked_for_after_it_shows_that_the_hub_sees_a_fresh_port() -> None:
+    """The hub tells of new candidates before it has looked at its device, and an answer may be an old one."""
+    mesh = told()
+    mesh.hub_answers = False
+    mesh.mesh.hub.report((PEER,), mesh.now_s)
+    mesh.give(events.Tick())
+    before = mesh.all_done(actions.Register)[-1].number
+    mesh.give(events.PortTaken(40000))
+    for number in (None, before):
+        mesh.give(events.Registered(mesh.own_view, number))
+        assert mesh.mesh.pairs.port.ready_at > mesh.now_s
+    mesh.give(events.Registered(mesh.own_view, mesh.all_done(actions.Register)[-1].number))
+    assert mesh.mesh.pairs.port.ready_at <= mesh.now_s
+
+
 def test_a_lost_link_counts_where_it_was_direct_also_if_other_candidates_are_tried_too() -> None:
     """Those in vain kept it from ever taking the fresh port that it needed."""
     mesh = told(OTHER)

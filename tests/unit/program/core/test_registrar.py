@@ -103,14 +103,30 @@ def test_who_is_in_a_hurry_does_not_wait_for_the_next_try() -> None:
     assert sent.patience_s == [PATIENCE_S, 2 * PATIENCE_S]
 
 
+def test_nor_for_long_if_that_of_what_is_under_way() -> None:
+    sent = Sent()
+    sent.want("a", now_s=0.0)
+    for number in range(1, 7):
+        sent.registrar.failed(number, True, 20.0 * number)
+        sent.registrar.tick(20.0 * number + 15.0)
+    sent.registrar.hurry()
+    sent.registrar.failed(7, True, 140.0)
+    assert sent.registrar.wakeup_at() == pytest.approx(140.0 + AGAIN_S)
+    sent.registrar.tick(141.0)
+    sent.registrar.failed(8, True, 146.0)
+    assert sent.registrar.wakeup_at() == pytest.approx(146.0 + AGAIN_MAX_S)
+
+
 def test_what_the_hub_will_never_take_is_not_said_again() -> None:
     """It would keep the others from being registered as well."""
     sent = Sent()
     sent.want("a", now_s=0.0)
-    assert sent.registrar.failed(1, False, 0.1)
+    sent.registrar.failed(1, True, 0.1)
+    sent.registrar.tick(1.0)
+    assert sent.registrar.failed(2, False, 1.1), "people should know"
     assert sent.registrar.wakeup_at() == float("inf")
     sent.want("b", now_s=20.0)
-    assert sent.peers[2] == {"b"}
+    assert sent.peers[3] == {"b"}
 
 
 @given(st.lists(st.sampled_from(["want", "succeeded", "failed", "renew", "wait"]), max_size=60))
