@@ -61,7 +61,7 @@ async def _serve(options: HubOptions) -> None:
         api.rendezvous.challenge_by(beats.ping_back)
 
         tasks = [asyncio.ensure_future(work) for work in (observation.run(), stop.wait())]
-        tasks.append(asyncio.ensure_future(notify.keep_alive(observation.is_healthy)))
+        tasks.append(asyncio.ensure_future(notify.keep_alive(observation.goes_on)))
         fields = {"interface": options.interface, "listen": hosts, "port": options.listen_port}
         logger.info("hub started", extra={"fields": fields})
         notify.ready()

@@ -31,6 +31,8 @@ IDLE_INTERVAL_S = 1.0
 # The interface's own addresses change when an admin changes them.
 ADDRESSES_INTERVAL_S = 30.0
 HEALTHY_S = 5.0
+STALL_S = 20.0
+"""`wg` is given 5 s for an answer: whoever has not even seen one fail for so long is stuck."""
 
 
 class Observation:
@@ -52,6 +54,7 @@ class Observation:
         """When the latest read that is done was started."""
         self._succeeded_at_s = float("-inf")
         self._addresses_at_s = float("-inf")
+        self._ended_monotonic_s = time.monotonic()
         self._is_wanted = self._is_urgent = False
         self._asked = asyncio.Event()
         self._done = asyncio.Event()
@@ -70,6 +73,7 @@ class Observation:
             self.reads += 1
             self._known_at_s = started_at_s
             self.read_s = self.clock() - started_at_s
+            self._ended_monotonic_s = time.monotonic()
             self._done.set()
             self._done = asyncio.Event()
 
@@ -128,6 +132,12 @@ class Observation:
                 self._is_urgent = True
                 self._asked.set()
             await self._done.wait()
+
+    def goes_on(self) -> bool:
+        """Whether looks at the device still come to an end, one way or the other.  To start this program anew
+        would help nobody where the device does not answer, or is slow since the node has too much to do: all
+        agents would have to open new streams, which is more to do."""
+        return time.monotonic() - self._ended_monotonic_s < STALL_S
 
     def is_healthy(self) -> bool:
         """Whether the device answered lately."""

@@ -5,13 +5,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import pytest
 
 from wg_rendezvous._wireguard import dump
 from wg_rendezvous.clock import boottime_s
-from wg_rendezvous.hub.observation import BURST, READS_PER_S, YOUNG_S, Observation
+from wg_rendezvous.hub.observation import BURST, READS_PER_S, STALL_S, YOUNG_S, Observation
 from wg_rendezvous.hub.registry import Registry
 from wg_rendezvous.wg import DeviceError, DeviceGone
 
@@ -163,6 +165,25 @@ async def test_a_failure_is_survived_and_makes_the_hub_unhealthy_in_time(fake: F
     assert made.is_healthy()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_it_goes_on_as_long_as_looks_come_to_an_end_also_if_they_fail(
+    fake: FakeDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy node the watchdog ended a slow hub every half a minute, and all streams with it."""
+    now_s = 0.0
+    clock = SimpleNamespace(monotonic=lambda: now_s, time=time.time)
+    monkeypatch.setattr("wg_rendezvous.hub.observation.time", clock)
+    made = Observation(fake, Registry(), clock=lambda: now_s)
+    fake.failure = DeviceError("no answer within 5 s")
+    for _ in range(10):
+        now_s += STALL_S - 0.1
+        assert made.goes_on()
+        with pytest.raises(DeviceError):
+            await made.read()
+    assert not made.is_healthy()
+    now_s += STALL_S
+    assert not made.goes_on(), "it is stuck in a look"
 
 
 async def test_an_interface_that_is_gone_ends_it_and_whoever_waits(fake: FakeDevice) -> None:
