@@ -32,9 +32,9 @@ ABOUT_SOME_PAIRS = (events.Tick, events.DeviceSeen, events.BeatAnswered, events.
 """Events that change nothing for most pairs; of all others the pairs may depend in many ways."""
 SLEPT_S = 1.0
 """A tick that is so much late means that this node slept, or was stopped."""
-REST_TIMES, REST_MAX_S = 3, 0.4
+REST_TIMES, LOOK_MAX_S = 3, 0.25
 """After a look at the device comes a rest of so many times what looks take of late, so that a node with more
-to do than it can has time for other things; not longer, since handshakes are awaited for 0.8 s."""
+to do than it can has time for other things.  No look counts for more: handshakes are awaited for 0.8 s."""
 SMOOTHING = 0.25
 """The weight of what the latest look took."""
 GRACE_S = 60.0
@@ -258,8 +258,8 @@ class Mesh:
 
     def _on_device_seen(self, event: events.DeviceSeen, now_s: float) -> None:
         self.node.device, self.node.configured = event.device, event.configured
-        self._look_s += SMOOTHING * (event.took_s - self._look_s)
-        self._rest_until = now_s + min(REST_MAX_S, REST_TIMES * self._look_s)
+        self._look_s += SMOOTHING * (min(event.took_s, LOOK_MAX_S) - self._look_s)
+        self._rest_until = now_s + REST_TIMES * self._look_s
         foreign = [peer for key, peer in event.device.peers.items() if key not in self.node.owned]
         place = self.node.place.seen(foreign)
         if place != self.node.place:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from wg_rendezvous._wireguard.dump import Peer
 from wg_rendezvous.core import actions, events
 from wg_rendezvous.core.link import State
-from wg_rendezvous.core.mesh import REST_MAX_S, Settings
+from wg_rendezvous.core.mesh import Settings
 from wg_rendezvous.core.refresh import Policy
 
 from .driven import ADDRESS, ENDPOINT, HUB, HUB_PEER, INSTANCE, OTHER, OWN, PEER, Driven, key
@@ -73,10 +74,18 @@ def test_one_look_that_took_long_is_no_reason_to_look_seldom() -> None:
     driven.run(0.06)
     driven.read_takes_s = 0.0
     looks = len(driven.all_done(actions.ReadDevice))
-    driven.run(REST_MAX_S)
+    driven.run(0.2)
     assert len(driven.all_done(actions.ReadDevice)) > looks
-    driven.run(2.0)
+    driven.run(1.0)
     assert len(driven.all_done(actions.ReadDevice)) >= looks + 10
+
+
+def test_however_long_looks_take_they_are_not_further_apart_than_handshakes_wait() -> None:
+    driven = Driven()
+    driven.read_takes_s = 2.0
+    driven.start().run(14.0)
+    ats = [at for at, action in driven.done if isinstance(action, actions.ReadDevice)]
+    assert max(later - at for at, later in itertools.pairwise(ats)) < 2.0 + 0.8
 
 
 def test_a_handshake_promotes_and_an_answer_makes_it_direct() -> None:
