@@ -205,7 +205,7 @@ class _Socket(asyncio.DatagramProtocol):
 
     def drain(self) -> None:
         """Take in all that has arrived: asyncio takes one datagram a turn."""
-        for _ in range(MOST_AT_ONCE):
+        for _datagram in range(MOST_AT_ONCE):
             try:
                 datagram = self._made.recvfrom(MOST_BYTES)
             except OSError:  # nothing more, or closed
