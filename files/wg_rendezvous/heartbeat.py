@@ -205,12 +205,12 @@ class _Socket(asyncio.DatagramProtocol):
 
     def drain(self) -> None:
         """Take in all that has arrived: asyncio takes one datagram a turn."""
-        for _datagram in range(MOST_AT_ONCE):
+        for _turn in range(MOST_AT_ONCE):
             try:
-                datagram = self._made.recvfrom(MOST_BYTES)
+                data, addr = self._made.recvfrom(MOST_BYTES)
             except OSError:  # nothing more, or closed
                 return
-            self._on_datagram(self, *datagram)
+            self._on_datagram(self, data, addr)
 
     def close(self) -> None:
         """Stop listening."""

@@ -287,9 +287,9 @@ def _problems_of_foreign_networks(host: Host) -> Iterator[str]:
 def _problems_of_tunnel_in_tunnel(host: Host) -> Iterator[str]:
     """wg-quick keeps its own packets out of the tunnel only where all of a family goes there."""
     endpoint = _address_of(host.variables.get("wg_peer_hub_endpoint"))
-    for network in (
-        host.hub_networks if endpoint and host.variables.get("wg_interface_table") != "off" else ()
-    ):
+    if not endpoint or host.variables.get("wg_interface_table") == "off":
+        return
+    for network in host.hub_networks:
         if network.prefixlen and endpoint in network:
             yield (
                 f"{host.name}: wg_peer_hub_networks {network} has the hub's public address {endpoint} in it, "

@@ -360,7 +360,7 @@ class SignalClient:
         self._deliver = deliver
         self._connection: Connection | None = None
         self._waiting: Timer | None = None
-        self._unanswered: set[int] = set()
+        self._unanswered: int | None = None
         self._beats: dict[int, tuple[str | None, str, float]] = {}
         self._beat_bytes: dict[str, tuple[int, int]] = {}
         self._closed = False
@@ -427,9 +427,7 @@ class SignalClient:
         elif kind == "signal":
             self._deliver(events.SignalReceived(*rest))
         elif kind == "registered":
-            own, *numbers = rest
-            self._unanswered.difference_update(numbers)
-            self._deliver(events.Registered(own, *numbers))
+            self._registered(*rest)
         elif kind == "comment":
             self._deliver(events.StreamHeard())
         elif kind == "undeliverable":
@@ -437,16 +435,21 @@ class SignalClient:
         elif kind == "too often":
             self._deliver(events.SignalFailed(rest[0], rest[1], False, reason="429", retry_in_s=1.0))
 
+    def _registered(self, own: PeerView, number: int | None = None) -> None:
+        if number is not None and number == self._unanswered:
+            self._unanswered = None
+        self._deliver(events.Registered(own, number))
+
     def register(self, action: actions.Register) -> None:
         """`Register`."""
         if self._connection is not None:
             self._connection.send(("register", action.registration, action.number))
-        self._unanswered = {action.number}
+        self._unanswered = action.number
         self.engine.call_in(action.patience_s, lambda: self._check_registered(action.number))
 
     def _check_registered(self, number: int) -> None:
-        if number in self._unanswered and not self._closed:
-            self._unanswered.clear()
+        if number == self._unanswered and not self._closed:
+            self._unanswered = None
             self._deliver(events.RegistrationFailed(number, "no answer in time"))
 
     def send(self, peer: str, signal: Mapping[str, Any]) -> None:

@@ -68,11 +68,11 @@ class Vigil:
         Heartbeats are counted a moment later than the device is read, so one that comes in between is missing
         in that look, and would be traffic in the next.  Hence the most that was counted lately is compared.
         """
+        handshake_before = pair.handshake_at
         added_anew = entry.rx_bytes < pair.rx_bytes or entry.tx_bytes < pair.tx_bytes
         if added_anew or not pair.counted:
             self.count_anew(pair, entry)
         most = [max(counted) for counted in zip(*pair.counted)]
-        handshake_before = pair.handshake_at
         self._count(pair, entry)
         more = max(now - before for now, before in zip(pair.counted[-1], most))
         idle = not self.has_traffic(pair, now_s)

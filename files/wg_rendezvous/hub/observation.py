@@ -136,7 +136,8 @@ class Observation:
     def goes_on(self) -> bool:
         """Whether looks at the device still come to an end, one way or the other.  To start this program anew
         would help nobody where the device does not answer, or is slow since the node has too much to do: all
-        agents would have to open new streams, which is more to do."""
+        agents would have to open new streams, which is more to do.  Judged by a clock that stands still while
+        the node sleeps, as the watchdog's does."""
         return time.monotonic() - self._ended_monotonic_s < STALL_S
 
     def is_healthy(self) -> bool:
