@@ -2,7 +2,8 @@
 # SPDX-FileCopyrightText: the rendezvous.wireguard authors
 """`make test`: every stage in its order, some side by side, one log each.
 
-Stops at the first failure and prints that stage's log. SIGINT and SIGTERM reach the stages, which clean up
+Stops at the first failure and prints that stage's log, and what it says of the failure once more at the end,
+where whoever sees the last lines alone finds it. SIGINT and SIGTERM reach the stages, which clean up
 after themselves. The last line counts the tests of all stages, `N passed, N failed`; a stage without pytest
 is one test.
 """
@@ -32,6 +33,11 @@ ROTATION = "tests/integration/modules/test_rotation.py"
 COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 SUMMARY = re.compile(r"^(?:=+ )?((?:\d+ \w+,? ?)+)in [\d.]+s", re.MULTILINE)
 COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped)\b")
+REASON = re.compile(r"^(?:[ │]*)((?:E  |FAILED (?!\[)|ERROR |fatal: |error: |Error: ).*)$", re.MULTILINE)
+"""pytest, Ansible and the others; Molecule draws a line at the left of what it runs."""
+REASONS, REASON_CHARACTERS = 4, 200
+COLUMNS = "250"
+"""So wide are the lines of the logs, for a reason to be on one of them."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,12 @@ def count(output: str, succeeded: bool) -> Counts:
     return counts
 
 
+def reasons(output: str) -> list[str]:
+    """The first lines of `output` that say why it failed, not longer than a few in a terminal."""
+    found = (line.strip() for line in REASON.findall(COLOUR.sub("", output)))
+    return [line[:REASON_CHARACTERS] for line in dict.fromkeys(found)][:REASONS]
+
+
 def minutes(seconds: float) -> str:
     """Write 83.2 s as 1:23."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
@@ -142,6 +154,7 @@ class Run:
         self.started = time.monotonic()
         self.counts = Counts()
         self.running: dict[Stage, float] = {}
+        self.reasons: list[str] = []
 
     def say(self, text: str) -> None:
         """Print a line of progress after the time since the start."""
@@ -157,6 +170,7 @@ class Run:
                 stage.target,
                 *stage.variables,
                 cwd=CHECKOUT,
+                env=os.environ | {"COLUMNS": COLUMNS},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -170,12 +184,14 @@ class Run:
                 raise
             finally:
                 del self.running[stage]
-        counts = count(stage.log.read_text(errors="replace"), succeeded)
+        output = stage.log.read_text(errors="replace")
+        counts = count(output, succeeded)
         self.counts.add(counts)
         took = minutes(time.monotonic() - began)
         self.say(f"    {stage.name} {'ok' if succeeded else 'FAILED'} after {took}: {counts}")
         if not succeeded:
-            print(stage.log.read_text(errors="replace"), flush=True)
+            self.reasons += [f"{stage.name}: {reason}" for reason in reasons(output)]
+            print(output, flush=True)
             self.say(
                 f"    the above is {stage.log.relative_to(CHECKOUT)} of the stage that failed: {stage.name}"
             )
@@ -261,7 +277,7 @@ async def main() -> int:
         if succeeded
         else "stopped at the first failure"
     )
-    print(run.counts, flush=True)
+    print(*run.reasons, run.counts, sep="\n", flush=True)
     return 0 if succeeded else 1
 
 

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: the rendezvous.wireguard authors
+"""What `make test` says of a stage that failed, to somebody who sees its last lines alone."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def stages() -> ModuleType:
+    """The program of `make test`, which is in no package."""
+    path = Path(__file__).resolve().parents[2] / ".ci/stages.py"
+    spec = importlib.util.spec_from_file_location("stages", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules["stages"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+MOLECULE = (
+    "  \x1b[2m│\x1b[0m tests/test_kills.py::test_runs_that_are_killed FAILED [ 46%]\n"
+    "  \x1b[2m│\x1b[0m E               AssertionError: (28, 'rotate_keys killed at task 14')\n"
+    "  \x1b[2m│\x1b[0m E               assert 1.37 <= 1.0\n"
+    "  \x1b[2m│\x1b[0m FAILED tests/test_kills.py::test_runs_that_are_killed\n"
+    "  \x1b[2m│\x1b[0m =================== 1 failed, 5 passed in 388.85s (0:06:28) ===\n"
+    "\x1b[31mERROR   \x1b[0m life: verify: Executed: Failed\n"
+)
+
+
+def test_what_a_failed_test_says_is_found_in_molecules_frame(stages: ModuleType) -> None:
+    assert stages.reasons(MOLECULE)[:3] == [
+        "E               AssertionError: (28, 'rotate_keys killed at task 14')",
+        "E               assert 1.37 <= 1.0",
+        "FAILED tests/test_kills.py::test_runs_that_are_killed",
+    ]
+
+
+def test_reasons_are_few_and_short(stages: ModuleType) -> None:
+    reasons = stages.reasons("".join(f"E   {number} {'long ' * 100}\n" for number in range(50)))
+    assert len("\n".join(reasons)) < 1000
+    assert reasons[0].startswith("E   0 long")
+
+
+def test_a_log_that_gives_no_reason_is_not_given_one(stages: ModuleType) -> None:
+    assert stages.reasons("make[1]: *** [Makefile:118: molecule] Terminated\n") == []
