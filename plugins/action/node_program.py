@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-import tempfile
+import base64
+import zlib
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
@@ -31,24 +32,17 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         result: dict[str, Any] = super().run(tmp, task_vars)
         program = pack_collection(collection_dir())
         arguments = {**self._task.args, "checksum": checksum(program)}
-        if boolean(arguments.get("missing", False), strict=False) and not self._task.check_mode:
-            arguments["source"] = self._send(program)
-        done = self._execute_module(MODULE, arguments, task_vars=task_vars)
+        with_program = {**arguments, "program": packed(program)}
+        is_missing = boolean(arguments.get("missing", False), strict=False) and not self._task.check_mode
+        done = self._execute_module(MODULE, with_program if is_missing else arguments, task_vars=task_vars)
         if done.get("program_wanted"):
-            done = self._execute_module(
-                MODULE, {**arguments, "source": self._send(program)}, task_vars=task_vars
-            )
+            done = self._execute_module(MODULE, with_program, task_vars=task_vars)
         result.update(done)
         return result
 
-    def _send(self, program: bytes) -> str:
-        """Where on the node the program is now."""
-        shell = self._connection._shell  # noqa: SLF001 - Ansible's own actions do so
-        directory: str = shell.tmpdir or self._make_tmp_path()
-        remote: str = shell.join_path(directory, "wg-rendezvous.pyz")
-        with tempfile.NamedTemporaryFile(prefix="wg-rendezvous-", suffix=".pyz") as local:
-            local.write(program)
-            local.flush()
-            self._transfer_file(local.name, remote)
-        self._fixup_perms2((directory, remote))
-        return remote
+
+def packed(program: bytes) -> str:
+    """As the module takes it. No file is copied beside it: one more way to the node, and left there if the
+    run is killed.
+    """
+    return base64.b64encode(zlib.compress(program)).decode()

@@ -29,15 +29,16 @@ def ensure_text(module: AnsibleModule, path: str, text: str, mode: Any) -> list[
     return [change(path, before or "", text), *(modes if before is not None else [])]
 
 
-def ensure_copy(module: AnsibleModule, path: str, source: str | None, checksum: str, mode: Any) -> Any:
-    """The file is a copy of `source`, which has this SHA-1; the entries of the diff.
+def ensure_binary(
+    module: AnsibleModule, path: str, content: bytes | None, checksum: str, mode: Any
+) -> list[dict[str, str]]:
+    """The file has this content, whose SHA-1 is `checksum`, and mode; the entries of the diff.
 
-    In check mode there need be no source.
+    In check mode, and where the file is as wanted, there need be no content.
     """
     before = module.sha1(path) if os.path.exists(path) else None
-    if before != checksum and source is not None:
-        with open(source, "rb") as file:
-            _replace(module, path, file.read())
+    if before != checksum and content is not None:
+        _replace(module, path, content)
     modes = _ensure_mode(module, path, mode)
     texts = (f"sha1 {one}\n" if one else "" for one in (before, checksum))
     return [change(path, *texts), *(modes if before else [])]

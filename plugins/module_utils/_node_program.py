@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import sys
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,10 +45,11 @@ def ensure(module: AnsibleModule, given: Mapping[str, Any]) -> dict[str, Any]:
     if link:
         _files.check_link(link)
     result = {"dest": dest, "checksum": checksum, "program_wanted": False}
-    if not (module.check_mode or given["source"]) and module.sha1(dest) != checksum:
+    if not (module.check_mode or given["program"]) and module.sha1(dest) != checksum:
         return {**result, "program_wanted": True, **changed([])}
 
-    changes = _files.ensure_copy(module, dest, given["source"], checksum, given["mode"])
+    program = zlib.decompress(base64.b64decode(given["program"])) if given["program"] else None
+    changes = _files.ensure_binary(module, dest, program, checksum, given["mode"])
     if link:
         changes += _files.ensure_link(module, link, dest)
     for file in given["files"]:
@@ -62,7 +65,7 @@ def current(module: AnsibleModule, given: Mapping[str, Any]) -> bool:
     Raises NodeError as `ensure` does.
     """
     module.check_mode = True
-    return not ensure(module, {"source": None, **given})["changed"] and compiled(given["dest"])
+    return not ensure(module, {"program": None, **given})["changed"] and compiled(given["dest"])
 
 
 def compile_program(module: AnsibleModule, dest: str) -> None:

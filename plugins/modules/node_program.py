@@ -12,7 +12,7 @@ short_description: Ship the program wg-rendezvous to a node, with the files that
 version_added: 0.1.0
 description:
   - Packs the program that this collection carries into one file (a Python zipapp) on the controller, and
-    copies it to the node if the node has another one or none.
+    sends it to the node if the node has another one or none.
   - Lets the program compile itself there, in a directory C(__pycache__) beside it, so that services start in
     half the time. A version that runs goes on from its own directory when the file is replaced, and that
     directory is removed when nothing runs from it any more.
@@ -78,11 +78,11 @@ options:
     version_added: 0.2.0
     type: bool
     default: false
-  source:
+  program:
     description:
-      - Where on the node the program was copied to. Leave it out, it comes from the controller.
-    version_added: 0.2.0
-    type: path
+      - The program, compressed with zlib, in base64. Leave it out, it comes from the controller.
+    version_added: 0.3.0
+    type: str
 seealso:
   - module: rendezvous.wireguard.services
 """
@@ -134,7 +134,7 @@ def main() -> None:
             "files": _node_program.FILES_SPEC,
             "checksum": {"type": "str"},
             "missing": {"type": "bool", "default": False},
-            "source": {"type": "path"},
+            "program": {"type": "str", "no_log": True},  # no secret, but nothing to read either
         },
         supports_check_mode=True,
     )

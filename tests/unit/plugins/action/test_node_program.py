@@ -99,30 +99,29 @@ def test_it_is_shipped_once(play: Play) -> None:
 
 
 @pytest.mark.parametrize(
-    ("missing", "check_mode", "sources"),
+    ("missing", "check_mode", "sent"),
     [
-        (False, False, [None, "/sent"]),
-        (True, False, ["/sent"]),
-        ("yes", False, ["/sent"]),
-        (True, True, [None]),
+        (False, False, [False, True]),
+        (True, False, [True]),
+        ("yes", False, [True]),
+        (True, True, [False]),
     ],
 )
 def test_a_node_that_is_known_to_lack_it_is_not_asked_first(
-    monkeypatch: pytest.MonkeyPatch, missing: Any, check_mode: bool, sources: list[str | None]
+    monkeypatch: pytest.MonkeyPatch, missing: Any, check_mode: bool, sent: list[bool]
 ) -> None:
-    executed: list[str | None] = []
+    executed: list[bool] = []
 
     def execute(_: str, arguments: dict[str, Any], **__: Any) -> dict[str, Any]:
-        executed.append(arguments.get("source"))
-        return {"program_wanted": not check_mode and executed[-1] is None}
+        executed.append("program" in arguments)
+        return {"program_wanted": not check_mode and not executed[-1]}
 
     action = ActionModule.__new__(ActionModule)
     action._task = SimpleNamespace(args={"missing": missing}, check_mode=check_mode)
     monkeypatch.setattr(ActionBase, "run", lambda *_: {})
-    monkeypatch.setattr(action, "_send", lambda _: "/sent")
     monkeypatch.setattr(action, "_execute_module", execute)
     assert action.run()["program_wanted"] is False
-    assert executed == sources
+    assert executed == sent
 
 
 def test_another_program_or_mode_is_put_right_but_not_in_check_mode(play: Play) -> None:
