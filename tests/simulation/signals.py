@@ -279,6 +279,8 @@ class SignalHub:
         run = self._runs.get(key)
         if run is None or run.registration.instance != registration.instance:
             run = self._runs[key] = Run(registration)
+        if registration.number < run.registration.number:
+            return  # it came late
         run.registration = registration
         for other, report in registration.links.items():
             if report is None:
@@ -443,9 +445,9 @@ class SignalClient:
     def register(self, action: actions.Register) -> None:
         """`Register`."""
         if self._connection is not None:
-            self._connection.send(("register", action.registration, action.number))
-        self._unanswered = action.number
-        self.engine.call_in(action.patience_s, lambda: self._check_registered(action.number))
+            self._connection.send(("register", action.registration, action.registration.number))
+        self._unanswered = action.registration.number
+        self.engine.call_in(action.patience_s, lambda: self._check_registered(action.registration.number))
 
     def _check_registered(self, number: int) -> None:
         if number == self._unanswered and not self._closed:

@@ -132,6 +132,7 @@ def registration_bodies(
     """
     common = {
         "instance": registration.instance,
+        "number": registration.number,
         "version": version,
         "candidates": list(registration.candidates),
         "secrets": list(registration.secrets),

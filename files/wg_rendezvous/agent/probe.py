@@ -29,13 +29,16 @@ async def probe(interface: str, address: str, port: int, timeout_s: float) -> fl
     """
     deadline = time.monotonic() + timeout_s
     attempts: set[asyncio.Task[float]] = set()
+    pending: set[asyncio.Task[float]] = set()
     accepted: list[float] = []
     reason = "no answer"
     try:
         while time.monotonic() < deadline:
-            attempts.add(asyncio.ensure_future(_ask(interface, address, port, accepted)))
+            attempt = asyncio.ensure_future(_ask(interface, address, port, accepted))
+            attempts.add(attempt)
+            pending.add(attempt)
             wait_s = min(ATTEMPT_EVERY_S, max(0.0, deadline - time.monotonic()))
-            done, attempts = await asyncio.wait(attempts, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+            done, pending = await asyncio.wait(pending, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
             for attempt in done:
                 error = attempt.exception()
                 if error is None:
@@ -46,6 +49,7 @@ async def probe(interface: str, address: str, port: int, timeout_s: float) -> fl
     finally:
         for attempt in attempts:
             attempt.cancel()
+        # Also those that are done: asyncio logs what nobody looked at.
         await asyncio.gather(*attempts, return_exceptions=True)
     if accepted:
         return accepted[0]

@@ -76,7 +76,7 @@ class Signalling:
         earlier = self._lanes.pop(REGISTRATIONS, None)
         if earlier is not None:
             earlier.cancel()
-        outcome = functools.partial(_registered, action.number)
+        outcome = functools.partial(_registered, action.registration.number)
         self._go(REGISTRATIONS, requests, outcome, action.patience_s)
 
     def send_signal(self, action: actions.SendSignal) -> None:

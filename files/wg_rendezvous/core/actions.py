@@ -114,9 +114,10 @@ class Say:
 @dataclass(frozen=True)
 class Registration:
     """What an agent says of itself (`PUT /v1/self`).  `links` maps peers to reports; None takes one out.
-    `secrets` are the ids of its mesh secrets."""
+    `secrets` are the ids of its mesh secrets.  A later one of this `instance` has a larger `number`."""
 
     instance: str
+    number: int
     candidates: tuple[str, ...]
     links: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
@@ -135,10 +136,9 @@ class OpenStream:
 @dataclass(frozen=True)
 class Register:
     """Register beside the open stream, in place of an earlier registration that is not answered yet; answer
-    with `Registered` or `RegistrationFailed` of this `number`, at the latest after `patience_s`."""
+    with `Registered` or `RegistrationFailed` of its `number`, at the latest after `patience_s`."""
 
     registration: Registration
-    number: int
     patience_s: float
 
 

@@ -48,10 +48,10 @@ class Kind(enum.Enum):
 
 
 class Hub:
-    """The hub of `node`.  `registration(peers)` makes what is to be registered: with the links to these
-    peers, None: all that are promoted."""
+    """The hub of `node`.  `registration(number, peers)` makes what is to be registered: with the links to
+    these peers, None: all that are promoted."""
 
-    def __init__(self, node: Node, registration: Callable[[Iterable[str] | None], Registration]) -> None:
+    def __init__(self, node: Node, registration: Callable[[int, Iterable[str] | None], Registration]) -> None:
         self.node = node
         self.kind = Kind.UNKNOWN
         self.stream_open = False
@@ -170,7 +170,7 @@ class Hub:
         self.report((), now_s)
 
     def _register(self, number: int, peers: frozenset[str], patience_s: float) -> None:
-        self.node.do(actions.Register(self._registration(peers), number, patience_s))
+        self.node.do(actions.Register(self._registration(number, peers), patience_s))
 
     def registered(self, own: PeerView, number: int | None, now_s: float) -> bool:
         """The hub sees us as `own`; it says so of itself, or as the answer to that registration.  Returns
@@ -245,4 +245,5 @@ class Hub:
         self._registrar.renew()
         # A hub with more to do than it can is no faster for who gives up soon and begins anew.
         patience_s = doubled_s(PATIENCE_S, PATIENCE_MAX_S, self._failures)
-        self.node.do(actions.OpenStream(self._registration(None), patience_s))
+        registration = self._registration(self._registrar.next_number(), None)
+        self.node.do(actions.OpenStream(registration, patience_s))

@@ -185,7 +185,7 @@ class Mesh:
             return entry.endpoint
         return pair.view.endpoint if pair.view else None
 
-    def _registration(self, peers: Iterable[str] | None) -> Registration:
+    def _registration(self, number: int, peers: Iterable[str] | None) -> Registration:
         """What the hub is told: the links to `peers`, or all that are promoted."""
         links = self.links
         if peers is None:
@@ -193,7 +193,7 @@ class Mesh:
         reports: dict[str, Mapping[str, Any] | None] = {
             peer: self._report(links[peer]) if peer in links else None for peer in peers
         }
-        return Registration(self.instance, self._candidates(), reports, self.node.secrets.own)
+        return Registration(self.instance, number, self._candidates(), reports, self.node.secrets.own)
 
     def _report(self, link: Link | Pair) -> dict[str, Any]:
         """What the hub is told; what will be tried when is counted from when the link's state began."""

@@ -40,6 +40,11 @@ class Registrar:
         self._hurried = False
         self._under_way: _UnderWay | None = None
 
+    def next_number(self) -> int:
+        """The number of a new registration, also of one that comes with a stream."""
+        self._numbers += 1
+        return self._numbers
+
     def want(self, peers: frozenset[str]) -> None:
         """Something is to be said, of the links to these peers among others."""
         self._wanted = peers if self._wanted is None else self._wanted | peers
@@ -62,12 +67,10 @@ class Registrar:
         """Register, if something is to be said and nothing is in the way."""
         if self._wanted is None or self._under_way is not None or now_s < self._again_at:
             return
-        self._numbers += 1
-        self._under_way, self._wanted = _UnderWay(self._numbers, self._wanted, now_s), None
+        number = self.next_number()
+        self._under_way, self._wanted = _UnderWay(number, self._wanted, now_s), None
         patience_s = max(PATIENCE_S, TIMES_THE_LAST * self._took_s)
-        self._send(
-            self._numbers, self._under_way.peers, doubled_s(patience_s, PATIENCE_MAX_S, self._failures)
-        )
+        self._send(number, self._under_way.peers, doubled_s(patience_s, PATIENCE_MAX_S, self._failures))
 
     def wakeup_at(self) -> float:
         """When `tick` is wanted."""

@@ -67,6 +67,7 @@ def parse_claim(body: bytes, vpn: Iterable[Network]) -> Claim:
         candidates,
         _parse_links(fields.get("links")),
         _parse_secrets(fields.get("secrets")),
+        _count(fields, "number"),
     )
 
 
@@ -130,6 +131,13 @@ def _number(fields: Mapping[str, Any], name: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= sys.float_info.max:
         raise ClaimError(f"{name}: not a number that is 0 or more")
     return float(value)
+
+
+def _count(fields: Mapping[str, Any], name: str) -> int | None:
+    value = fields.get(name)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        raise ClaimError(f"{name}: not a whole number that is 0 or more")
+    return value
 
 
 _REPORT: Mapping[str, Callable[[Mapping[str, Any], str], Any]] = {

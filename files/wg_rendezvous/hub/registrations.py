@@ -34,6 +34,8 @@ class Claim:
     """By key of the other peer; None takes a report out."""
     secrets: tuple[str, ...] | None = None
     """The ids of its mesh secrets, the newest first."""
+    number: int | None = None
+    """Larger than those of this run's earlier ones; None: older agents do not count."""
 
 
 @dataclass
@@ -47,6 +49,8 @@ class Registration:
     candidates: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
     links: dict[str, Report] = field(default_factory=dict)
+    number: int = 0
+    """The largest of what it has said."""
     has_stream: bool = False
     is_announced: bool = False
     """Its stream was open once: the others know of this run."""
@@ -79,13 +83,18 @@ class Registrations:
     def register(self, key: str, claim: Claim, known: Collection[str], at_s: float) -> None:
         """Take in what an agent says; of links only those to `known` peers.
 
-        Another instance is another run: what the last one said is forgotten, its stream with it.
+        Another instance is another run: what the last one said is forgotten, its stream with it.  What comes
+        after a later registration of the same run says nothing: the agent gave it up, its kernel did not.
         """
         self._polled_at_s.pop(key, None)  # whatever it was, it is an agent that signals now
         run = self._runs.get(key)
         if run is None or run.instance != claim.instance:
             run = self._runs[key] = Registration(claim.instance, at_s)
         run.idle_since_s = at_s
+        if claim.number is not None:
+            if claim.number < run.number:
+                return
+            run.number = claim.number
         if claim.version is not None:
             run.version = claim.version
         if claim.candidates is not None:

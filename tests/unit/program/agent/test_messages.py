@@ -99,11 +99,12 @@ REPORTS = st.one_of(st.none(), st.fixed_dictionaries({"state": st.text(), "why":
 
 @given(st.dictionaries(st.text(max_size=44), REPORTS, max_size=40), st.integers(1000, 3000))
 def test_the_parts_of_a_registration_merge_to_all_of_it(links: dict[str, Any], at_most_bytes: int) -> None:
-    registration = Registration("00" * 16, ("10.0.0.2:51820",), links, ("0123456789abcdef",))
+    registration = Registration("00" * 16, 17, ("10.0.0.2:51820",), links, ("0123456789abcdef",))
     bodies = list(registration_bodies(registration, "1.0.0", at_most_bytes))
     merged: dict[str, Any] = {}
     for part in map(json.loads, bodies):
         assert part["instance"] == "00" * 16
+        assert part["number"] == 17
         assert part["candidates"] == ["10.0.0.2:51820"]
         assert part["secrets"] == ["0123456789abcdef"]
         merged.update(part["links"])
@@ -115,6 +116,6 @@ def test_the_parts_of_a_registration_merge_to_all_of_it(links: dict[str, Any], a
 def test_a_thousand_links_fit_into_bodies_that_the_hub_takes() -> None:
     report = {"state": "direct", "strategy": "reflexive", "endpoint": "203.0.113.7:51820", "why": "x" * 80}
     links = {f"{number:043}=": report for number in range(1000)}
-    bodies = list(registration_bodies(Registration("00" * 16, (), links), "1.0.0"))
+    bodies = list(registration_bodies(Registration("00" * 16, 1, (), links), "1.0.0"))
     assert all(len(text) <= MAX_BODY_BYTES for text in bodies)
     assert len(bodies) < 20

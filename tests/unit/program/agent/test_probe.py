@@ -5,11 +5,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import os
 import time
 
 import pytest
 
+from wg_rendezvous.agent import probe as probes
 from wg_rendezvous.agent.probe import UnansweredError, probe
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="SO_BINDTODEVICE needs root on older kernels")
@@ -73,3 +76,33 @@ async def test_a_connection_that_is_accepted_and_not_answered_in_time_came_throu
 async def test_an_interface_that_is_not_there_is_a_miss_with_its_reason() -> None:
     with pytest.raises(UnansweredError, match=r"[Nn]o such device"):
         await probe("nosuch0", "127.0.0.1", 9, 0.3)
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_attempts_that_fail_when_others_end_the_probe_are_no_defects(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, cancelled: bool
+) -> None:
+    """asyncio logged an exception that was never retrieved for each of them."""
+    attempts = 0
+    enough = asyncio.Event()
+
+    async def ask(*_args: object) -> float:
+        nonlocal attempts
+        attempts += 1
+        fails = attempts % 2 == 0
+        if attempts == 20:
+            enough.set()
+        await enough.wait()
+        await asyncio.sleep(0)
+        if fails:
+            raise OSError("no route to host")
+        if cancelled:  # as all tasks are at the end of the program
+            raise asyncio.CancelledError
+        return 0.01
+
+    monkeypatch.setattr(probes, "_ask", ask)
+    monkeypatch.setattr(probes, "ATTEMPT_EVERY_S", 0.001)
+    with pytest.raises(asyncio.CancelledError) if cancelled else contextlib.nullcontext():
+        asyncio.run(probe("lo", "127.0.0.1", 9, 5.0))
+    gc.collect()
+    assert [record.message for record in caplog.records if record.name == "asyncio"] == []

@@ -174,7 +174,7 @@ async def test_any_number_of_events_does_not_keep_the_time_from_passing(agent: r
 async def test_what_an_older_stream_left_is_not_delivered_after_a_newer_was_opened(
     agent: runner.Agent,
 ) -> None:
-    opening = actions.OpenStream(actions.Registration("00" * 16, ()), 1.0)
+    opening = actions.OpenStream(actions.Registration("00" * 16, 1, ()), 1.0)
     core(agent).answers[events.HubSilent] = [opening]
     of_others: list[events.Event] = [events.ProbeMissed("bob", 1, "no"), events.AddressesSeen(("10.0.0.2",))]
     agent._deliver(events.HubSilent("no"))

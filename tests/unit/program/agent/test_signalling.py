@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -20,7 +21,7 @@ from wg_rendezvous.core import actions, events
 BOB = "//////////////////////////////////////////8="
 CAROL = "++++++++++++++++++++++++++++++++++++++++++8="
 OWN = {"address": "192.168.7.5/32", "endpoint": "203.0.113.5:51820"}
-REGISTRATION = actions.Registration("00" * 16, ("10.0.0.2:51820",), {BOB: {"state": "direct"}})
+REGISTRATION = actions.Registration("00" * 16, 7, ("10.0.0.2:51820",), {BOB: {"state": "direct"}})
 SNAPSHOT = events.Snapshot(events.PeerView("192.168.7.5/32", "203.0.113.5:51820"), {})
 OFFER = {"type": "offer", "session": "0011223344556677"}
 
@@ -155,7 +156,7 @@ async def test_events_come_in_order_and_unknown_ones_are_left_out(hub: Hub, clie
 
 async def test_many_links_are_registered_in_parts_before_the_stream_opens(hub: Hub, client: Client) -> None:
     links = {f"{number:043}=": {"state": "direct", "why": "x" * 100} for number in range(400)}
-    client.signalling.open_stream(actions.OpenStream(actions.Registration("00" * 16, (), links), 1.0))
+    client.signalling.open_stream(actions.OpenStream(actions.Registration("00" * 16, 1, (), links), 1.0))
     await client.next()
     assert len(hub.registrations) > 2
     assert {key for part in hub.registrations for key in part["links"]} == set(links)
@@ -293,7 +294,7 @@ async def test_a_hub_of_the_origin_sees_one_connection_at_a_time(answer: bytes) 
 
 async def test_a_registration_beside_the_stream_is_answered(hub: Hub, client: Client) -> None:
     await client.open()
-    client.signalling.register(actions.Register(REGISTRATION, 7, 1.0))
+    client.signalling.register(actions.Register(REGISTRATION, 1.0))
     assert await client.next() == events.Registered(SNAPSHOT.own, 7)
     assert len(hub.streams) == 1
 
@@ -308,7 +309,7 @@ async def test_a_registration_that_is_refused_is_answered_with_why_and_whether_f
         return web.json_response({"error": "no"}, status=status)
 
     hub.put_answer = refuse
-    client.signalling.register(actions.Register(REGISTRATION, 7, 1.0))
+    client.signalling.register(actions.Register(REGISTRATION, 1.0))
     assert await client.next() == events.RegistrationFailed(
         7, f"PUT /v1/self was answered {status}: no", again
     )
@@ -322,11 +323,11 @@ async def test_a_registration_that_is_not_answered_fails_in_time_or_gives_way_to
         return web.json_response(OWN)
 
     hub.put_answer = forever
-    client.signalling.register(actions.Register(REGISTRATION, 7, 0.2))
+    client.signalling.register(actions.Register(REGISTRATION, 0.2))
     assert await client.next() == events.RegistrationFailed(7, "no answer within 0.2 s")
-    client.signalling.register(actions.Register(REGISTRATION, 8, 0.2))
+    client.signalling.register(actions.Register(dataclasses.replace(REGISTRATION, number=8), 0.2))
     await asyncio.sleep(0)
-    client.signalling.register(actions.Register(REGISTRATION, 9, 0.4))
+    client.signalling.register(actions.Register(dataclasses.replace(REGISTRATION, number=9), 0.4))
     assert await client.next() == events.RegistrationFailed(9, "no answer within 0.4 s")
 
 
@@ -337,7 +338,7 @@ async def test_a_defect_is_an_answer_too(client: Client, monkeypatch: pytest.Mon
         raise RuntimeError("what?")
 
     monkeypatch.setattr(client.signalling._pool, "exchange", broken)
-    client.signalling.register(actions.Register(REGISTRATION, 7, 1.0))
+    client.signalling.register(actions.Register(REGISTRATION, 1.0))
     assert await client.next() == events.RegistrationFailed(7, "RuntimeError('what?')")
 
 

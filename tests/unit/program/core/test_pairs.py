@@ -703,12 +703,12 @@ def test_only_an_answer_that_was_asked_for_after_it_shows_that_the_hub_sees_a_fr
     mesh.hub_answers = False
     mesh.mesh.hub.report((PEER,), mesh.now_s)
     mesh.give(events.Tick())
-    before = mesh.all_done(actions.Register)[-1].number
+    before = mesh.all_done(actions.Register)[-1].registration.number
     mesh.give(events.PortTaken(40000))
     for number in (None, before):
         mesh.give(events.Registered(mesh.own_view, number))
         assert mesh.mesh.pairs.port.ready_at > mesh.now_s
-    mesh.give(events.Registered(mesh.own_view, mesh.all_done(actions.Register)[-1].number))
+    mesh.give(events.Registered(mesh.own_view, mesh.all_done(actions.Register)[-1].registration.number))
     assert mesh.mesh.pairs.port.ready_at <= mesh.now_s
 
 

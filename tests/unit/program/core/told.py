@@ -87,7 +87,7 @@ class Told(Driven):
                 self.later.append((self.now_s + 1.0, events.StreamClosed("no answer")))
             self._answer(events.Snapshot(self.own_view, dict(self.views)))
         elif isinstance(action, actions.Register):
-            self._answer(events.Registered(self.own_view, action.number))
+            self._answer(events.Registered(self.own_view, action.registration.number))
         elif isinstance(action, actions.SendSignal):
             self.signals.append((self.now_s, action.peer, dict(action.signal)))
         elif isinstance(action, actions.SendBeat):

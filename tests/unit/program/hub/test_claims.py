@@ -35,13 +35,14 @@ def claim(**fields: Any) -> Claim:
 
 
 def test_everything_that_an_agent_says() -> None:
-    said = claim(version="1.0", candidates=["10.0.0.5:51820"], links={key(6): REPORT, key(7): None})
+    links = {key(6): REPORT, key(7): None}
+    said = claim(version="1.0", candidates=["10.0.0.5:51820"], links=links, number=0)
 
-    assert said == Claim(RUN, "1.0", ("10.0.0.5:51820",), {key(6): REPORT, key(7): None})
+    assert said == Claim(RUN, "1.0", ("10.0.0.5:51820",), links, number=0)
 
 
 def test_what_is_left_out_or_null_is_as_before() -> None:
-    assert claim() == claim(version=None, candidates=None, links=None) == Claim(RUN)
+    assert claim() == claim(version=None, candidates=None, links=None, number=None) == Claim(RUN)
 
 
 def test_what_a_newer_agent_adds_is_ignored() -> None:
@@ -79,6 +80,10 @@ def test_candidates_that_are_not_acceptable_are_left_out() -> None:
         ({"secrets": "0123456789abcdef"}, "secrets"),
         ({"secrets": ["0123456789abcde"]}, "secrets"),
         ({"secrets": [7]}, "secrets"),
+        ({"number": -1}, "number"),
+        ({"number": 1.0}, "number"),
+        ({"number": True}, "number"),
+        ({"number": "1"}, "number"),
         ({"links": []}, "links"),
         ({"links": {"nonsense": REPORT}}, "public key"),
         ({"links": {key(6): "direct"}}, "links"),

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 
 import pytest
@@ -172,6 +173,38 @@ def test_reports_are_merged_and_those_of_strangers_ignored(world: World) -> None
     world.register(Claim(RUN, links={key(6): DIRECT, key(9): DIRECT, key(5): DIRECT}))
     world.register(Claim(RUN, links={}))
     assert world.registrations.links() == {key(5): {key(6): DIRECT}}
+
+
+@pytest.mark.parametrize(
+    ("later", "taken"),
+    [
+        (Claim(RUN, number=6), False),
+        (Claim(RUN, number=7), True),
+        (Claim(RUN, number=8), True),
+        (Claim(RUN), True),
+        (Claim(OTHER_RUN, number=6), True),
+    ],
+    ids=["smaller", "equal", "larger", "none", "another run"],
+)
+def test_a_registration_that_comes_after_newer_ones_is_ignored(
+    world: World, later: Claim, taken: bool
+) -> None:
+    """Its agent gave it up, but the kernel went on sending it."""
+    world.register(Claim(RUN, "2", ("10.0.0.5:5",), {key(6): DIRECT}, ("0" * 16,), number=7))
+    world.register(
+        dataclasses.replace(later, version="1", candidates=(), links={key(6): RELAYED}, secrets=())
+    )
+    told = world.told()["version"], world.told()["candidates"], world.told()["secrets"]
+    assert told == (("1", [], []) if taken else ("2", ["10.0.0.5:5"], ["0" * 16]))
+    assert world.registrations.links() == {key(5): {key(6): RELAYED if taken else DIRECT}}
+
+
+def test_one_that_came_late_or_has_no_number_makes_no_later_one_late(world: World) -> None:
+    world.register(Claim(RUN, number=7))
+    world.register(Claim(RUN, number=5))
+    world.register(Claim(RUN))
+    world.register(Claim(RUN, version="1", number=6))
+    assert world.told()["version"] is None
 
 
 def test_reports_of_a_peer_that_was_removed_go_with_it(world: World) -> None:

@@ -367,6 +367,14 @@ async def test_links_are_what_the_agents_say(alice: Peer, bob: Peer) -> None:
     assert (await alice.call("GET", "/v1/links")).json == {"links": links}
 
 
+async def test_a_registration_that_comes_late_is_answered_and_ignored(alice: Peer) -> None:
+    await alice.register(number=2, version="2", links={key(6): {"state": "direct"}})
+    late = await alice.register(number=1, version="1", links={key(6): {"state": "relayed"}})
+    assert late["version"] == "2"
+    links = {key(5): {key(6): {"state": "direct"}}}
+    assert (await alice.call("GET", "/v1/links")).json == {"links": links}
+
+
 # --- the node itself, and what is refused ---
 
 
