@@ -211,6 +211,8 @@ def _started(argv: Sequence[str], is_given: bool) -> subprocess.Popen[bytes]:
     except FileNotFoundError:
         package = {"wg": "wireguard-tools", "ip": "iproute2"}[argv[0]]
         raise DeviceError(f"the program '{argv[0]}' is not installed: install {package}") from None
+    except OSError as error:  # no descriptors, no memory: that may pass
+        raise DeviceError(f"'{argv[0]}' cannot be started: {error.strerror}") from None
 
 
 @contextlib.contextmanager

@@ -5,8 +5,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
+import os
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -63,6 +66,35 @@ async def test_a_device_is_read_without_its_secrets(tools: Tools) -> None:
     assert read.peers[OTHER].endpoint == "192.0.2.7:5"
     assert "PRIVATE" not in repr(read)
     assert "PRESHARED" not in repr(read)
+
+
+async def test_a_program_that_cannot_be_started_for_now_is_a_failure_like_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_argv: object, **_options: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(subprocess, "Popen", fails)
+    with pytest.raises(DeviceError, match=r"^'wg' cannot be started: Too many open files$"):
+        await Device("lo").read()
+
+
+async def test_nothing_stays_open_after_an_end_a_failure_and_a_cancellation(tools: Tools) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    await Device("lo").set_listen_port(1)
+    tools.put("wg", "exit 1")
+    with pytest.raises(DeviceError):
+        await Device("lo").set(PeerCommand(KEY, preshared_key=OTHER))
+    tools.put("wg", f"echo $$ > {tools.directory}/pid; exec sleep 60")
+    reading = asyncio.ensure_future(Device("lo").read())
+    for _ in range(200):
+        if tools.runs():
+            break
+        await asyncio.sleep(0.01)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    assert not tools.runs()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 async def test_all_commands_go_into_one_call_in_their_order(tools: Tools) -> None:
