@@ -14,12 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +31,8 @@ from tests.containers.mesh import PlaybookRun, ansible_playbook
 
 RELEASE = "12"
 PACKAGES = ("wireguard-tools", "wireguard-go", "python3-aiohttp", "python3-prometheus-client")
+NODES_OWN = re.compile(r"\bwg-rendezvous (?:agent|hub) |^wireguard-go ")
+"""What runs on the nodes, which share the processors with Ansible here."""
 IMAGE = "localhost/rwc-bench-ansible"
 SMALLEST = ["!all", "!min", "distribution"]
 """Of the subsets that tell what to install."""
@@ -123,11 +126,28 @@ def facts_playbook(directory: Path, subset: list[str]) -> str:
     return str(path)
 
 
+def nodes_own_s() -> float:
+    """Seconds of processor time that the nodes' own programs have used so far, with the `wg` that they ran."""
+    ticks = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            command = (process / "cmdline").read_text().replace("\0", " ")
+            if NODES_OWN.search(command):
+                # utime, stime, cutime, cstime: proc_pid_stat(5), counted after the name.
+                ticks += sum(
+                    int(field) for field in (process / "stat").read_text().rpartition(")")[2].split()[11:15]
+                )
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 @dataclass(frozen=True)
 class Figure:
-    """One timed run: its seconds, and the tasks that ran on peers and hub, the most on any of them."""
+    """One timed run: its seconds, those of processor time that the nodes' own programs used, and the
+    tasks that ran on peers and hub, the most on any of them.
+    """
 
     seconds: float
+    nodes_own_s: float
     run: PlaybookRun
 
     def tasks(self, *hosts: str) -> int:
@@ -137,12 +157,12 @@ class Figure:
 
 def timed(playbook: str, inventory: Path, *arguments: str) -> Figure:
     """Run a playbook. RuntimeError with its output if it fails."""
-    start = time.monotonic()
+    start, start_own_s = time.monotonic(), nodes_own_s()
     run = ansible_playbook(playbook, [inventory], *arguments)
-    seconds = time.monotonic() - start
+    seconds, own_s = time.monotonic() - start, nodes_own_s() - start_own_s
     if run.exit_code != 0:
         raise RuntimeError(f"{playbook} {' '.join(arguments)}: {run.output}")
-    return Figure(seconds, run)
+    return Figure(seconds, own_s, run)
 
 
 def not_flat(a_host_s: dict[int, dict[str, float]]) -> list[str]:
@@ -185,7 +205,8 @@ def measure(
         a_host_s.setdefault(hosts, {})[what] = round(figure.seconds / hosts, 2)
         counts = f"tasks: peer {figure.tasks(*peers)}, hub {figure.tasks('hub')} (at most {tasks})"
         of_all = f"{figure.seconds / default_s:.1f} of all"
-        print(f"  {what}: {figure.seconds:.1f} s, {figure.seconds / hosts:.2f} s a host")
+        own = f"the nodes' own programs used {figure.nodes_own_s:.0f} s of processor time"
+        print(f"  {what}: {figure.seconds:.1f} s, {figure.seconds / hosts:.2f} s a host; {own}")
         print(f"    {ratio:.1f} times the facts (at most {times:.0f}; {of_all}); {counts}")
         if figure.tasks("hub", *peers) > tasks:
             wrong.append(f"{hosts} hosts: {what}: {figure.run.tasks}")
