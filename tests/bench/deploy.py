@@ -127,7 +127,7 @@ def facts_playbook(directory: Path, subset: list[str]) -> str:
 
 
 def nodes_own_s() -> float:
-    """Seconds of processor time that the nodes' own programs have used so far, with the `wg` that they ran."""
+    """Seconds of processor time that the nodes' own programs have used, with the `wg` that they ran."""
     ticks = 0
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(FileNotFoundError, ProcessLookupError):
