@@ -33,8 +33,11 @@ ROTATION = "tests/integration/modules/test_rotation.py"
 COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 SUMMARY = re.compile(r"^(?:=+ )?((?:\d+ \w+,? ?)+)in [\d.]+s", re.MULTILINE)
 COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped)\b")
-REASON = re.compile(r"^(?:[ │]*)((?:E  |FAILED (?!\[)|ERROR |fatal: |error: |Error: ).*)$", re.MULTILINE)
-"""pytest, Ansible and the others; Molecule draws a line at the left of what it runs."""
+REASON = re.compile(
+    r"^[ │]*((?:E  |FAILED (?!\[)|fatal: |\[?ERROR[]:! ]|[Ee]rror: |[^\s:]+:\d+(?::\d+)?: [^ ]).*)$",
+    re.MULTILINE,
+)
+"""pytest, Ansible, what checks sources, and others; Molecule draws a line at the left of what it runs."""
 REASONS, REASON_CHARACTERS = 4, 200
 COLUMNS = "250"
 """So wide are the lines of the logs, for a reason to be on one of them."""
@@ -137,9 +140,9 @@ def count(output: str, succeeded: bool) -> Counts:
 
 
 def reasons(output: str) -> list[str]:
-    """The first lines of `output` that say why it failed, not longer than a few in a terminal."""
+    """The last lines of `output` that say why it failed, not longer than a few in a terminal."""
     found = (line.strip() for line in REASON.findall(COLOUR.sub("", output)))
-    return [line[:REASON_CHARACTERS] for line in dict.fromkeys(found)][:REASONS]
+    return [line[:REASON_CHARACTERS] for line in dict.fromkeys(found)][-REASONS:]
 
 
 def minutes(seconds: float) -> str:

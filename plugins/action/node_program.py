@@ -32,17 +32,20 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         result: dict[str, Any] = super().run(tmp, task_vars)
         program = pack_collection(collection_dir())
         arguments = {**self._task.args, "checksum": checksum(program)}
-        with_program = {**arguments, "program": packed(program)}
         is_missing = boolean(arguments.get("missing", False), strict=False) and not self._task.check_mode
-        done = self._execute_module(MODULE, with_program if is_missing else arguments, task_vars=task_vars)
+        done = {"program_wanted": True} if is_missing else self._execute(arguments, task_vars)
         if done.get("program_wanted"):
-            done = self._execute_module(MODULE, with_program, task_vars=task_vars)
+            done = self._execute({**arguments, "program": packed(program)}, task_vars)
         result.update(done)
         return result
 
+    def _execute(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        done: dict[str, Any] = self._execute_module(MODULE, arguments, task_vars=task_vars)
+        return done
+
 
 def packed(program: bytes) -> str:
-    """As the module takes it. No file is copied beside it: one more way to the node, and left there if the
-    run is killed.
+    """As the module takes it. No file is copied beside it: that is one more way to the node, and with
+    pipelining the only file that a run which is killed leaves there.
     """
     return base64.b64encode(zlib.compress(program)).decode()

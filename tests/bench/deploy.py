@@ -127,11 +127,11 @@ def facts_playbook(directory: Path, subset: list[str]) -> str:
 
 
 def nodes_own_s() -> float:
-    """Seconds of processor time that the nodes' own programs have used, with the `wg` that they ran."""
+    """Seconds of processor time that the nodes' own programs that run now have used, and their `wg`."""
     ticks = 0
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(FileNotFoundError, ProcessLookupError):
-            command = (process / "cmdline").read_text().replace("\0", " ")
+            command = (process / "cmdline").read_text(errors="replace").replace("\0", " ")
             if NODES_OWN.search(command):
                 # utime, stime, cutime, cstime: proc_pid_stat(5), counted after the name.
                 ticks += sum(

@@ -42,10 +42,25 @@ def test_what_a_failed_test_says_is_found_in_molecules_frame(stages: ModuleType)
     ]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ERROR: plugins/modules/peers.py:0:0: invalid-documentation: DOCUMENTATION.author: required key",
+        "ERROR! the role 'wg_hub' was not found",
+        "[ERROR]: Task failed: Module failed",
+        "files/wg_rendezvous/cli.py:3:5: error: Incompatible return value type  [return-value]",
+        "files/wg_rendezvous/cli.py:3:5: E501 Line too long (111 > 110)",
+        "fatal: [hub]: FAILED! => {",
+    ],
+)
+def test_what_other_tools_say_is_a_reason_too(stages: ModuleType, line: str) -> None:
+    assert stages.reasons(f"checking\n{line}\n12 files\n") == [line]
+
+
 def test_reasons_are_few_and_short(stages: ModuleType) -> None:
     reasons = stages.reasons("".join(f"E   {number} {'long ' * 100}\n" for number in range(50)))
     assert len("\n".join(reasons)) < 1000
-    assert reasons[0].startswith("E   0 long")
+    assert reasons[-1].startswith("E   49 long")
 
 
 def test_a_log_that_gives_no_reason_is_not_given_one(stages: ModuleType) -> None:

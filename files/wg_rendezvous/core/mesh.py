@@ -32,9 +32,10 @@ ABOUT_SOME_PAIRS = (events.Tick, events.DeviceSeen, events.BeatAnswered, events.
 """Events that change nothing for most pairs; of all others the pairs may depend in many ways."""
 SLEPT_S = 1.0
 """A tick that is so much late means that this node slept, or was stopped."""
-REST_TIMES, LOOK_MAX_S = 6, 0.125
+REST_TIMES, LOOK_MAX_S = 6, 0.09
 """After a look at the device comes a rest of so many times what looks take of late, so that a node with more
-to do than it can has time for other things.  No look counts for more: handshakes are awaited for 0.8 s."""
+to do than it can has time for other things.  No look counts for more: handshakes are awaited for 0.8 s, in
+which a rest and a whole look have to fit."""
 SMOOTHING = 0.25
 """The weight of what the latest look took."""
 GRACE_S = 60.0

@@ -16,7 +16,7 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Union
 
@@ -178,15 +178,14 @@ def _groups(commands: Iterable[PeerCommand]) -> list[list[PeerCommand]]:
 async def run(*argv: str, secret: str | None = None) -> str:
     """Standard output of `argv` (`wg`, `ip`), whose standard input is `secret`. Raises DeviceError."""
     process = _started(argv, secret is not None)
-    with _ended(process):
+    async with _ended(process):
         _give(process, secret)
         try:
             out, err = await asyncio.wait_for(_outputs(process), TIMEOUT_S)
         except asyncio.TimeoutError:
             raise DeviceError(f"'{' '.join(argv[:3])}' did not end within {TIMEOUT_S:g} s") from None
-        code = process.wait()  # it has closed its outputs, which it does by ending
-    if code != 0:
-        reason = " ".join(err.decode(errors="replace").split()) or f"exit code {code}"
+    if process.returncode != 0:
+        reason = " ".join(err.decode(errors="replace").split()) or f"exit code {process.returncode}"
         reason = reason if secret is None else reason.replace(secret, "(hidden)")
         raise DeviceError(f"'{' '.join(argv[:3])}' failed: {reason}")
     return out.decode()
@@ -215,19 +214,25 @@ def _started(argv: Sequence[str], is_given: bool) -> subprocess.Popen[bytes]:
         raise DeviceError(f"'{argv[0]}' cannot be started: {error.strerror}") from None
 
 
-@contextlib.contextmanager
-def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
+@contextlib.asynccontextmanager
+async def _ended(process: subprocess.Popen[bytes]) -> AsyncIterator[None]:
     """Leave no child and no pipe behind, also when the task that waits for it is cancelled."""
     try:
         yield
     finally:
-        if process.returncode is None:
-            process.kill()
-            process.wait()
         for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
+        if process.returncode is None:
+            process.kill()
+            await _end(process)
+
+
+async def _end(process: subprocess.Popen[bytes]) -> None:
+    """Wait for its end, which is near, without keeping others waiting: the kernel may hold it back."""
+    while process.poll() is None:  # noqa: ASYNC110 - without a thread nothing tells that everywhere
+        await asyncio.sleep(0.001)
 
 
 def _give(process: subprocess.Popen[bytes], secret: str | None) -> None:
@@ -239,7 +244,7 @@ def _give(process: subprocess.Popen[bytes], secret: str | None) -> None:
 
 
 async def _outputs(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
-    """All of its standard output and standard error, when both are closed."""
+    """All of its standard output and standard error, when it has ended."""
     loop = asyncio.get_running_loop()
     closed = loop.create_future()
     pieces: dict[int, list[bytes]] = {}
@@ -249,18 +254,20 @@ async def _outputs(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
         pieces[descriptor].append(piece)
         if not piece:
             loop.remove_reader(descriptor)
-            if all(read_so_far[-1:] == [b""] for read_so_far in pieces.values()):
+            is_last = all(read_so_far[-1:] == [b""] for read_so_far in pieces.values())
+            if is_last and not closed.done():  # it is cancelled, perhaps in this turn of the loop
                 closed.set_result(None)
 
-    for pipe in (process.stdout, process.stderr):
-        assert pipe is not None
-        pieces[pipe.fileno()] = []
-        loop.add_reader(pipe.fileno(), read, pipe.fileno())
     try:
+        for pipe in (process.stdout, process.stderr):
+            assert pipe is not None
+            pieces[pipe.fileno()] = []
+            loop.add_reader(pipe.fileno(), read, pipe.fileno())
         await closed
     finally:
         for descriptor in pieces:
             loop.remove_reader(descriptor)
+    await _end(process)
     out, err = (b"".join(read_so_far) for read_so_far in pieces.values())
     return out, err
 

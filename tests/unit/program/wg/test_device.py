@@ -7,10 +7,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
+import itertools
 import os
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +49,12 @@ class Tools:
         """Whether a process whose script has written its number to `pid` is still there."""
         pid = self.directory / "pid"
         return pid.exists() and pid.read_text() != "" and Path("/proc", pid.read_text().strip()).exists()
+
+    def wait_for_end(self) -> None:
+        """Let nothing else run until that process has ended, as on a node with too much to do."""
+        stat = Path("/proc", (self.directory / "pid").read_text().strip(), "stat")
+        while stat.read_text().split()[2] != "Z":
+            pass
 
 
 @pytest.fixture
@@ -95,6 +103,45 @@ async def test_nothing_stays_open_after_an_end_a_failure_and_a_cancellation(tool
     await asyncio.gather(reading, return_exceptions=True)
     assert not tools.runs()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_a_program_that_closes_its_outputs_and_goes_on_keeps_nothing_else_waiting(
+    tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_module, "TIMEOUT_S", 0.3)
+    tools.put("wg", "exec >&- 2>&-; exec sleep 60")
+    turns: list[float] = []
+
+    async def turn() -> None:
+        while True:
+            turns.append(asyncio.get_running_loop().time())
+            await asyncio.sleep(0.01)
+
+    turning = asyncio.ensure_future(turn())
+    with pytest.raises(DeviceError, match=r"did not end within 0\.3 s"):
+        await Device("lo").set_listen_port(1)
+    turning.cancel()
+    assert max(after - before for before, after in itertools.pairwise(turns)) < 0.25
+
+
+async def test_one_that_ends_while_it_is_given_up_is_no_error_of_the_loop(tools: Tools) -> None:
+    problems: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: problems.append(context))
+    tools.put("wg", f"echo $$ > {tools.directory}/pid; read line < {tools.directory}/go")
+    os.mkfifo(tools.directory / "go")
+    setting = asyncio.ensure_future(Device("lo").set_listen_port(1))
+    for _turn in range(5):  # until its outputs are listened to
+        await asyncio.sleep(0)
+    (tools.directory / "go").write_text("on\n")  # waits for the program to read, and so does the loop
+    tools.wait_for_end()
+    setting.cancel()
+    await asyncio.gather(setting, return_exceptions=True)
+    assert problems == []
+
+
+async def test_more_than_a_pipe_holds_is_read_from_both_outputs(tools: Tools) -> None:
+    tools.put("wg", "head -c 300000 /dev/zero >&2; head -c 3000000 /dev/zero")
+    assert len(await device_module.run("wg", "show")) == 3_000_000
 
 
 async def test_all_commands_go_into_one_call_in_their_order(tools: Tools) -> None:
