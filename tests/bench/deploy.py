@@ -26,6 +26,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from tests.bench.idle import cpu_s
 from tests.containers import images, network
 from tests.containers.mesh import PlaybookRun, ansible_playbook
 
@@ -128,16 +129,13 @@ def facts_playbook(directory: Path, subset: list[str]) -> str:
 
 def nodes_own_s() -> float:
     """Seconds of processor time that the nodes' own programs that run now have used, and their `wg`."""
-    ticks = 0
+    used_s = 0.0
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(FileNotFoundError, ProcessLookupError):
             command = (process / "cmdline").read_text(errors="replace").replace("\0", " ")
             if NODES_OWN.search(command):
-                # utime, stime, cutime, cstime: proc_pid_stat(5), counted after the name.
-                ticks += sum(
-                    int(field) for field in (process / "stat").read_text().rpartition(")")[2].split()[11:15]
-                )
-    return ticks / os.sysconf("SC_CLK_TCK")
+                used_s += cpu_s(int(process.name))
+    return used_s
 
 
 @dataclass(frozen=True)

@@ -264,9 +264,9 @@ class SignalHub:
             run.tell(self.device.engine.now, "snapshot", self.view(key, key), peers)
             self.tell()
         elif kind == "register":
-            registration, number = rest
+            (registration,) = rest
             self._register(key, registration)
-            connection.send(("registered", self.view(key, key), number))
+            connection.send(("registered", self.view(key, key), registration.number))
             self.tell()
         elif kind == "signal":
             self._forward(key, connection, *rest)
@@ -445,7 +445,7 @@ class SignalClient:
     def register(self, action: actions.Register) -> None:
         """`Register`."""
         if self._connection is not None:
-            self._connection.send(("register", action.registration, action.registration.number))
+            self._connection.send(("register", action.registration))
         self._unanswered = action.registration.number
         self.engine.call_in(action.patience_s, lambda: self._check_registered(action.registration.number))
 

@@ -45,6 +45,15 @@ class Tools:
         """The words of all calls so far."""
         return (self.directory / "asked").read_text().split("|")[:-1]
 
+    def put_one_that_hangs(self) -> None:
+        """Let `wg` write down its number and go on for a minute."""
+        self.put("wg", f"echo $$ > {self.directory}/pid; exec sleep 60")
+
+    async def started(self) -> None:
+        """Return when that `wg` runs."""
+        while not self.runs():  # noqa: ASYNC110 - a process has no Event
+            await asyncio.sleep(0.01)
+
     def runs(self) -> bool:
         """Whether a process whose script has written its number to `pid` is still there."""
         pid = self.directory / "pid"
@@ -93,12 +102,9 @@ async def test_nothing_stays_open_after_an_end_a_failure_and_a_cancellation(tool
     tools.put("wg", "exit 1")
     with pytest.raises(DeviceError):
         await Device("lo").set(PeerCommand(KEY, preshared_key=OTHER))
-    tools.put("wg", f"echo $$ > {tools.directory}/pid; exec sleep 60")
+    tools.put_one_that_hangs()
     reading = asyncio.ensure_future(Device("lo").read())
-    for _ in range(200):
-        if tools.runs():
-            break
-        await asyncio.sleep(0.01)
+    await tools.started()
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)
     assert not tools.runs()
@@ -262,17 +268,16 @@ async def test_an_interface_that_was_replaced_is_gone(tools: Tools, monkeypatch:
 
 async def test_a_tool_that_hangs_is_ended(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device_module, "TIMEOUT_S", 0.2)
-    tools.put("wg", f"echo $$ > {tools.directory}/pid; exec sleep 60")
+    tools.put_one_that_hangs()
     with pytest.raises(DeviceError, match="did not end within"):
         await Device("lo").set_listen_port(1)
     assert not tools.runs()
 
 
 async def test_a_tool_does_not_outlive_who_waits_for_it(tools: Tools) -> None:
-    tools.put("wg", f"echo $$ > {tools.directory}/pid; exec sleep 60")
+    tools.put_one_that_hangs()
     task = asyncio.ensure_future(Device("lo").set_listen_port(1))
-    while not tools.runs():  # noqa: ASYNC110 - a process has no Event
-        await asyncio.sleep(0.01)
+    await tools.started()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
