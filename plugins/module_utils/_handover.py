@@ -13,7 +13,9 @@ goes back to its old key, because it did not reach the hub with the new one, get
 interrupted, and for however long, the host is reached with the key that it really has.
 
 `watch` looks twenty times a second, since the host can send nothing from its switch until the move: what a
-task of Ansible costs would be the gap. So nobody switches before it looks. The other half is `_rotation`.
+task of Ansible costs would be the gap. So nobody switches before it looks. For the same reason it moves the
+AllowedIPs on the running interface by one command and goes on looking while the file follows: the disk alone
+has taken 0.9 s. Killed in between, the next run sees the handshakes. The other half is `_rotation`.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ._mesh_secret import SecretsFile
@@ -51,9 +54,10 @@ class Handshakes:
         """Has the host its new key? None: nothing has come that would say so.
 
         Times are whole seconds: two in the same one are told apart only by somebody who looks in between.
+        A key that is gone, since its other one was confirmed, has none.
         """
         if self.before is not None:
-            came = [key for key in (new, old) if self.at.get(key, 0) != self.before.get(key, 0)]
+            came = [key for key in (new, old) if self.at.get(key, 0) not in (0, self.before.get(key, 0))]
             return new in came if came else None
         if not self.at.get(new):
             return None
@@ -90,20 +94,14 @@ def handover(
         changes = _commit(node, before, after)
     if await_watch_s and _announced(after) and not node.module.check_mode:
         _await_watch(node, await_watch_s)
-    handed_over, flag = False, None
-    try:
-        while time.monotonic() < deadline and _announced(after) and not node.module.check_mode:
-            flag = flag or _flag(node.name)
-            moved, after, seen = _watch(node, deadline, seen)
-            handed_over = handed_over or moved
-    finally:
-        if flag:
-            flag.close()
+    handed_over, left = False, _announced(after)
+    if time.monotonic() < deadline and left and not node.module.check_mode:
+        handed_over, left = _watch(node, deadline, seen)
     result = changed(changes)
     return {
         "changed": result["changed"] or handed_over,
         "diff": result["diff"],
-        "pending": [{"name": peer.name, "public_key": peer.public_key} for peer in _announced(after)],
+        "pending": [{"name": peer.name, "public_key": peer.public_key} for peer in left],
         "announced": [public(after.peers()[one.public_key]) for one in checked],
         "mesh_secrets": secrets.ids,
     }
@@ -197,23 +195,88 @@ def _checked(one: Announcement) -> Announcement:
 # ---- the node ----
 
 
-def _watch(node: Node, deadline: float, seen: Handshakes) -> tuple[bool, conf.Conf, Handshakes]:
-    """Look until somebody has changed over, the file changes or it is time; then hand over what there is."""
-    text = node.read_conf()
-    peers = node.parse_conf(text or "").peers()
-    announced = [peer for peer in peers.values() if peer.replaces]
-    # Which of the two has the AllowedIPs is read once, not at every look.
-    pairs = [(new.public_key, new.replaces or "", bool(new.allowed_ips)) for new in announced]
-    while time.monotonic() < deadline and node.read_conf() == text:
-        time.sleep(LOOK_EVERY_S)
-        seen = Handshakes(_look(node).at, seen.at)
-        if any(seen.has_changed_over(new, old) not in (None, has) for new, old, has in pairs):
-            break
+@dataclass
+class _Watched:
+    """What the watch goes by: the file as it was read last, and what it has done since it began."""
+
+    text: str | None = None
+    announced: list[conf.Peer] = field(default_factory=list)
+    olds: Mapping[str, conf.Peer] = field(default_factory=dict)
+    takers: dict[str, str] = field(default_factory=dict)
+    """By announced key, the one of the two that was given the AllowedIPs."""
+
+    def read(self, node: Node) -> None:
+        """Read the file if it has changed."""
+        text = node.read_conf()
+        if text != self.text:
+            peers = node.parse_conf(text or "").peers()
+            self.text, self.announced, self.olds = text, [p for p in peers.values() if p.replaces], peers
+
+    def news(self, seen: Handshakes) -> list[conf.Peer]:
+        """Who is to be given the AllowedIPs now, with them."""
+        found = []
+        for new in self.announced:
+            old = self.olds.get(new.replaces or "")
+            changed_over = seen.has_changed_over(new.public_key, new.replaces or "")
+            if old is None or changed_over is None:
+                continue
+            giver, taker = (old, new) if changed_over else (new, old)
+            has = self.takers.get(new.public_key) or (new if new.allowed_ips else old).public_key
+            if has != taker.public_key:
+                self.takers[new.public_key] = taker.public_key
+                found.append(replace(giver if giver.allowed_ips else taker, public_key=taker.public_key))
+        return found
+
+
+def _watch(node: Node, deadline: float, seen: Handshakes) -> tuple[bool, list[conf.Peer]]:
+    """Hand over whoever shakes hands until nobody is left or it is time; was there one, and who is left?"""
+    watched, flag = _Watched(), None
+    settling: list[Future[None]] = []
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        try:
+            while time.monotonic() < deadline:
+                watched.read(node)
+                if not watched.announced:
+                    break
+                flag = flag or _flag(node.name)
+                time.sleep(LOOK_EVERY_S)
+                seen = Handshakes(_look(node).at, seen.at)
+                news = watched.news(seen)
+                for taker in news:
+                    node.try_run(_take(node.name, taker))  # if it fails, `_settle` says so
+                is_awaited = settling and not (settling[-1].running() or settling[-1].done())
+                if news and not is_awaited:
+                    settling.append(thread.submit(_settle, node, watched.takers))
+        finally:
+            if flag:
+                flag.close()
+    for one in settling:
+        one.result()
+    watched.read(node)
+    return bool(settling), watched.announced
+
+
+def _take(interface: str, taker: conf.Peer) -> tuple[str, ...]:
+    """The command that somebody waits for; WireGuard takes the AllowedIPs from the other key by itself."""
+    keepalive_s, networks = str(taker.persistent_keepalive_s or 0), ",".join(taker.allowed_ips)
+    peer = ("peer", taker.public_key)
+    return ("wg", "set", interface, *peer, "persistent-keepalive", keepalive_s, "allowed-ips", networks)
+
+
+def _settle(node: Node, takers: Mapping[str, str]) -> None:
+    """Let the file say what the watch has done, and the running interface all that the file says.
+
+    The watch does not hold the lock: whom another run has removed meanwhile it may have added again.
+    """
     with node.locked():
-        found = node.parse_conf(node.read_conf() or "")
-        after = _by_handshakes(found, seen)
-        changes = _commit(node, found, after)
-    return changed(changes)["changed"], after, seen
+        given = dict(takers)
+        before = after = node.parse_conf(node.read_conf() or "")
+        for new in _announced(before):
+            if new.public_key in given:
+                after = move(after, new, given[new.public_key] == new.public_key)
+        _commit(node, before, after)
+        for key in set(given.values()) - before.peers().keys():
+            node.run(("wg", "set", node.name, "peer", key, "remove"))
 
 
 def _flag(interface: str) -> socket.socket | None:
@@ -254,7 +317,9 @@ def _commit(node: Node, before: conf.Conf, after: conf.Conf) -> list[dict[str, s
     runtime = node.runtime()
     old, new = before.peers(), after.peers()
     touched = {key: new.get(key) for key in {**old, **new} if old.get(key) != new.get(key)}
-    steps = diff.peer_steps(node.name, touched, old, runtime) if runtime else []
+    # Where a handshake came from is where its sender is. To look up a name again could take long, or fail.
+    known = {key: replace(old[key], endpoint=new[key].endpoint) for key in old.keys() & new.keys()}
+    steps = diff.peer_steps(node.name, touched, {**old, **known}, runtime) if runtime else []
     # Those who get something first: WireGuard takes it from the others by itself.
     steps.sort(key=lambda step: step.argv[-1] in ("remove", ""))
     changes = [*node.conf_changes(before, after), change_of_steps(node.name, steps)]

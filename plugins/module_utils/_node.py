@@ -11,7 +11,7 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -202,12 +202,10 @@ class Node:
         code, out, _err = self._execute(("ip", "-j", "address", "show", "dev", self.name))
         if code != 0:
             return None
-        code, text, err = self._execute(("wg", "show", self.name, "dump"))
-        if code != 0:
-            raise NodeError(f"{self.name} exists but `wg` cannot read it: {err.strip()}")
+        device = self._device()
         link = next(entry for entry in json.loads(out) if entry.get("ifname") == self.name)
         return diff.Runtime(
-            device=dump.parse_dump(text),
+            device=device,
             addresses=tuple(
                 f"{address['local']}/{address['prefixlen']}"
                 for address in link.get("addr_info", ())
@@ -216,6 +214,10 @@ class Node:
             mtu=link["mtu"],
             preshared_keys=self._preshared_keys(),
         )
+
+    def peers(self) -> Mapping[str, dump.Peer]:
+        """The peers of the running interface, by public key: a part of `runtime`, sooner."""
+        return self._device().peers
 
     def private_key(self) -> str | None:
         """The private key that runs now, to put it back if need be."""
@@ -260,6 +262,12 @@ class Node:
         """What a command prints, None if it fails."""
         code, out, _err = self._execute(argv)
         return out if code == 0 else None
+
+    def _device(self) -> dump.Device:
+        code, text, err = self._execute(("wg", "show", self.name, "dump"))
+        if code != 0:
+            raise NodeError(f"{self.name} exists but `wg` cannot read it: {err.strip()}")
+        return dump.parse_dump(text)
 
     def _execute(self, argv: tuple[str, ...], stdin: str | None = None) -> tuple[int, str, str]:
         code, out, err = self.module.run_command(

@@ -19,7 +19,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,7 +29,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ._keypair import read_private_key
 from ._mesh_secret import SecretsFile
 from ._node import Node, NodeError, change, changed, write_private
-from ._wireguard import check, conf, diff, keys, routes
+from ._wireguard import check, conf, diff, dump, keys, routes
 
 ANSWER_WITHIN_S = 12.0
 """A handshake that is lost is tried again after 5 s, so this is for two of them."""
@@ -77,7 +77,11 @@ class Hub:
         """The peer of the file that has its address."""
         return routes.peer_towards(ipaddress.ip_address(self.address), parsed.peers().values())
 
-    def knows(self, node: Node) -> str | None:
+    def calling(self, steps: list[diff.Step], _name: str, _peers: Iterable[dump.Peer]) -> list[diff.Step]:
+        """As they are: what the peer sends to its hub makes WireGuard shake hands."""
+        return steps
+
+    def knows(self, node: Node, _before: Mapping[str, dump.Peer]) -> str | None:
         """Why the new key is of no use, None if it is."""
         if _answers(node.name, self):
             return None
@@ -88,32 +92,43 @@ class Hub:
 class Peers:
     """Of a hub: its peers were told of the new key, and show that by a handshake with it.
 
-    They cannot begin it, since they do not know when; so the hub does.
+    They cannot begin it, since they do not know when; so the hub does, by the command that changes its key.
     """
 
     def peer(self, _parsed: conf.Conf) -> conf.Peer | None:
         """None: every preshared key stays as it is."""
         return None
 
-    def knows(self, node: Node) -> str | None:
-        """As of `Hub`. The peers that are not there now do not matter."""
-        runtime = node.runtime()
-        peers = runtime.device.peers if runtime else {}
-        before = {key: peer.latest_handshake_at for key, peer in peers.items()}
-        present = {key for key, at in before.items() if time.time() - at < SESSION_S}
-        for key, peer in peers.items():
-            for keepalive_s in (0, 1, peer.persistent_keepalive_s):  # from 0 to 1 sends at once
-                node.run(("wg", "set", node.name, "peer", key, "persistent-keepalive", str(keepalive_s)))
+    def calling(self, steps: list[diff.Step], name: str, peers: Iterable[dump.Peer]) -> list[diff.Step]:
+        """The same, and a handshake with each peer."""
+        return diff.calling(name, steps, peers)
+
+    def knows(self, node: Node, before: Mapping[str, dump.Peer]) -> str | None:
+        """As of `Hub`. The peers that were not there `before` do not matter.
+
+        Times are whole seconds. A handshake in the same one as the last is told by what comes with it: no
+        session of the old key is left.
+        """
+        present = {key: peer for key, peer in before.items() if _has_session(peer)}
+        switched = node.peers()
         deadline = time.monotonic() + ANSWER_WITHIN_S
         came: set[str] = set()
-        while present - came and time.monotonic() < deadline:
+        while present.keys() - came and time.monotonic() < deadline:
             time.sleep(0.1)
-            now = node.runtime()
-            seen = now.device.peers if now else {}
-            came = {key for key in present if key in seen and seen[key].latest_handshake_at > before[key]}
+            now = node.peers()
+            came = {
+                key
+                for key in present.keys() & switched.keys() & now.keys()
+                if now[key].latest_handshake_at > before[key].latest_handshake_at
+                or now[key].rx_bytes > switched[key].rx_bytes
+            }
         if came or not present:
             return None
         return f"none of {len(present)} peers has answered within {ANSWER_WITHIN_S:.0f} s"
+
+
+def _has_session(peer: dump.Peer) -> bool:
+    return time.time() - peer.latest_handshake_at < SESSION_S
 
 
 @dataclass(frozen=True)
@@ -253,10 +268,10 @@ def _try(node: Node, key_path: str, plan: Plan, after: conf.Conf, others: Hub | 
     try:
         if os.path.exists(plan.next_path):
             os.replace(plan.next_path, os.path.realpath(key_path))
-        _use(node, key_path, after, others)
+        before = _use(node, key_path, after, others)
     except (NodeError, OSError) as error:
         return str(error)
-    return others.knows(node)
+    return others.knows(node, before)
 
 
 def _go_back(node: Node, key_path: str, plan: Plan, running: conf.Conf, others: Hub | Peers) -> None:
@@ -265,13 +280,16 @@ def _go_back(node: Node, key_path: str, plan: Plan, running: conf.Conf, others: 
     _use(node, key_path, running, others)
 
 
-def _use(node: Node, key_path: str, after: conf.Conf, others: Hub | Peers) -> None:
-    """The keys of this file, of which the private one is in `key_path` as well."""
+def _use(node: Node, key_path: str, after: conf.Conf, others: Hub | Peers) -> Mapping[str, dump.Peer]:
+    """Take the keys of this file; the private one is in `key_path` as well. Returns the peers before that."""
     write_private(node.conf_path, after.render())
     runtime, private_key = node.runtime(), after.interface().private_key
-    if runtime and private_key:
-        peer = others.peer(after)
-        node.apply(diff.key_steps(node.name, private_key, key_path, peer, after.peers(), runtime))
+    if runtime is None or private_key is None:
+        return {}
+    running, peer = runtime.device.peers, others.peer(after)
+    steps = diff.key_steps(node.name, private_key, key_path, peer, after.peers(), runtime)
+    node.apply(others.calling(steps, node.name, running.values()))
+    return running
 
 
 def _answers(interface: str, hub: Hub) -> bool:

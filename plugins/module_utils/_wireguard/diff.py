@@ -140,6 +140,22 @@ def key_steps(
     return [Step(f"{first.thing}, {second.thing}", before, after, argv, second.stdin)]
 
 
+def calling(name: str, steps: list[Step], peers: Iterable[dump.Peer]) -> list[Step]:
+    """The same steps, the last of which has the interface shake hands with these peers, all by one command.
+
+    A persistent keepalive that is switched on sends a packet at once (in the kernel set_peer() of netlink.c,
+    in wireguard-go handlePostConfig); at the end it is what it was. Whom no endpoint is known of gets none.
+    """
+    call: list[str] = []
+    for peer in peers:
+        for keepalive_s in (0, 1, peer.persistent_keepalive_s):
+            call += ("peer", peer.public_key, "persistent-keepalive", str(keepalive_s))
+    if not call:
+        return steps
+    *others, last = steps or [Step("handshakes", "", "with all peers", ("wg", "set", name))]
+    return [*others, replace(last, argv=(*last.argv, *call))]
+
+
 def routes(interface: conf.Interface, peers: Iterable[conf.Peer]) -> set[str]:
     """The networks to which wg-quick would add a route (`add_route` there), but for default routes.
 

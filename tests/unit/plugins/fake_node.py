@@ -26,6 +26,7 @@ class FakePeer:
     allowed_ips: list[str] = field(default_factory=list)
     persistent_keepalive_s: int = 0
     handshake_at: int = 0
+    rx_bytes: int = 0
 
 
 @dataclass
@@ -94,10 +95,9 @@ class FakeNode:
                 return 0, "".join(f"{key}\t{peer.handshake_at}\n" for key, peer in self.peers.items()), ""
             case ["show", self.name, "private-key"]:
                 return 0, f"{self.private_key or '(none)'}\n", ""
-            case ["set", self.name, "peer", key, "remove"]:
-                self.peers.pop(key, None)
-            case ["set", self.name, "peer", key, *options]:
-                self._set_peer(key, dict(zip(options[::2], options[1::2], strict=True)), stdin)
+            case ["set", self.name, "peer", *of_peers]:
+                for key, *options in (of_peer.split(" ") for of_peer in " ".join(of_peers).split(" peer ")):
+                    self._set_peer(key, options, stdin)
             case ["set", self.name, "private-key", path, *of_peer]:
                 self._set_private_key(path, of_peer, stdin)
             case ["set", self.name, "listen-port", port]:
@@ -113,12 +113,15 @@ class FakeNode:
         assert text
         self.private_key = text.strip()
         if of_peer:
-            assert path != "/dev/stdin", "standard input has one key"
+            assert not path == "/dev/stdin" in of_peer, "standard input has one key"
             self._wg(["set", self.name, *of_peer], stdin)
 
-    def _set_peer(self, key: str, options: dict[str, str], stdin: str | None) -> None:
+    def _set_peer(self, key: str, options: list[str], stdin: str | None) -> None:
+        if options == ["remove"]:
+            self.peers.pop(key, None)
+            return
         peer = self.peers.setdefault(key, FakePeer())
-        for option, value in options.items():
+        for option, value in zip(options[::2], options[1::2], strict=True):
             match option:
                 case "preshared-key":
                     assert value == "/dev/null" or (value == "/dev/stdin" and stdin)
@@ -185,7 +188,7 @@ class FakeNode:
                     peer.endpoint or "(none)",
                     networks,
                     str(peer.handshake_at),
-                    "0",
+                    str(peer.rx_bytes),
                     "0",
                     keepalive,
                 ]

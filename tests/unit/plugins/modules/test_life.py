@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -175,8 +177,24 @@ def test_a_command_that_fails_leaves_file_and_interface_as_they_were(hub: Host) 
     assert owner(hub) == OLD
 
 
-def at_look(monkeypatch: pytest.MonkeyPatch, *what: Callable[[], object]) -> None:
-    """Let these things happen at the first, second, ... look of the watch."""
+class AtOnce(Executor):
+    """Instead of the thread in which the watch settles what it has done; `before` happens first."""
+
+    def __init__(self, before: Callable[[], object] = lambda: None) -> None:
+        self._before = before
+
+    def submit(self, work: Callable[..., Any], /, *arguments: Any, **_: Any) -> Future[Any]:
+        self._before()
+        done: Future[Any] = Future()
+        done.set_result(work(*arguments))
+        return done
+
+
+def at_look(
+    monkeypatch: pytest.MonkeyPatch, *what: Callable[[], object], thread: Executor | None = None
+) -> None:
+    """Let these things happen at the first, second, ... look of the watch, which settles at once."""
+    monkeypatch.setattr(_handover, "ThreadPoolExecutor", lambda **_: thread or AtOnce())
     pending = list(what)
 
     def sleep(_seconds: float) -> None:
@@ -210,6 +228,90 @@ def test_the_watch_follows_every_handshake_and_ends_when_all_is_confirmed(
     assert result["changed"]
     assert seen == [NEW, OLD]
     assert result["pending"] == []
+
+
+def test_a_slow_disk_keeps_nobody_else_waiting(hub: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host was cut off for 1.0 s, since one before it was still being written to the disk."""
+    later = keys.public_key(keys.generate_private_key())
+    handover(hub, announced=[*ANNOUNCED["announced"], {"public_key": later, "replaces": CAROL}])
+    is_written = threading.Event()
+    monkeypatch.setattr("os.fsync", lambda _file: is_written.wait(10))
+    seen = []
+
+    def look() -> None:
+        seen.append((is_written.is_set(), hub.node.peers[later].allowed_ips))
+        is_written.set()
+
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        steps = (lambda: shake(hub, NEW, 200), lambda: shake(hub, later, 200), look)
+        at_look(monkeypatch, *steps, thread=thread)
+        assert handover(hub, watch_s=0.5)["changed"]
+    assert seen == [(False, ["192.168.7.7/32"])]
+    assert owner(hub) == NEW
+    assert not handover(hub)["changed"], "the file has followed"
+
+
+def test_a_peer_that_is_removed_while_it_is_handed_over_does_not_come_back(
+    hub: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handover(hub, **ANNOUNCED)
+    at_look(monkeypatch, lambda: shake(hub, NEW, 200), thread=AtOnce(before=lambda: remove_both(hub)))
+    assert handover(hub, watch_s=0.3)["pending"] == []
+    assert hub.node.peers.keys() == {CAROL}
+
+
+def test_the_old_key_that_goes_while_the_watch_looks_has_not_shaken_hands(
+    hub: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run removes it from the interface first, then from the file; the host was cut off."""
+    handover(hub, **ANNOUNCED)
+    at_look(
+        monkeypatch,
+        lambda: shake(hub, NEW, 200),
+        lambda: hub.node.peers.pop(OLD),
+        lambda: hub.conf.write_text(_handover.confirm(conf.parse(hub.conf.read_text()), NEW).render()),
+    )
+    assert handover(hub, watch_s=20)["pending"] == []
+    assert hub.node.peers.keys() == {CAROL, NEW}
+    assert owner(hub) == NEW
+
+
+def remove_both(hub: Host) -> None:
+    """What another run does that removes bob, seen from the file and the interface."""
+    parsed = conf.parse(hub.conf.read_text())
+    for key in (OLD, NEW):
+        parsed = parsed.without_peer(key)
+    hub.conf.write_text(parsed.render())
+    hub.node.peers.pop(OLD)
+
+
+def test_what_cannot_be_handed_over_is_said_when_the_watch_ends(
+    hub: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handover(hub, **ANNOUNCED)
+    steps = (lambda: shake(hub, NEW, 200), lambda: setattr(hub.node, "broken", (f"peer {NEW}",)))
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        at_look(monkeypatch, *reversed(steps), thread=thread)
+        result = handover(hub, watch_s=0.3)
+    assert result["failed"]
+    assert f"peer {NEW}" in result["msg"]
+    hub.node.broken = ()
+    assert owner(hub) == OLD
+
+
+def test_the_endpoint_that_a_handshake_came_from_is_not_looked_up_again(hub: Host) -> None:
+    """On a peer, the hub's: its name may not resolve, as when the name server is behind the hub."""
+    hub.peers(
+        {"name": "bob", "public_key": OLD, "allowed_ips": NETWORKS, "endpoint": "bob.example.net:51820"}
+    )
+    handover(hub, **ANNOUNCED)
+    hub.node.peers[NEW].endpoint = "198.51.100.7:51820"
+    shake(hub, NEW, 120)
+    hub.node.commands.clear()
+    assert handover(hub)["changed"]
+    assert owner(hub) == NEW
+    assert "bob.example.net" not in " ".join(hub.node.changes())
+    assert hub.conf.read_text().count("Endpoint = bob.example.net:51820") == 1
 
 
 def test_the_watch_ends_at_its_time(hub: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -477,9 +579,9 @@ def called(hub: Host, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     calls: list[str] = []
     set_peer = hub.node._set_peer
 
-    def answer(key: str, options: dict[str, str], stdin: str | None) -> None:
+    def answer(key: str, options: list[str], stdin: str | None) -> None:
         set_peer(key, options, stdin)
-        if options.get("persistent-keepalive") == "1":
+        if options == ["persistent-keepalive", "1"]:
             calls.append(key)
             if key != CAROL:
                 hub.node.peers[key].handshake_at = int(time.time()) + 1
@@ -496,10 +598,13 @@ def rotate_hub(hub: Host, check: bool = False) -> dict[str, Any]:
 def test_a_hub_calls_its_peers_with_its_new_key(hub: Host, called: list[str]) -> None:
     shake(hub, OLD, int(time.time()) - 10)
     plan = hub.module("rotate_key", directory=str(hub.directory), state="prepared")
+    hub.node.commands.clear()
     result = rotate_hub(hub)
     assert result["public_key"] == plan["next_public_key"]
     assert {keys.public_key(key) for key in in_use(hub)} == {plan["next_public_key"]}
-    assert OLD in called
+    (switch,) = hub.node.changes()
+    assert switch.startswith("wg set wg0 private-key /dev/stdin"), "a command each took half a second"
+    assert set(called) == {OLD, CAROL}
     assert [hub.node.peers[key].persistent_keepalive_s for key in (OLD, CAROL)] == [20, 0]
     assert not rotate_hub(hub)["changed"]
 
@@ -513,6 +618,22 @@ def test_a_hub_that_nobody_answers_goes_back(hub: Host) -> None:
     assert "none of 1 peers has answered" in failed["msg"]
     assert "goes on with its old key" in failed["msg"]
     assert in_use(hub) == before
+
+
+@pytest.mark.parametrize("received", [False, True])
+def test_a_handshake_in_the_second_of_the_last_one_is_told_by_what_comes_with_it(
+    hub: Host, monkeypatch: pytest.MonkeyPatch, received: bool
+) -> None:
+    hub.module("rotate_key", directory=str(hub.directory), state="prepared")
+    shake(hub, OLD, int(time.time()))
+    hub.node.peers[OLD].rx_bytes = 1000
+    monkeypatch.setattr(_rotation, "ANSWER_WITHIN_S", 0.2)
+
+    def sleep(_seconds: float) -> None:
+        hub.node.peers[OLD].rx_bytes = 1000 + 148 * received
+
+    monkeypatch.setattr("time.sleep", sleep)
+    assert rotate_hub(hub).get("failed", False) is not received
 
 
 @pytest.mark.usefixtures("called")
