@@ -38,6 +38,10 @@ REASON = re.compile(
     re.MULTILINE,
 )
 """pytest, Ansible, what checks sources, and others; Molecule draws a line at the left of what it runs."""
+NO_REASON = re.compile(
+    r"E +\+|\S+:\d+: (?:in \S+|\w+)$|ERROR +(?:\S+ ➜ \w+: Executed: Failed|Verifier tests failed)"
+)
+"""Of these, what only leads to a reason: pytest's details and places, and Molecule's last words."""
 REASONS, REASON_CHARACTERS = 4, 200
 COLUMNS = "250"
 """So wide are the lines of the logs, for a reason to be on one of them."""
@@ -142,7 +146,8 @@ def count(output: str, succeeded: bool) -> Counts:
 def reasons(output: str) -> list[str]:
     """The last lines of `output` that say why it failed, not longer than a few in a terminal."""
     found = (line.strip() for line in REASON.findall(COLOUR.sub("", output)))
-    return [line[:REASON_CHARACTERS] for line in dict.fromkeys(found)][-REASONS:]
+    said = [line[:REASON_CHARACTERS] for line in dict.fromkeys(found) if not NO_REASON.match(line)]
+    return said[-REASONS:]
 
 
 def minutes(seconds: float) -> str:
