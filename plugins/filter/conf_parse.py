@@ -73,11 +73,13 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.rendezvous.wireguard.plugins.plugin_utils import _conf_data
 
 
 def conf_parse(text: str, secrets: bool = False) -> dict[str, Any]:
     """The text of an IF.conf as data. AnsibleFilterError says what cannot be read."""
+    # Here, since Ansible reads the files of all filters to find one, in every task of every host.
+    from ansible_collections.rendezvous.wireguard.plugins.plugin_utils import _conf_data
+
     if not isinstance(text, str):
         raise AnsibleFilterError(f"conf_parse takes the text of a configuration, not {type(text).__name__}")
     try:

@@ -58,11 +58,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.rendezvous.wireguard.plugins.plugin_utils import _conf_data
 
 
 def conf_render(data: Mapping[str, Any]) -> str:
     """The text of an IF.conf. AnsibleFilterError names what cannot be."""
+    # Here, since Ansible reads the files of all filters to find one, in every task of every host.
+    from ansible_collections.rendezvous.wireguard.plugins.plugin_utils import _conf_data
+
     if not isinstance(data, Mapping):
         raise AnsibleFilterError(f"conf_render takes a dictionary, not {type(data).__name__}")
     try:

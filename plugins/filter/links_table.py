@@ -65,11 +65,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.rendezvous.wireguard.plugins.plugin_utils._table import table
 
 
 def links_table(answers: Mapping[str, Mapping[str, Any]], width: int = 120) -> list[str]:
     """Lines of equal columns; a host without an answer has one line that says why."""
+    # Here, since Ansible reads the files of all filters to find one, in every task of every host.
+    from ansible_collections.rendezvous.wireguard.plugins.plugin_utils._table import table
+
     try:
         return table(answers, int(width))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
