@@ -14,6 +14,7 @@ from . import _firewall
 from ._keypair import change_of_key, read_private_key, warn_of_stand_in, write_private_key
 from ._mesh_secret import SecretsFile
 from ._node import Node, NodeError, change_of_steps, changed, write_private
+from ._peers import ensure_peers
 from ._wireguard import check, conf, diff, keys, mesh_secret
 
 
@@ -100,6 +101,23 @@ def ensure_interface(
                 write_private_key(private_key_path, private_key)
             update.commit()
         return update.result()
+
+
+def with_peers(
+    node: Node, of_interface: dict[str, Any], peers: Sequence[Mapping[str, Any]], one_key_a_name: bool
+) -> dict[str, Any]:
+    """What `ensure_interface` returned, and peers of the interface beside it, as `_peers.ensure_peers`.
+
+    NodeError if they cannot be; then the interface without them is as it is to be.
+    """
+    if not peers:
+        return of_interface
+    try:
+        of_peers = ensure_peers(node, peers, exclusive=False, one_key_a_name=one_key_a_name)
+    except (NodeError, ValueError) as error:
+        done = "" if node.module.check_mode else f"{node.name} itself is as it is to be, its peers are not: "
+        raise NodeError(f"{done}{error}") from None
+    return {**of_interface, **changed([*of_interface["diff"], *of_peers["diff"]])}
 
 
 def _key_made_by_hand(node: Node) -> str | None:

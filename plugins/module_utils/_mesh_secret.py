@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from ._node import Node, NodeError, change, write_private
 from ._wireguard import keys, mesh_secret
 
+_BOTH = "give both hosts the same wg_interface_mesh_secret, and deploy both with rendezvous.wireguard.site"
+
 
 class SecretsFile:
     """IF.mesh-secret of a node. Making one raises ValueError if it is damaged or others can read it."""
@@ -47,6 +49,18 @@ class SecretsFile:
         """The preshared key of a pair that has none yet, from the newest secret; None without secrets."""
         return next(iter(self._derived(own_key, peer_key)), None)
 
+    def of(self, own_key: str, peer_key: str, secret_id: str) -> str:
+        """The preshared key that comes from the secret with this id. Fails as `find` does."""
+        for secret, derived in zip(self.secrets, self._derived(own_key, peer_key)):
+            if mesh_secret.secret_id(secret) == secret_id:
+                return derived
+        if self.node.module.check_mode:
+            return keys.generate_private_key()
+        raise NodeError(
+            f"the other end takes the mesh secret {secret_id}, which is none of {self.node.name} here "
+            f"({self._listed}): {_BOTH}"
+        )
+
     def find(self, own_key: str, peer_key: str, wanted_id: str, present: str | None) -> str | None:
         """The preshared key with this id, "" for none: the one that is there, or one from any of the secrets.
 
@@ -62,9 +76,12 @@ class SecretsFile:
             return keys.generate_private_key()
         raise NodeError(
             f"the other end has a preshared key with {peer_key} that comes from none of the mesh secrets of "
-            f"{self.node.name} here ({', '.join(self.ids) or 'there is none'}): give both hosts the same "
-            "wg_interface_mesh_secret, and deploy both with rendezvous.wireguard.site"
+            f"{self.node.name} here ({self._listed}): {_BOTH}"
         )
+
+    @property
+    def _listed(self) -> str:
+        return ", ".join(self.ids) or "there is none"
 
     def _derived(self, own_key: str, peer_key: str) -> list[str]:
         derived = [mesh_secret.preshared_key(secret, own_key, peer_key) for secret in self.secrets]

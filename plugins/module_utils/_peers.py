@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
@@ -27,9 +27,23 @@ PEER_SPEC = {
     "preshared_key": {"type": "str", "no_log": True},
     "from_mesh_secret": {"type": "bool", "default": False},
     "preshared_key_id": {"type": "str", "no_log": False},
+    "mesh_secret_id": {"type": "str", "no_log": False},
     "state": {"type": "str", "default": "present", "choices": ["present", "absent"]},
 }
-"""One peer of the module's option `peers`."""
+"""One peer of the option `peers` of the modules `peers` and `interface`."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which preshared key a peer is to have of those that come from mesh secrets, if not any."""
+
+    preshared_key_id: str | None
+    mesh_secret_id: str | None
+
+    @classmethod
+    def read(cls, option: Mapping[str, Any]) -> Choice:
+        """Of one entry of the option `peers`."""
+        return cls(option.get("preshared_key_id"), option.get("mesh_secret_id"))
 
 
 def read_peer(option: Mapping[str, Any]) -> tuple[str, conf.Peer | None]:
@@ -97,8 +111,7 @@ def ensure_peers(
     check.interface_name(node.name)
     options = list(options)
     wanted = check_peers(options)
-    # By public key: of peers whose preshared key is derived, the id that it is to have.
-    derived = {one["public_key"]: one.get("preshared_key_id") for one in options if one["from_mesh_secret"]}
+    derived = {one["public_key"]: Choice.read(one) for one in options if one["from_mesh_secret"]}
     with node.locked():
         update = PeersUpdate(node, wanted, exclusive, derived, one_key_a_name)
         if not node.module.check_mode:
@@ -114,7 +127,7 @@ class PeersUpdate:
         node: Node,
         wanted: Wanted,
         exclusive: bool,
-        derived: Mapping[str, str | None] | None = None,
+        derived: Mapping[str, Choice] | None = None,
         one_key_a_name: bool = False,
     ) -> None:
         self.node = node
@@ -170,21 +183,23 @@ class PeersUpdate:
             private_key = keys.generate_private_key()
         return None if private_key is None else keys.public_key(private_key)
 
-    def _with_preshared_keys(self, wanted: Wanted, derived: Mapping[str, str | None]) -> Wanted:
+    def _with_preshared_keys(self, wanted: Wanted, derived: Mapping[str, Choice]) -> Wanted:
         """Those that come from a mesh secret. A peer of the file keeps the one that it has, also none, unless
-        it is to have the one with a certain id: the other end would have to change with it.
+        it is to have a certain one: the other end would have to change with it.
         """
         secrets, present = SecretsFile(self.node), self.before.peers()
         # In check mode the key may have yet to be made.
         own_key = keys.public_key(self.interface.private_key or keys.generate_private_key())
         found = dict(wanted)
-        for key, wanted_id in derived.items():
+        for key, choice in derived.items():
             peer, before = found[key], present.get(key)
             if peer is None:
                 continue
             preshared_key = before.preshared_key if before else secrets.newest(own_key, key)
-            if wanted_id is not None:
-                preshared_key = secrets.find(own_key, key, wanted_id, preshared_key)
+            if choice.mesh_secret_id is not None:
+                preshared_key = secrets.of(own_key, key, choice.mesh_secret_id)
+            elif choice.preshared_key_id is not None:
+                preshared_key = secrets.find(own_key, key, choice.preshared_key_id, preshared_key)
             found[key] = replace(peer, preshared_key=preshared_key)
         return found
 

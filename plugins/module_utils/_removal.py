@@ -11,9 +11,10 @@ from contextlib import suppress
 from typing import Any
 
 from . import _removed
+from ._keypair import read_private_key
 from ._mesh_secret import SecretsFile
 from ._node import Node, NodeError, change, changed
-from ._peers import PeersUpdate
+from ._peers import PeersUpdate, public
 from ._removed import Removed
 from ._wireguard import check, conf, keys
 
@@ -46,14 +47,27 @@ def remove_peers(node: Node, wanted: Sequence[str], kept: Mapping[str, str]) -> 
 
 
 def check_admission(node: Node, public_keys: Iterable[str]) -> dict[str, Any]:
-    """Whether the hub has been deployed, what its mesh secrets are called, and which of these keys were
-    removed from it for good."""
+    """The key of a hub that has been deployed, what its mesh secrets are called, what it has with whom, and
+    which of these keys were removed from it for good."""
     check.interface_name(node.name)
     removed = refused(node)
     asked_for = {key: removed[key] for key in public_keys if key in removed}
-    deployed = os.path.exists(os.path.join(node.directory, f"{node.name}.key"))
-    found = {"deployed": deployed, "refused": asked_for, "claims": claims(node)}
-    return {**found, "mesh_secrets": SecretsFile(node).ids, **changed([])}
+    private_key = read_private_key(os.path.join(node.directory, f"{node.name}.key"))
+    return {
+        "deployed": private_key is not None,
+        "public_key": keys.public_key(private_key) if private_key else None,
+        "refused": asked_for,
+        "claims": claims(node),
+        "mesh_secrets": SecretsFile(node).ids,
+        "preshared_key_ids": preshared_key_ids(node),
+        **changed([]),
+    }
+
+
+def preshared_key_ids(node: Node) -> dict[str, str]:
+    """By public key of each peer in the file, the id of its preshared key, "" if it has none."""
+    peers = node.parse_conf(node.read_conf() or "").peers()
+    return {key: public(peer)["preshared_key_id"] or "" for key, peer in peers.items()}
 
 
 def claims(node: Node) -> dict[str, dict[str, Any]]:

@@ -66,6 +66,19 @@ mesh_secrets:
   elements: str
   returned: success
   sample: [d0b1e66a9a9fd3fc]
+public_key:
+  description: The public key of the interface of the hub, V(null) if it has none yet.
+  type: str
+  returned: success
+  sample: 0ybDBWFYOKT0aOt3SVx4l4/uHyY7IIbtrUVJfBLjHE8=
+preshared_key_ids:
+  description:
+    - By the public key of each peer that the hub has, the id of the preshared key with it as of
+      M(rendezvous.wireguard.peers), V("") for none.
+  type: dict
+  returned: success
+  sample:
+    zcUx7+vGCSLBVH8K1UPjOVAb+KvyzgGFzLFsDLBqVCM=: ""
 claims:
   description:
     - By each network that the hub routes to a peer, the C(name) and C(public_key) of that peer; in C(also)

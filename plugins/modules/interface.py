@@ -19,11 +19,13 @@ description:
   - After a change the public key that runs is compared with that of the key file. If it is another one, or
     anything fails, file and running interface are put back as they were.
   - The options say all that there is to be. One that is left out is removed from the file; lines for which
-    there is no option, such as C(DNS), are kept. Peers are the business of M(rendezvous.wireguard.peers).
+    there is no option, such as C(DNS), are kept. Peers that are not among O(peers) are the business of
+    M(rendezvous.wireguard.peers).
 extends_documentation_fragment:
   - rendezvous.wireguard.attributes
   - rendezvous.wireguard.attributes.action_group
   - rendezvous.wireguard.interface
+  - rendezvous.wireguard.interface.peers
 options:
   interface:
     description:
@@ -114,6 +116,9 @@ options:
     type: list
     elements: int
     default: []
+  peers:
+    version_added: 0.2.0
+    default: []
   agent:
     description:
       - A unit of systemd that is stopped before an address goes, and not started again. An agent gives its
@@ -175,12 +180,16 @@ restart_required:
   sample: [table]
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._interface import (
     ensure_interface,
     read_interface,
+    with_peers,
 )
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import DIRECTORY, Node, run_module
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._peers import PEER_SPEC
 
 
 def main() -> None:
@@ -198,6 +207,8 @@ def main() -> None:
             "post_down": {"type": "list", "elements": "str", "default": []},
             "mesh_secrets": {"type": "list", "elements": "str", "default": [], "no_log": True},
             "private_key_path": {"type": "path", "no_log": False},
+            "peers": {"type": "list", "elements": "dict", "default": [], "options": PEER_SPEC},
+            "one_key_a_name": {"type": "bool", "default": False, "no_log": False},
             "make_key": {"type": "bool", "default": False, "no_log": False},
             "agent": {"type": "str"},
             "former_ports": {"type": "list", "elements": "int", "default": []},
@@ -209,7 +220,12 @@ def main() -> None:
     node = Node(module, given["interface"], given["directory"])
     key_path = given["private_key_path"] or f"{given['directory']}/{given['interface']}.key"
     more = (given["make_key"], given["mesh_secrets"], given["agent"], given["former_ports"])
-    run_module(module, lambda: ensure_interface(node, read_interface(given), key_path, *more))
+
+    def work() -> dict[str, Any]:
+        result = ensure_interface(node, read_interface(given), key_path, *more)
+        return with_peers(node, result, given["peers"], given["one_key_a_name"])
+
+    run_module(module, work)
 
 
 if __name__ == "__main__":

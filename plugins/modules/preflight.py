@@ -211,6 +211,10 @@ claims:
   description: The same.
   type: dict
   returned: success, on a hub
+preshared_key_ids:
+  description: The same.
+  type: dict
+  returned: success, on a hub
 public_key:
   description: The public key of the interface, V(null) if it has none yet.
   type: str
@@ -267,7 +271,11 @@ from ansible_collections.rendezvous.wireguard.plugins.module_utils import (
 )
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._keypair import read_private_key
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import Node, NodeError
-from ansible_collections.rendezvous.wireguard.plugins.module_utils._removal import claims, refused
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._removal import (
+    claims,
+    preshared_key_ids,
+    refused,
+)
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import check, conf, keys
 
 
@@ -437,6 +445,7 @@ def admission(node: Node, result: dict[str, Any]) -> list[str]:
     try:
         result["refused"] = refused(node)
         result["claims"] = claims(node)
+        result["preshared_key_ids"] = preshared_key_ids(node)
     except NodeError as error:
         return [str(error)]
     result["deployed"] = result.get("public_key") is not None
