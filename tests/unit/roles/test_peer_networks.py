@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,17 @@ SECOND: dict[str, dict[str, Any]] = {
 OTHER_HUB = {"wg_interface_address": "192.168.7.1/24", "wg_interface_subnets": ["10.8.0.0/24"]}
 
 
+def role_defaults(*roles: str) -> dict[str, Any]:
+    """The defaults of these roles together."""
+    defaults: dict[str, Any] = {}
+    for role in roles:
+        defaults.update(yaml.safe_load((ROLES / role / "defaults/main.yml").read_text()))
+    return defaults
+
+
 def turn_out(directory: Path) -> dict[str, dict[str, Any]]:
     """By peer, wg_peer_hub_networks, wg_peer_hub_url and, the same for all, wg_client_config_networks."""
-    defaults: dict[str, Any] = {}
-    for role in ("wg_interface", "wg_peer", "wg_client_config"):
-        defaults.update(yaml.safe_load((ROLES / role / "defaults/main.yml").read_text()))
+    defaults = role_defaults("wg_interface", "wg_peer", "wg_client_config")
     inventory = {
         "wireguard_hub": {"hosts": {"hub": HUB}},
         "wireguard_peers": {"hosts": PEERS},
@@ -61,6 +68,14 @@ def turn_out(directory: Path) -> dict[str, dict[str, Any]]:
             {"ansible.builtin.copy": {"dest": f"{directory}/{{{{ inventory_hostname }}}}", "content": value}}
         ],
     }
+    texts = played(directory, inventory, play, (*PEERS, *SECOND))
+    return {name: json.loads(text) for name, text in texts.items()}
+
+
+def played(
+    directory: Path, inventory: dict[str, Any], play: dict[str, Any], hosts: Iterable[str]
+) -> dict[str, str]:
+    """Run a play on this machine; by host, the file in the directory that it has written."""
     (directory / "hosts.json").write_text(json.dumps(inventory))
     (directory / "play.json").write_text(json.dumps([play]))
     done = subprocess.run(
@@ -80,7 +95,7 @@ def turn_out(directory: Path) -> dict[str, dict[str, Any]]:
         },
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return {name: json.loads((directory / name).read_text()) for name in (*PEERS, *SECOND)}
+    return {name: (directory / name).read_text() for name in hosts}
 
 
 def test_each_peer_reaches_what_is_behind_the_others_of_its_network_in_its_own_families(

@@ -46,6 +46,39 @@ def test_check_mode_says_the_same_and_does_nothing(host: Host) -> None:
     assert predicted == host.interface(listen_port=51820)
 
 
+HUB = {"name": "hub", "public_key": BOB, "allowed_ips": ["192.168.7.0/24"]}
+
+
+def test_an_interface_is_told_of_its_peers_in_the_same_run(host: Host) -> None:
+    host.keypair()
+    result = host.interface(peers=[HUB])
+    assert {"interface", "public_key", "listen_port", "restart_required"} < result.keys()
+    assert f"# Name = hub\nPublicKey = {BOB}\nAllowedIPs = 192.168.7.0/24\n" in host.conf.read_text()
+    assert host.node.peers == {BOB: FakePeer(allowed_ips=["192.168.7.0/24"])}
+    assert not host.interface(peers=[HUB])["changed"]
+    assert not host.interface()["changed"], "a peer that is not mentioned is nobody's business"
+    carol = keys.public_key(keys.generate_private_key())
+    assert host.interface(peers=[{**HUB, "public_key": carol}], one_key_a_name=True)["changed"]
+    assert host.node.peers.keys() == {carol}
+
+
+def test_check_mode_shows_the_peers_as_well(host: Host) -> None:
+    host.keypair()
+    predicted = host.interface(check=True, peers=[HUB])
+    assert any(BOB in change["after"] for change in predicted["diff"])
+    assert not host.conf.exists()
+    assert host.node.changes() == []
+
+
+def test_peers_that_cannot_be_are_said_and_the_interface_is_as_it_is_to_be(ready: Host) -> None:
+    result = ready.interface(mtu=1400, peers=[{**HUB, "allowed_ips": ["192.168.7"]}])
+    assert result["failed"]
+    for words in ("wg0 itself is as it is to be, its peers are not", "allowed_ips of peer hub", "192.168.7"):
+        assert words in result["msg"]
+    assert ready.node.mtu == 1400
+    assert ready.node.peers == {}
+
+
 def test_check_mode_runs_on_a_fresh_host_without_key_and_wireguard(host: Host) -> None:
     host.node.installed = False
     result = host.interface(check=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.rendezvous.wireguard.plugins.module_utils import _handover, _rotation
-from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import conf, keys
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import conf, keys, mesh_secret
 from tests.unit.plugins.conftest import Host
 from tests.unit.plugins.fake_node import FakePeer
 
@@ -529,6 +529,16 @@ def test_a_removed_peer_is_nowhere_and_its_key_stays_out(hub: Host, called: str)
     assert admit(hub, NEW)["refused"] == {}
     assert admit(hub)["refused"] == {}
     assert PSK not in hub.output
+
+
+def test_a_hub_says_its_key_and_what_it_has_with_whom(hub: Host) -> None:
+    answer = admit(hub)
+    own_key = keys.public_key(hub.key.read_text().strip())
+    assert (answer["deployed"], answer["public_key"]) == (True, own_key)
+    assert answer["preshared_key_ids"] == {OLD: mesh_secret.preshared_key_id(PSK), CAROL: ""}
+    assert PSK not in hub.output
+    hub.key.unlink()
+    assert (admit(hub)["deployed"], admit(hub)["public_key"]) == (False, None)
 
 
 def test_a_deleted_line_takes_a_key_back(hub: Host) -> None:

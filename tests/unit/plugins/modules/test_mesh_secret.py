@@ -125,6 +125,29 @@ def test_the_other_end_takes_the_one_that_it_is_told_the_id_of(secret: Host, cho
     assert in_use(secret, ALICE) is None
 
 
+@pytest.mark.parametrize("chosen", [OLD, NEW], ids=["old", "new"])
+def test_a_new_peer_takes_the_secret_that_the_other_end_takes(secret: Host, chosen: str) -> None:
+    secret.interface(mesh_secrets=[NEW, OLD])
+    secret.peers(peer(ALICE, "192.168.7.0/24", mesh_secret_id=mesh_secret.secret_id(chosen)))
+    assert in_use(secret, ALICE) == derived(secret, chosen, ALICE)
+
+
+def test_a_secret_that_is_not_here_is_refused_and_changes_nothing(secret: Host) -> None:
+    strange = mesh_secret.secret_id(STRANGE)
+    wanted = peer(ALICE, "192.168.7.0/24", mesh_secret_id=strange)
+    assert not secret.peers(wanted, check=True).get("failed"), "it may have yet to be written"
+    result = secret.peers(wanted)
+    assert result["failed"]
+    for word in (
+        strange,
+        mesh_secret.secret_id(OLD),
+        "wg_interface_mesh_secret",
+        "rendezvous.wireguard.site",
+    ):
+        assert word in result["msg"]
+    assert ALICE not in secret.conf.read_text()
+
+
 def test_one_that_it_cannot_have_is_refused_and_changes_nothing(secret: Host) -> None:
     wanted = peer(ALICE, "192.168.7.0/24", preshared_key_id=key_id(secret, STRANGE, ALICE))
     assert not secret.peers(wanted, check=True).get("failed"), "it may come with what was not written yet"
