@@ -111,9 +111,8 @@ class Mesh:
         if self._started:
             self.hub.tick(self.pairs.watching(now_s), now_s)
             self.pairs.tick(now_s)
-        watching = self.pairs.watching(now_s)
-        self._schedule_watch(watching, now_s)
-        self._expected_at = self._wakeup_at(watching, now_s)
+        self._schedule_watch(now_s)
+        self._expected_at = self._wakeup_at(self.pairs.watching(now_s), now_s)
         return self.node.flush()
 
     def wakeup_at(self, now_s: float) -> float:
@@ -482,9 +481,9 @@ class Mesh:
 
     # -- when to look -----------------------------------------------------------------------
 
-    def _schedule_watch(self, watching: bool, now_s: float) -> None:
+    def _schedule_watch(self, now_s: float) -> None:
         """Read the device as often as one of the links needs it."""
-        wanted = (self.loop.watch_every_s(now_s), self.pairs.watch_every_s(watching))
+        wanted = (self.loop.watch_every_s(now_s), self.pairs.watch_every_s(now_s))
         every_s = min((span_s for span_s in wanted if span_s is not None), default=None)
         if every_s is None:
             self._watch_at = None

@@ -89,7 +89,8 @@ class Moves:
 
     def promote(self, pair: Pair, now_s: float) -> None:
         """Give the entry its AllowedIPs."""
-        pair.traffic_at = pair.shaken_at = now_s  # until it is known better
+        pair.traffic_at = pair.shaken_at = now_s
+        pair.traffic_assumed = True  # until it is known better
         pair.why = "both ends see the handshake; an answer through the link is awaited"
         self.node.change(pair.peer, persistent_keepalive_s=KEEPALIVE_S, allowed_ips=moved(pair.address))
 

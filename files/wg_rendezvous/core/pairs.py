@@ -43,8 +43,6 @@ from .signals import (
 from .vigil import Vigil
 
 WATCH_EVERY_S = 0.05
-TRAFFIC_WATCH_S = 0.5
-IDLE_WATCH_S = 2.0
 """How often the device is read: for a handshake, with traffic on a direct link, without."""
 REPORT_AFTER_S = 0.25
 
@@ -517,16 +515,15 @@ class Pairs:
         """Whether links carry traffic, so that the hub is to be watched too."""
         return any(pair.promoted and self._vigil.has_traffic(pair, now_s) for pair in self.pairs.values())
 
-    def watch_every_s(self, watching: bool) -> float | None:
-        """How often the device has to be read; `watching` while links carry traffic."""
-        every_s = TRAFFIC_WATCH_S if watching else None
+    def watch_every_s(self, now_s: float) -> float | None:
+        """How often the device has to be read; None if nothing is to be seen there."""
+        every_s = None
         for pair in self.pairs.values():
             if pair.phase in TRYING:
                 return WATCH_EVERY_S
-            if pair.phase is Phase.DOUBTFUL:
-                every_s = TRAFFIC_WATCH_S
-            elif every_s is None and pair.promoted:
-                every_s = IDLE_WATCH_S
+            if pair.promoted:
+                of_pair = self._vigil.look_every_s(pair, now_s)
+                every_s = of_pair if every_s is None else min(every_s, of_pair)
         return every_s
 
     def wakeup_at(self, now_s: float) -> float:

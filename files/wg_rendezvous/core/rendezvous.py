@@ -289,6 +289,7 @@ class Pair:
     handshake_at: int = 0
     shaken_at: float = float("-inf")
     traffic_at: float = float("-inf")
+    traffic_assumed: bool = False
     blind_at: float = float("-inf")
 
     @property

@@ -34,6 +34,10 @@ NARROW_MISSES = 5
 NARROW_AGAIN_S = 0.05
 BLIND_EVERY_S = 2.0
 TRAFFIC_LINGERS_S = 2.0
+TRAFFIC_WATCH_S = 0.5
+ASSUMED_WATCH_S = 1.0
+"""Whether a link that was just moved has traffic is seen by this; its heartbeats do not wait for it."""
+IDLE_WATCH_S = 2.0
 KEEPALIVES_BYTES = 64
 """More than this, heartbeats not counted, is traffic: a keepalive is 32 bytes."""
 HANDSHAKE_EVERY_S, HANDSHAKE_BYTES = 115.0, 148 + 92 + 32
@@ -84,6 +88,7 @@ class Vigil:
         due = idle and now_s - pair.shaken_at >= HANDSHAKE_EVERY_S
         if more > KEEPALIVES_BYTES + (HANDSHAKE_BYTES if due else 0):
             pair.traffic_at = now_s
+            pair.traffic_assumed = False
 
     def count_anew(self, pair: Pair, entry: Peer) -> None:
         """Begin to count: the device has another entry."""
@@ -194,6 +199,14 @@ class Vigil:
     def has_traffic(self, pair: Pair, now_s: float) -> bool:
         """Whether the link carries traffic."""
         return now_s - pair.traffic_at <= TRAFFIC_LINGERS_S
+
+    def look_every_s(self, pair: Pair, now_s: float) -> float:
+        """How often the device has to be read for a promoted link."""
+        if pair.phase is Phase.DOUBTFUL:
+            return TRAFFIC_WATCH_S
+        if self.has_traffic(pair, now_s):
+            return ASSUMED_WATCH_S if pair.traffic_assumed else TRAFFIC_WATCH_S
+        return IDLE_WATCH_S
 
     def due_ats(self, pair: Pair, now_s: float) -> list[float]:
         """When `watch` is wanted."""

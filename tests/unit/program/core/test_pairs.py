@@ -19,11 +19,10 @@ from wg_rendezvous.core.fresh_port import LOST_TRIES, LOST_TRIES_SMALLER_KEY
 from wg_rendezvous.core.hub import STREAM_SILENT_S
 from wg_rendezvous.core.moves import smoothed_s
 from wg_rendezvous.core.pacing import signal_limits
-from wg_rendezvous.core.pairs import IDLE_WATCH_S
 from wg_rendezvous.core.refresh import FAILURES_LARGER_KEY, Count
 from wg_rendezvous.core.rendezvous import PROMOTED, TRYING, Phase
 from wg_rendezvous.core.retries import BACKOFF_GROWTH, BACKOFF_S, QUICK_TRIES, RETRY_DIRECT_S
-from wg_rendezvous.core.vigil import BLIND_EVERY_S, NARROW_MISSES, RETRY_DIRECT_FOR_S
+from wg_rendezvous.core.vigil import BLIND_EVERY_S, IDLE_WATCH_S, NARROW_MISSES, RETRY_DIRECT_FOR_S
 
 HOPELESS = OTHER
 """Never answers an offer's knock: its link fails again and again."""
@@ -899,6 +898,19 @@ def test_promotions_that_came_to_nothing_are_forgotten_once_large_packets_pass()
     mesh.pair().unproven = 3
     mesh.make_direct()
     assert mesh.pair().unproven == 0
+
+
+def test_the_device_is_read_less_where_traffic_is_only_assumed_than_where_it_was_seen() -> None:
+    """Among 39 agents that start one after the other, links are moved all the time."""
+    mesh = told()
+    mesh.make_direct()
+    mesh.done.clear()
+    mesh.run(1.5)
+    assert len(mesh.all_done(actions.ReadDevice)) <= 2
+    traffic(mesh, 3.0)
+    mesh.done.clear()
+    traffic(mesh, 3.0)
+    assert len(mesh.all_done(actions.ReadDevice)) >= 5
 
 
 def test_a_renewed_session_is_no_traffic() -> None:
