@@ -145,9 +145,9 @@ def count(output: str, succeeded: bool) -> Counts:
 
 def reasons(output: str) -> list[str]:
     """The last lines of `output` that say why it failed, not longer than a few in a terminal."""
-    found = (line.strip() for line in REASON.findall(COLOUR.sub("", output)))
-    said = [line[:REASON_CHARACTERS] for line in dict.fromkeys(found) if not NO_REASON.match(line)]
-    return said[-REASONS:]
+    found = [line.strip()[:REASON_CHARACTERS] for line in REASON.findall(COLOUR.sub("", output))]
+    said = [line for line in dict.fromkeys(found) if not NO_REASON.match(line)]
+    return (said or found)[-REASONS:]
 
 
 def minutes(seconds: float) -> str:

@@ -274,7 +274,8 @@ def _settle(node: Node, takers: Mapping[str, str]) -> None:
         for new in _announced(before):
             if new.public_key in given:
                 after = move(after, new, given[new.public_key] == new.public_key)
-        _commit(node, before, after)
+        # Not undone if it fails, as somebody has his networks by it: the next run goes on with the file.
+        _commit(node, before, after, undo=False)
         for key in set(given.values()) - before.peers().keys():
             node.run(("wg", "set", node.name, "peer", key, "remove"))
 
@@ -312,7 +313,7 @@ def _look(node: Node) -> Handshakes:
     return Handshakes({key: int(at) for key, at in pairs})
 
 
-def _commit(node: Node, before: conf.Conf, after: conf.Conf) -> list[dict[str, str]]:
+def _commit(node: Node, before: conf.Conf, after: conf.Conf, undo: bool = True) -> list[dict[str, str]]:
     """Bring running interface and file to the new state; the interface first, since somebody waits for it."""
     runtime = node.runtime()
     old, new = before.peers(), after.peers()
@@ -328,6 +329,8 @@ def _commit(node: Node, before: conf.Conf, after: conf.Conf) -> list[dict[str, s
             node.apply(steps)
             write_private(node.conf_path, after.render())
         except (NodeError, OSError) as error:
+            if not undo:
+                raise
             problems = node.try_apply(_back(node, old, touched, runtime))
             state = "; ".join(problems) or "file and interface are as they were"
             raise NodeError(f"{error}; {state}") from None

@@ -3,8 +3,8 @@
 """Mesh secrets on a node, and the preshared keys that come from them (docs/preshared-keys.md).
 
 The preshared key of a hub and a peer never changes while their keys stay: WireGuard has no way to change it
-at both ends at once. It is chosen when one of them gets a key, by the hub, which tells the other end the id
-of it; a rotation of keys (`_rotation`, `_handover`) brings another one.
+at both ends at once. It is chosen when one of them gets a key: from the hub's newest secret, and the peer
+goes by what the hub has; a rotation of keys (`_rotation`, `_handover`) brings another one.
 """
 
 from __future__ import annotations

@@ -52,16 +52,28 @@ def check_admission(node: Node, public_keys: Iterable[str]) -> dict[str, Any]:
     check.interface_name(node.name)
     removed = refused(node)
     asked_for = {key: removed[key] for key in public_keys if key in removed}
-    private_key = read_private_key(os.path.join(node.directory, f"{node.name}.key"))
+    secret_ids = SecretsFile(node).ids
     return {
-        "deployed": private_key is not None,
-        "public_key": keys.public_key(private_key) if private_key else None,
+        "deployed": os.path.exists(os.path.join(node.directory, f"{node.name}.key")),
+        "public_key": _public_key(node),
         "refused": asked_for,
         "claims": claims(node),
-        "mesh_secrets": SecretsFile(node).ids,
+        "mesh_secrets": secret_ids,
+        "present_mesh_secrets": secret_ids,
         "preshared_key_ids": preshared_key_ids(node),
         **changed([]),
     }
+
+
+def _public_key(node: Node) -> str | None:
+    """The one that the peers know: that runs, or that would; IF.key may have another one, as after a rotation
+    that was killed."""
+    running = (node.try_run(("wg", "show", node.name, "public-key")) or "(none)").strip()
+    if running != "(none)":
+        return running
+    private_key = node.parse_conf(node.read_conf() or "").interface().private_key
+    private_key = private_key or read_private_key(os.path.join(node.directory, f"{node.name}.key"))
+    return keys.public_key(private_key) if private_key else None
 
 
 def preshared_key_ids(node: Node) -> dict[str, str]:

@@ -81,6 +81,9 @@ class Hub:
         """As they are: what the peer sends to its hub makes WireGuard shake hands."""
         return steps
 
+    def await_turn(self, node: Node) -> None:
+        """The peer may change at any time."""
+
     def knows(self, node: Node, _before: Mapping[str, dump.Peer]) -> str | None:
         """Why the new key is of no use, None if it is."""
         if _answers(node.name, self):
@@ -103,14 +106,18 @@ class Peers:
         """The same, and a handshake with each peer."""
         return diff.calling(name, steps, peers)
 
+    def await_turn(self, node: Node) -> None:
+        """Until a handshake that comes next has another time than the last one: they are whole seconds."""
+        last_at = max((peer.latest_handshake_at for peer in node.peers().values()), default=0)
+        while last_at <= time.time() < last_at + 1:
+            time.sleep(last_at + 1 - time.time())
+
     def knows(self, node: Node, before: Mapping[str, dump.Peer]) -> str | None:
         """As of `Hub`. The peers that were not there `before` do not matter.
 
-        Times are whole seconds. A handshake in the same one as the last is told by what comes with it: no
-        session of the old key is left.
+        What is received proves nothing: packets of sessions that the old key has begun are still taken.
         """
         present = {key: peer for key, peer in before.items() if _has_session(peer)}
-        switched = node.peers()
         deadline = time.monotonic() + ANSWER_WITHIN_S
         came: set[str] = set()
         while present.keys() - came and time.monotonic() < deadline:
@@ -118,9 +125,8 @@ class Peers:
             now = node.peers()
             came = {
                 key
-                for key in present.keys() & switched.keys() & now.keys()
+                for key in present.keys() & now.keys()
                 if now[key].latest_handshake_at > before[key].latest_handshake_at
-                or now[key].rx_bytes > switched[key].rx_bytes
             }
         if came or not present:
             return None
@@ -265,13 +271,13 @@ def _plan(node: Node, key_path: str, others: Hub | Peers | None) -> Plan:
 
 def _try(node: Node, key_path: str, plan: Plan, after: conf.Conf, others: Hub | Peers) -> str | None:
     """Change over, and say why not if nothing comes of it."""
+    others.await_turn(node)
     try:
         if os.path.exists(plan.next_path):
             os.replace(plan.next_path, os.path.realpath(key_path))
-        before = _use(node, key_path, after, others)
+        return others.knows(node, _use(node, key_path, after, others))
     except (NodeError, OSError) as error:
         return str(error)
-    return others.knows(node, before)
 
 
 def _go_back(node: Node, key_path: str, plan: Plan, running: conf.Conf, others: Hub | Peers) -> None:

@@ -60,6 +60,11 @@ refused:
   description: Of the keys that were removed, why they are not let in again, and what to do.
   type: dict
   returned: success
+present_mesh_secrets:
+  description: The same as RV(mesh_secrets), by the name that M(rendezvous.wireguard.preflight) has for it.
+  type: list
+  elements: str
+  returned: success
 mesh_secrets:
   description: The ids of the interface's mesh secrets, the newest first.
   type: list

@@ -220,6 +220,12 @@ public_key:
   type: str
   returned: success
   sample: zcUx7+vGCSLBVH8K1UPjOVAb+KvyzgGFzLFsDLBqVCM=
+present_mesh_secrets:
+  description: The ids of the mesh secrets that the host has, the newest first.
+  type: list
+  elements: str
+  returned: success, on a hub
+  sample: [d0b1e66a9a9fd3fc]
 mesh_secrets:
   description: The ids of the mesh secrets that the host is to have, the newest first.
   type: list
@@ -270,6 +276,7 @@ from ansible_collections.rendezvous.wireguard.plugins.module_utils import (
     _units,
 )
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._keypair import read_private_key
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._mesh_secret import SecretsFile
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import Node, NodeError
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._removal import (
     claims,
@@ -446,6 +453,7 @@ def admission(node: Node, result: dict[str, Any]) -> list[str]:
         result["refused"] = refused(node)
         result["claims"] = claims(node)
         result["preshared_key_ids"] = preshared_key_ids(node)
+        result["present_mesh_secrets"] = SecretsFile(node).ids
     except NodeError as error:
         return [str(error)]
     result["deployed"] = result.get("public_key") is not None

@@ -43,7 +43,7 @@ from .signals import (
 from .vigil import Vigil
 
 WATCH_EVERY_S = 0.05
-"""How often the device is read: for a handshake, with traffic on a direct link, without."""
+"""How often the device is read while a handshake is awaited."""
 REPORT_AFTER_S = 0.25
 
 SIGNAL_EVENTS = {

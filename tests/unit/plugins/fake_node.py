@@ -86,15 +86,8 @@ class FakeNode:
 
     def _wg(self, argv: list[str], stdin: str | None) -> Answer:
         match argv:
-            case ["show", self.name, "dump"]:
-                return 0, self._dump(), ""
-            case ["show", self.name, "preshared-keys"]:
-                lines = (f"{key}\t{peer.preshared_key or '(none)'}\n" for key, peer in self.peers.items())
-                return 0, "".join(lines), ""
-            case ["show", self.name, "latest-handshakes"]:
-                return 0, "".join(f"{key}\t{peer.handshake_at}\n" for key, peer in self.peers.items()), ""
-            case ["show", self.name, "private-key"]:
-                return 0, f"{self.private_key or '(none)'}\n", ""
+            case ["show", self.name, what]:
+                return 0, self._show(what), ""
             case ["set", self.name, "peer", *of_peers]:
                 for key, *options in (of_peer.split(" ") for of_peer in " ".join(of_peers).split(" peer ")):
                     self._set_peer(key, options, stdin)
@@ -107,6 +100,21 @@ class FakeNode:
             case _:
                 raise AssertionError(f"wg {argv}")
         return OK
+
+    def _show(self, what: str) -> str:
+        peers = self.peers.items()
+        match what:
+            case "dump":
+                return self._dump()
+            case "preshared-keys":
+                return "".join(f"{key}\t{peer.preshared_key or '(none)'}\n" for key, peer in peers)
+            case "latest-handshakes":
+                return "".join(f"{key}\t{peer.handshake_at}\n" for key, peer in peers)
+            case "private-key":
+                return f"{self.private_key or '(none)'}\n"
+            case "public-key":
+                return f"{keys.public_key(self.private_key) if self.private_key else '(none)'}\n"
+        raise AssertionError(f"wg show {what}")
 
     def _set_private_key(self, path: str, of_peer: list[str], stdin: str | None) -> None:
         text = stdin if path == "/dev/stdin" else Path(path).read_text(encoding="ascii")

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,21 @@ KEYS = {name: f"{name}{'A' * 38}=" for name in ("known", "fresh", "plain", "made
 ANSWER = {
     "interface": "wg0",
     "public_key": KEYS["older"],
-    "mesh_secrets": ["newest", "oldest"],
+    "mesh_secrets": ["to come", "newest", "oldest"],
+    "present_mesh_secrets": ["newest", "oldest"],
     "preshared_key_ids": {KEYS["known"]: "of-known", KEYS["plain"]: ""},
 }
 
 
-def told(directory: Path, hub: dict[str, Any], **own_keys: str | None) -> dict[str, dict[str, Any]]:
+def told(
+    directory: Path, hub: dict[str, Any], asked: Sequence[dict[str, Any]] = (), /, **own_keys: str | None
+) -> dict[str, dict[str, Any]]:
     """By peer, wg_peer__hub_as_peer; the peers have these keys in the preflight."""
     peers = {
         name: {
             "wg_interface_address": f"192.168.7.{number}/24",
             "wg_interface__node": {"interface": "wg0", "public_key": key},
+            "wg_peer__asked": {"results": list(asked)},
         }
         for number, (name, key) in enumerate(own_keys.items(), start=5)
     }
@@ -70,7 +75,7 @@ def test_a_key_that_the_hub_knows_keeps_its_preshared_key_and_another_gets_that_
 
 
 def test_without_a_mesh_secret_at_the_hub_a_new_peer_has_no_preshared_key(tmp_path: Path) -> None:
-    answer = {**ANSWER, "mesh_secrets": [], "preshared_key_ids": {}}
+    answer = {**ANSWER, "present_mesh_secrets": [], "preshared_key_ids": {}}
     found = told(tmp_path, {"wg_interface__node": answer}, fresh=None)
     assert found["fresh"]["preshared_key_id"] == ""
     assert "mesh_secret_id" not in found["fresh"]
@@ -79,9 +84,18 @@ def test_without_a_mesh_secret_at_the_hub_a_new_peer_has_no_preshared_key(tmp_pa
 def test_a_hub_that_has_got_its_key_in_this_run_is_known_by_it_unless_it_is_that_of_another_interface(
     tmp_path: Path,
 ) -> None:
-    answer = {**ANSWER, "public_key": None}
-    made = {"interface": "wg0", "public_key": KEYS["made"]}
-    hub = {"wg_interface__node": answer, "wg_hub__configured": made}
-    assert told(tmp_path, hub, fresh=None)["fresh"]["public_key"] == KEYS["made"]
-    hub = {"wg_interface__node": ANSWER, "wg_hub__configured": {**made, "interface": "wg1"}}
-    assert told(tmp_path, hub, fresh=None)["fresh"]["public_key"] == KEYS["older"]
+    made = {"public_key": KEYS["made"], "mesh_secrets": ["to come"], "preshared_key_ids": {}}
+    hub = {"wg_interface__node": {**ANSWER, "public_key": None}, "wg_hub__configured": {"wg0": made}}
+    found = told(tmp_path, hub, fresh=None)["fresh"]
+    assert (found["public_key"], found["mesh_secret_id"]) == (KEYS["made"], "to come")
+    hub = {"wg_interface__node": ANSWER, "wg_hub__configured": {"wg1": made}}
+    found = told(tmp_path, hub, fresh=None)["fresh"]
+    assert (found["public_key"], found["mesh_secret_id"]) == (KEYS["older"], "newest")
+
+
+def test_a_hub_that_is_not_in_the_run_is_asked(tmp_path: Path) -> None:
+    asked = {"item": {"hub": "hub", "interface": "wg0"}, **ANSWER}
+    found = told(tmp_path, {}, [asked], known=KEYS["known"], fresh=None)
+    assert {told["public_key"] for told in found.values()} == {KEYS["older"]}
+    assert found["known"]["preshared_key_id"] == "of-known"
+    assert found["fresh"]["mesh_secret_id"] == "newest"

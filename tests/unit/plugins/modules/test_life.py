@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -299,6 +300,21 @@ def test_what_cannot_be_handed_over_is_said_when_the_watch_ends(
     assert owner(hub) == OLD
 
 
+def test_a_full_disk_takes_the_networks_from_nobody(hub: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    handover(hub, **ANNOUNCED)
+
+    def write(path: str, _content: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+
+    with ThreadPoolExecutor(max_workers=1) as thread, monkeypatch.context() as patch:
+        at_look(patch, lambda: shake(hub, NEW, 200), thread=thread)
+        patch.setattr(_handover, "write_private", write)
+        assert "No space left" in handover(hub, watch_s=0.3)["msg"]
+    assert hub.node.peers[NEW].allowed_ips == NETWORKS
+    assert handover(hub)["changed"]
+    assert owner(hub) == NEW
+
+
 def test_the_endpoint_that_a_handshake_came_from_is_not_looked_up_again(hub: Host) -> None:
     """On a peer, the hub's: its name may not resolve, as when the name server is behind the hub."""
     hub.peers(
@@ -537,6 +553,12 @@ def test_a_hub_says_its_key_and_what_it_has_with_whom(hub: Host) -> None:
     assert (answer["deployed"], answer["public_key"]) == (True, own_key)
     assert answer["preshared_key_ids"] == {OLD: mesh_secret.preshared_key_id(PSK), CAROL: ""}
     assert PSK not in hub.output
+    hub.key.write_text(keys.generate_private_key() + "\n")
+    assert admit(hub)["public_key"] == own_key, "as after a rotation that was killed: that is what peers know"
+    hub.node.up = False
+    assert admit(hub)["public_key"] == own_key
+    hub.conf.unlink()
+    assert admit(hub)["public_key"] not in (own_key, None)
     hub.key.unlink()
     assert (admit(hub)["deployed"], admit(hub)["public_key"]) == (False, None)
 
@@ -630,20 +652,39 @@ def test_a_hub_that_nobody_answers_goes_back(hub: Host) -> None:
     assert in_use(hub) == before
 
 
-@pytest.mark.parametrize("received", [False, True])
-def test_a_handshake_in_the_second_of_the_last_one_is_told_by_what_comes_with_it(
-    hub: Host, monkeypatch: pytest.MonkeyPatch, received: bool
+def test_what_still_comes_by_a_session_of_the_old_key_is_no_answer(
+    hub: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.module("rotate_key", directory=str(hub.directory), state="prepared")
-    shake(hub, OLD, int(time.time()))
-    hub.node.peers[OLD].rx_bytes = 1000
-    monkeypatch.setattr(_rotation, "ANSWER_WITHIN_S", 0.2)
+    shake(hub, OLD, int(time.time()) - 10)
+    monkeypatch.setattr(_rotation, "ANSWER_WITHIN_S", 0.3)
+    before = in_use(hub)
 
     def sleep(_seconds: float) -> None:
-        hub.node.peers[OLD].rx_bytes = 1000 + 148 * received
+        hub.node.peers[OLD].rx_bytes += 1000
 
     monkeypatch.setattr("time.sleep", sleep)
-    assert rotate_hub(hub).get("failed", False) is not received
+    assert "none of 1 peers has answered" in rotate_hub(hub)["msg"]
+    assert in_use(hub) == before
+
+
+def test_a_hub_does_not_change_in_the_second_of_a_handshake_since_the_next_could_not_be_told(
+    hub: Host, called: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.module("rotate_key", directory=str(hub.directory), state="prepared")
+    now = [1_800_000_000.25]
+    monkeypatch.setattr("time.time", lambda: now[0])
+    shake(hub, OLD, int(now[0]))
+    waits = []
+
+    def sleep(seconds: float) -> None:
+        waits.append((round(seconds, 2), list(called)))
+        now[0] += seconds
+
+    monkeypatch.setattr("time.sleep", sleep)
+    assert rotate_hub(hub)["changed"]
+    assert waits[0] == (0.75, [])
+    assert OLD in called
 
 
 @pytest.mark.usefixtures("called")
