@@ -30,11 +30,13 @@ CLEAN_UP_S = 120.0  # for a stage to remove its containers after SIGINT
 ROTATION = "tests/integration/modules/test_rotation.py"
 """It measures gaps, so it does not give way as the others there do."""
 
-COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|\x1b\]8;.*?\x1b\\")
+"""And links, as ansible-lint prints them."""
 SUMMARY = re.compile(r"^(?:=+ )?((?:\d+ \w+,? ?)+)in [\d.]+s", re.MULTILINE)
 COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped)\b")
 REASON = re.compile(
-    r"^[ │]*((?:E  |FAILED (?!\[)|fatal: |\[?ERROR[]:! ]|[Ee]rror: |[^\s:]+:\d+(?::\d+)?: [^ ]).*)$",
+    r"^[ │]*((?:E  |FAILED (?!\[)|fatal: |\[?ERROR[]:! ]|[Ee]rror: |"
+    r"[a-z-]+\[[a-z-]+\]: |[^\s:]+:\d+(?::\d+)?: [^ ]).*)$",
     re.MULTILINE,
 )
 """pytest, Ansible, what checks sources, and others; Molecule draws a line at the left of what it runs."""

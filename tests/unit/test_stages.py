@@ -57,10 +57,17 @@ def test_what_a_failed_test_says_is_found_in_molecules_frame(stages: ModuleType)
         "files/wg_rendezvous/cli.py:3:5: error: Incompatible return value type  [return-value]",
         "files/wg_rendezvous/cli.py:3:5: E501 Line too long (111 > 110)",
         "fatal: [hub]: FAILED! => {",
+        "var-naming[no-role-prefix]: Variables names from within roles should use wg_hub_ as a prefix.",
     ],
 )
 def test_what_other_tools_say_is_a_reason_too(stages: ModuleType, line: str) -> None:
     assert stages.reasons(f"checking\n{line}\n12 files\n") == [line]
+
+
+def test_the_reason_of_ansible_lint_is_found_under_its_links_and_colours(stages: ModuleType) -> None:
+    link = "\x1b]8;;https://docs.ansible.com/\x1b\\var-naming[no-role-prefix]\x1b]8;;\x1b\\"
+    line = f"\x1b[31m{link}\x1b[0m\x1b[2m:\x1b[0m \x1b[31mVariables names.\x1b[0m\n"
+    assert stages.reasons(line) == ["var-naming[no-role-prefix]: Variables names."]
 
 
 def test_reasons_are_few_and_short(stages: ModuleType) -> None:
