@@ -209,8 +209,8 @@ class _Watched:
         """Read the file if it has changed."""
         text = node.read_conf()
         if text != self.text:
-            peers = node.parse_conf(text or "").peers()
-            self.text, self.announced, self.olds = text, [p for p in peers.values() if p.replaces], peers
+            parsed = node.parse_conf(text or "")
+            self.text, self.announced, self.olds = text, _announced(parsed), parsed.peers()
 
     def news(self, seen: Handshakes) -> list[conf.Peer]:
         """Who is to be given the AllowedIPs now, with them."""

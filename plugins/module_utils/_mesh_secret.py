@@ -15,8 +15,6 @@ from collections.abc import Sequence
 from ._node import Node, NodeError, change, write_private
 from ._wireguard import keys, mesh_secret
 
-_BOTH = "give both hosts the same wg_interface_mesh_secret, and deploy both with rendezvous.wireguard.site"
-
 
 class SecretsFile:
     """IF.mesh-secret of a node. Making one raises ValueError if it is damaged or others can read it."""
@@ -54,12 +52,7 @@ class SecretsFile:
         for secret, derived in zip(self.secrets, self._derived(own_key, peer_key)):
             if mesh_secret.secret_id(secret) == secret_id:
                 return derived
-        if self.node.module.check_mode:
-            return keys.generate_private_key()
-        raise NodeError(
-            f"the other end takes the mesh secret {secret_id}, which is none of {self.node.name} here "
-            f"({self._listed}): {_BOTH}"
-        )
+        return self._stand_in(f"takes the mesh secret {secret_id}, which is none of")
 
     def find(self, own_key: str, peer_key: str, wanted_id: str, present: str | None) -> str | None:
         """The preshared key with this id, "" for none: the one that is there, or one from any of the secrets.
@@ -72,16 +65,18 @@ class SecretsFile:
                 return candidate
         if not wanted_id:
             return None
+        comes_from = "that comes from none of the mesh secrets of"
+        return self._stand_in(f"has a preshared key with {peer_key} {comes_from}")
+
+    def _stand_in(self, problem: str) -> str:
+        """For a preshared key that is not here: in check mode any; else NodeError: the other end has it."""
         if self.node.module.check_mode:
             return keys.generate_private_key()
+        listed = ", ".join(self.ids) or "there is none"
         raise NodeError(
-            f"the other end has a preshared key with {peer_key} that comes from none of the mesh secrets of "
-            f"{self.node.name} here ({self._listed}): {_BOTH}"
+            f"the other end {problem} {self.node.name} here ({listed}): give both hosts the same "
+            "wg_interface_mesh_secret, and deploy both with rendezvous.wireguard.site"
         )
-
-    @property
-    def _listed(self) -> str:
-        return ", ".join(self.ids) or "there is none"
 
     def _derived(self, own_key: str, peer_key: str) -> list[str]:
         derived = [mesh_secret.preshared_key(secret, own_key, peer_key) for secret in self.secrets]

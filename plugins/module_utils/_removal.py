@@ -50,17 +50,14 @@ def check_admission(node: Node, public_keys: Iterable[str]) -> dict[str, Any]:
     """The key of a hub that has been deployed, what its mesh secrets are called, what it has with whom, and
     which of these keys were removed from it for good."""
     check.interface_name(node.name)
-    removed = refused(node)
-    asked_for = {key: removed[key] for key in public_keys if key in removed}
-    secret_ids = SecretsFile(node).ids
+    found = hub_state(node)
+    removed = found["refused"]
     return {
+        **found,
         "deployed": os.path.exists(os.path.join(node.directory, f"{node.name}.key")),
         "public_key": _public_key(node),
-        "refused": asked_for,
-        "claims": claims(node),
-        "mesh_secrets": secret_ids,
-        "present_mesh_secrets": secret_ids,
-        "preshared_key_ids": preshared_key_ids(node),
+        "refused": {key: removed[key] for key in public_keys if key in removed},
+        "mesh_secrets": found["present_mesh_secrets"],
         **changed([]),
     }
 
@@ -76,16 +73,24 @@ def _public_key(node: Node) -> str | None:
     return keys.public_key(private_key) if private_key else None
 
 
-def preshared_key_ids(node: Node) -> dict[str, str]:
-    """By public key of each peer in the file, the id of its preshared key, "" if it has none."""
+def hub_state(node: Node) -> dict[str, Any]:
+    """What a hub is asked for its peers, as `check_admission` and the preflight return it.
+
+    `refused` has every key that was removed for good, and why it is not let in again. NodeError as
+    `_removed.read`.
+    """
     peers = node.parse_conf(node.read_conf() or "").peers()
-    return {key: public(peer)["preshared_key_id"] or "" for key, peer in peers.items()}
+    return {
+        "refused": {key: _removed.explain(node, one) for key, one in _removed.read(node).items()},
+        "claims": _claims(peers),
+        "preshared_key_ids": {key: public(peer)["preshared_key_id"] or "" for key, peer in peers.items()},
+        "present_mesh_secrets": SecretsFile(node).ids,
+    }
 
 
-def claims(node: Node) -> dict[str, dict[str, Any]]:
+def _claims(peers: Mapping[str, conf.Peer]) -> dict[str, dict[str, Any]]:
     """Whose each network is, by the file: name and key, and in `also` those that the key is to replace or
     that are to replace it."""
-    peers = node.parse_conf(node.read_conf() or "").peers()
     also: dict[str, list[str]] = {}
     for peer in peers.values():
         if peer.replaces:
@@ -96,11 +101,6 @@ def claims(node: Node) -> dict[str, dict[str, Any]]:
         for key, peer in peers.items()
         for network in peer.allowed_ips
     }
-
-
-def refused(node: Node) -> dict[str, str]:
-    """Every key that was removed for good, and why it is not let in again. NodeError as `_removed.read`."""
-    return {key: _removed.explain(node, one) for key, one in _removed.read(node).items()}
 
 
 def _find(

@@ -276,13 +276,8 @@ from ansible_collections.rendezvous.wireguard.plugins.module_utils import (
     _units,
 )
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._keypair import read_private_key
-from ansible_collections.rendezvous.wireguard.plugins.module_utils._mesh_secret import SecretsFile
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import Node, NodeError
-from ansible_collections.rendezvous.wireguard.plugins.module_utils._removal import (
-    claims,
-    preshared_key_ids,
-    refused,
-)
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._removal import hub_state
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import check, conf, keys
 
 
@@ -450,10 +445,7 @@ def nft_ruleset() -> _firewall.Ruleset:
 def admission(node: Node, result: dict[str, Any]) -> list[str]:
     """What peers would else have to ask a hub in a task of its own."""
     try:
-        result["refused"] = refused(node)
-        result["claims"] = claims(node)
-        result["preshared_key_ids"] = preshared_key_ids(node)
-        result["present_mesh_secrets"] = SecretsFile(node).ids
+        result.update(hub_state(node))
     except NodeError as error:
         return [str(error)]
     result["deployed"] = result.get("public_key") is not None
