@@ -17,13 +17,11 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from . import _command
 from ._wireguard import conf, diff, dump, owned
 
 DIRECTORY = "/etc/wireguard"
 LOCK_TIMEOUT_S = 60.0
-
-_ENVIRONMENT = {"LC_ALL": "C", "WG_ENDPOINT_RESOLUTION_RETRIES": "2"}
-"""Messages in English, and a host name that does not resolve fails in seconds, not in minutes (wg(8))."""
 
 
 class NodeError(Exception):
@@ -199,7 +197,7 @@ class Node:
         """The running interface; None if it is down, or if this node has no `wg` or `ip` yet."""
         if not (self.module.get_bin_path("wg") and self.module.get_bin_path("ip")):
             return None
-        code, out, _err = self._execute(("ip", "-j", "address", "show", "dev", self.name))
+        code, out, _err = _command.run(("ip", "-j", "address", "show", "dev", self.name))
         if code != 0:
             return None
         device = self._device()
@@ -230,7 +228,7 @@ class Node:
         where = ("dev", self.name, "table", "main" if table in (None, "auto") else str(table))
         routes: list[diff.Route] = []
         for family in sorted({diff.family(network) for network in networks}):
-            code, out, _err = self._execute(("ip", "-j", family, "route", "show", *where))
+            code, out, _err = _command.run(("ip", "-j", family, "route", "show", *where))
             # A table without any route "does not exist"; protocol boot is not printed.
             entries = json.loads(out or "[]") if code == 0 else []
             found = [(conf.canonical_network(e["dst"]), e.get("protocol", "boot")) for e in entries]
@@ -246,34 +244,28 @@ class Node:
         """Run all steps, and return what went wrong as sentences."""
         problems = []
         for step in steps:
-            code, _out, err = self._execute(step.argv, step.stdin)
+            code, _out, err = _command.run(step.argv, step.stdin)
             if code != 0:
                 problems.append(f"{step.thing} could not be set to {step.after}: {_without(err, step.stdin)}")
         return problems
 
     def run(self, argv: tuple[str, ...], stdin: str | None = None) -> str:
         """Run a command and return what it prints. NodeError with its message if it fails."""
-        code, out, err = self._execute(argv, stdin)
+        code, out, err = _command.run(argv, stdin)
         if code != 0:
             raise NodeError(f"`{' '.join(argv)}` failed: {_without(err, stdin)}")
         return out
 
     def try_run(self, argv: tuple[str, ...]) -> str | None:
         """What a command prints, None if it fails."""
-        code, out, _err = self._execute(argv)
+        code, out, _err = _command.run(argv)
         return out if code == 0 else None
 
     def _device(self) -> dump.Device:
-        code, text, err = self._execute(("wg", "show", self.name, "dump"))
+        code, text, err = _command.run(("wg", "show", self.name, "dump"))
         if code != 0:
             raise NodeError(f"{self.name} exists but `wg` cannot read it: {err.strip()}")
         return dump.parse_dump(text)
-
-    def _execute(self, argv: tuple[str, ...], stdin: str | None = None) -> tuple[int, str, str]:
-        code, out, err = self.module.run_command(
-            list(argv), data=stdin, binary_data=True, environ_update=_ENVIRONMENT
-        )
-        return code, out, err
 
     def _preshared_keys(self) -> dict[str, str]:
         lines = self.run(("wg", "show", self.name, "preshared-keys")).splitlines()

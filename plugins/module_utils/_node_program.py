@@ -15,7 +15,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from . import _files
+from . import _command, _files
 from ._node import NodeError, changed
 
 FILES_SPEC: dict[str, Any] = {
@@ -55,7 +55,7 @@ def ensure(module: AnsibleModule, given: Mapping[str, Any]) -> dict[str, Any]:
     for file in given["files"]:
         changes += _files.ensure_text(module, file["dest"], file["content"], file["mode"])
     if not module.check_mode:
-        compile_program(module, dest)
+        compile_program(dest)
     return {**result, **changed(changes)}
 
 
@@ -68,12 +68,12 @@ def current(module: AnsibleModule, given: Mapping[str, Any]) -> bool:
     return not ensure(module, {"program": None, **given})["changed"] and compiled(given["dest"])
 
 
-def compile_program(module: AnsibleModule, dest: str) -> None:
+def compile_program(dest: str) -> None:
     """Let the program compile itself, unless it has: the services may not write there.
 
     It is asked each time, since the node may have got another Python.
     """
-    code, output, errors = module.run_command(["python3", dest, "--version"])
+    code, output, errors = _command.run(("python3", dest, "--version"))
     if code:
         raise NodeError(
             f"{dest} does not run with python3, which has to be 3.9 or newer: {(errors or output).strip()}"

@@ -26,6 +26,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from . import _command
 from ._keypair import read_private_key
 from ._mesh_secret import SecretsFile
 from ._node import Node, NodeError, change, changed, write_private
@@ -333,17 +334,17 @@ def _uninterrupted() -> Iterator[None]:
 def _stopped(module: AnsibleModule, unit: str | None) -> Iterator[None]:
     """Stop a unit that runs; afterwards it runs again, by systemd's hand if this process is killed."""
     systemctl = module.get_bin_path("systemctl") if unit else None
-    if not systemctl or not unit or module.run_command([systemctl, "is-active", "--quiet", unit])[0] != 0:
+    if not systemctl or not unit or _command.run((systemctl, "is-active", "--quiet", unit))[0] != 0:
         yield
         return
     resume = "resume-" + unit.rpartition(".")[0].replace("@", "-")
     timer = [f"--unit={resume}", f"--on-active={RESUME_AFTER_S}"]
-    module.run_command(["systemd-run", "--quiet", "--collect", *timer, systemctl, "restart", unit])
-    module.run_command([systemctl, "stop", unit])
+    _command.run(("systemd-run", "--quiet", "--collect", *timer, systemctl, "restart", unit))
+    _command.run((systemctl, "stop", unit))
     try:
         yield
     finally:
-        module.run_command([systemctl, "stop", f"{resume}.timer"])
-        code, _out, err = module.run_command([systemctl, "restart", unit])
+        _command.run((systemctl, "stop", f"{resume}.timer"))
+        code, _out, err = _command.run((systemctl, "restart", unit))
         if code != 0:
             module.warn(f"{unit} does not start again: {err.strip()}")

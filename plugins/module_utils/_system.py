@@ -11,9 +11,10 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
 from collections.abc import Mapping
 from typing import Any
+
+from . import _command
 
 Systems = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
@@ -38,19 +39,8 @@ def resolve(systems: Systems, release: Mapping[str, str]) -> Mapping[str, Any]:
 
 def run(*command: str) -> str | None:
     """Standard output of a command, None if it is missing or fails."""
-    environment = {**os.environ, "LC_ALL": "C", "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"}
-    try:
-        done = subprocess.run(
-            command,
-            check=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.decode(errors="replace")
+    code, out, _err = _command.run(command)
+    return out if code == 0 else None
 
 
 def missing_packages(wanted: list[str]) -> list[str]:

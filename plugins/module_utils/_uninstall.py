@@ -15,8 +15,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from . import _firewall, _removed, _system, _units
-from ._node import Node, change, changed
+from . import _command, _firewall, _removed, _system, _units
+from ._node import Node, NodeError, change, changed
 from ._wireguard import check, mesh_secret
 
 ETC, STATE, RUN = "etc/wg-rendezvous", "var/lib/wg-rendezvous", "run/wg-rendezvous"
@@ -78,7 +78,7 @@ def uninstall(place: Place, forget_key: bool) -> dict[str, Any]:
         files = [*place.own_files(), *(place.secrets() if forget_key else ())]
         gone = _remove(module, [*files, *(place.shared() if last else ())])
         if any("/systemd/" in path for path in gone) and not module.check_mode:
-            module.run_command(["systemctl", "daemon-reload"])
+            _command.run(("systemctl", "daemon-reload"))
         changes += [change(path, "present\n", "absent\n") for path in gone]
     return {"last": last, **changed(changes)}
 
@@ -96,13 +96,15 @@ def _stop(module: AnsibleModule, names: list[str]) -> list[dict[str, str]]:
     disabled = [unit.name for unit in units if unit.enabled]
     for verb, of_these in (("stop", stopped), ("disable", disabled)):
         if of_these and not module.check_mode:
-            module.run_command(["systemctl", verb, *of_these], check_rc=True)
+            code, _out, err = _command.run(("systemctl", verb, *of_these))
+            if code != 0:
+                raise NodeError(f"`systemctl {verb} {' '.join(of_these)}` failed: {err.strip()}")
     if stopped and not module.check_mode:
         # The end of an agent that could not give its links back has started this meanwhile.
         late = [name for name in names if name.startswith("wg-rendezvous-give-back@")]
-        module.run_command(["systemctl", "stop", *late])
+        _command.run(("systemctl", "stop", *late))
     if not module.check_mode and units:
-        module.run_command(["systemctl", "reset-failed", *(unit.name for unit in units)])
+        _command.run(("systemctl", "reset-failed", *(unit.name for unit in units)))
     return changes
 
 

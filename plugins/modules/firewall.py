@@ -147,6 +147,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rendezvous.wireguard.plugins.module_utils import (
+    _command,
     _firewall,
     _firewall_backends,
     _system,
@@ -204,7 +205,7 @@ class Firewall:
         if todo:
             self.note("nft", "", todo.commands())
             if not self.module.check_mode:
-                self.module.run_command(["nft", "-f", "-"], data=todo.commands(), check_rc=True)
+                self.run(["nft", "-f", "-"], todo.commands())
 
     def listens_elsewhere(self) -> bool:
         """Does the running interface have another port than the one it is to have?"""
@@ -224,7 +225,13 @@ class Firewall:
         for command in commands:
             self.note(command[0], "", shlex.join(command) + "\n")
             if not self.module.check_mode:
-                self.module.run_command(command, check_rc=True)
+                self.run(command)
+
+    def run(self, command: list[str], stdin: str | None = None) -> None:
+        """Run a command that has to succeed."""
+        code, _out, err = _command.run(command, stdin)
+        if code != 0:
+            self.module.fail_json(msg=f"`{shlex.join(command)}` failed: {err.strip()}")
 
     def firewalld(self, openings: _firewall.Openings | None, before: _firewall.Openings | None) -> None:
         """Its configuration first: what is in there is still there after a reload."""

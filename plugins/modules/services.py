@@ -94,7 +94,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rendezvous.wireguard.plugins.module_utils import _system, _units
+from ansible_collections.rendezvous.wireguard.plugins.module_utils import _command, _system, _units
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import (
     NodeError,
     change,
@@ -155,7 +155,7 @@ class Services:
             self._run(verb, *names)
 
     def _run(self, *arguments: str) -> None:
-        code, _out, err = self.module.run_command(["systemctl", *arguments])
+        code, _out, err = _command.run(("systemctl", *arguments))
         if code != 0:
             raise NodeError(f"`systemctl {' '.join(arguments)}` failed: {err.strip()}")
 

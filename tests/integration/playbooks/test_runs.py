@@ -153,3 +153,20 @@ def test_a_tag_that_the_user_gives_to_a_role_or_the_playbook_is_that_of_all_its_
     assert run.exit_code == 0, run.output
     assert set(run.changed_hosts) == ({"hub", *PEERS} if vpn else set())
     assert ("the other role" in run.output) is other
+
+
+def test_a_hub_learns_its_peers_in_a_play_whose_first_host_leaves_out_their_role(node: Node) -> None:
+    conditions = {"wg_hub": "wireguard_hub", "wg_peer": "wireguard_peers"}
+    roles = [
+        {"role": f"rendezvous.wireguard.{role}", "when": f"inventory_hostname in groups['{group}']"}
+        for role, group in conditions.items()
+    ]
+    playbook = node.directory / "all.yml"
+    playbook.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "roles": roles}]))
+    hub = {**HUB, "wg_interface_subnets": ["10.9.0.0/24"]}
+    groups: dict[str, dict[str, Any]] = {"wireguard_hub": {"hub": hub}, "wireguard_peers": PEERS}
+    run = node.playbook(str(playbook), groups, "--diff")
+    assert run.exit_code == 0, run.output
+    told = run.output.partition(" : Tell the hub about all peers of this run]")[2].partition("TASK")[0]
+    assert "\nchanged: [alice -> hub] => (item=hub: alice, bob)" in told, run.output
+    assert run.output.count("+AllowedIPs = 192.168.7.0/24, 10.9.0.0/24") == len(PEERS)

@@ -14,6 +14,7 @@ import pytest
 from ansible.module_utils import basic
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common import warnings
+from ansible_collections.rendezvous.wireguard.plugins.module_utils import _command
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import owned
 from tests.unit.plugins.fake_node import FakeNode
 
@@ -82,10 +83,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     """A host whose interface is up, without a key, an address or a file."""
     node = FakeNode()
 
-    def run_command(_module: AnsibleModule, argv: list[str], data: str | None = None, **_: Any) -> Any:
-        return node.execute(argv, data)
-
-    monkeypatch.setattr(AnsibleModule, "run_command", run_command)
+    monkeypatch.setattr(_command, "run", node.execute)
     monkeypatch.setattr(AnsibleModule, "get_bin_path", lambda _module, name: node.get_bin_path(name))
     monkeypatch.setattr(owned, "DIRECTORY", str(tmp_path / "run"))
     return Host(node, tmp_path / "wireguard", tmp_path / "run", capsys)

@@ -43,12 +43,13 @@ def told(
         "gather_facts": False,
         "vars_files": [str(ROLES / "wg_peer/vars/main.yml")],
         "tasks": [
+            {"ansible.builtin.import_tasks": str(ROLES / "wg_interface/tasks/subnets.yml")},
             {
                 "ansible.builtin.copy": {
                     "dest": f"{directory}/{{{{ inventory_hostname }}}}",
                     "content": "{{ wg_peer__hub_as_peer | to_json }}",
                 }
-            }
+            },
         ],
     }
     return {name: json.loads(text) for name, text in played(directory, inventory, play, peers).items()}

@@ -65,7 +65,8 @@ def turn_out(directory: Path) -> dict[str, dict[str, Any]]:
         "gather_facts": False,
         "vars_files": [str(ROLES / role / "vars/main.yml") for role in ("wg_peer", "wg_client_config")],
         "tasks": [
-            {"ansible.builtin.copy": {"dest": f"{directory}/{{{{ inventory_hostname }}}}", "content": value}}
+            {"ansible.builtin.import_tasks": str(ROLES / "wg_interface/tasks/subnets.yml")},
+            {"ansible.builtin.copy": {"dest": f"{directory}/{{{{ inventory_hostname }}}}", "content": value}},
         ],
     }
     texts = played(directory, inventory, play, (*PEERS, *SECOND))

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rendezvous.wireguard.plugins.module_utils import _system, _units
+from ansible_collections.rendezvous.wireguard.plugins.module_utils import _command, _system, _units
 from tests.unit.plugins.conftest import Host
 
 TUNNEL, AGENT = "wg-quick@wg0.service", "wg-rendezvous-agent@wg0.service"
@@ -52,7 +51,7 @@ def systemd(monkeypatch: pytest.MonkeyPatch, host: Host) -> Systemd:
     host.node.installed = False  # none of its commands is used
     fake = Systemd()
     monkeypatch.setattr(_system, "run", fake.show)
-    monkeypatch.setattr(AnsibleModule, "run_command", lambda _module, argv: fake.run(argv))
+    monkeypatch.setattr(_command, "run", fake.run)
     return fake
 
 

@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rendezvous.wireguard.plugins.module_utils import _firewall, _system
+from ansible_collections.rendezvous.wireguard.plugins.module_utils import _command, _firewall, _system
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._uninstall import Place
 from ansible_collections.rendezvous.wireguard.plugins.modules import uninstall
 from tests.unit.plugins.conftest import Host
@@ -53,8 +53,8 @@ class Installed:
         blocks = [f"Id={unit}\nUnitFileState=enabled\nActiveState=active" for unit in self.running]
         return "\n\n".join(blocks) + "\n"
 
-    def run(self, argv: list[str], data: str = "", **_: Any) -> tuple[int, str, str]:
-        self.calls.append(" ".join(argv) + (f": {data.strip()}" if data else ""))
+    def run(self, argv: Sequence[str]) -> tuple[int, str, str]:
+        self.calls.append(" ".join(argv))
         if argv[1] == "stop":
             self.running = []
         return 0, "", ""
@@ -70,7 +70,7 @@ class Installed:
 def installed(tmp_path: Path, host: Host, monkeypatch: pytest.MonkeyPatch) -> Installed:
     node = Installed(tmp_path / "root", host)
     monkeypatch.setattr(_system, "run", node.answer)
-    monkeypatch.setattr(AnsibleModule, "run_command", lambda _m, argv, data="", **_: node.run(argv, data))
+    monkeypatch.setattr(_command, "run", node.run)
     monkeypatch.setattr(
         "ansible_collections.rendezvous.wireguard.plugins.modules.uninstall.Place",
         lambda one: Place(one, str(node.root)),

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright the rendezvous.wireguard authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What is behind each of these hosts, read once for all who are to reach it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: subnets_behind
+short_description: The subnets behind each of these hosts
+version_added: 0.2.0
+author:
+  - The rendezvous.wireguard authors (!UNKNOWN)
+description:
+  - Reads C(wg_interface_subnets) of hosts in the inventory, once for all peers, instead of on each of them.
+  - A host whose variable has no value is left out, since its own preflight says what is wrong with it.
+options:
+  _input:
+    description: The names of the hosts.
+    type: list
+    elements: str
+    required: true
+  hostvars:
+    description: The variables of all hosts.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Read once for all what is behind whom
+  ansible.builtin.set_fact:
+    behind: "{{ groups['wireguard_peers'] | rendezvous.wireguard.subnets_behind(hostvars) }}"
+  run_once: true
+"""
+
+RETURN = r"""
+_value:
+  description: By host, its subnets. Hosts without any are not in it.
+  type: dict
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Callable
+
+from ansible.errors import AnsibleError
+
+
+def subnets_behind(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """By host, in the order of the hosts."""
+    found = {host: _subnets(hostvars[host]) for host in hosts}
+    return {host: subnets for host, subnets in found.items() if subnets}
+
+
+def _subnets(variables: Mapping[str, Any]) -> list[str]:
+    try:
+        written = variables.get("wg_interface_subnets") or []
+        return [str(subnet) for subnet in ([written] if isinstance(written, str) else written)]
+    except AnsibleError:  # a template without a value
+        return []
+
+
+class FilterModule:
+    """What Ansible looks for."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Names and functions."""
+        return {"subnets_behind": subnets_behind}
