@@ -94,11 +94,11 @@ def introductions(
             coming = [route for route in routes if route not in others]
             routes = list(dict.fromkeys([*going, *coming]))
         if (hub, interface) not in found:
-            asked = _preflight(hostvars[hub]).get("interface") == interface
+            hub_was_asked = _is_hub(_preflight(hostvars[hub]), interface)
             found[hub, interface] = {
                 "hub": hub,
                 "interface": interface,
-                "hub_was_asked": asked,
+                "hub_was_asked": hub_was_asked,
                 "peers": [],
             }
         key = _public_key(hostvars[host], node)
@@ -121,7 +121,7 @@ def claims_of(
 ) -> Claims:
     """What a hub routes to whom, as it has said in its own preflight, or when it was asked."""
     node = _preflight(hostvars[hub])
-    if node.get("interface") == interface:
+    if _is_hub(node, interface):
         found: Claims = node.get("claims", {})
         return found
     answers = (
@@ -135,6 +135,11 @@ def claims_of(
 def is_own(claim: Mapping[str, Any] | None, public_key: str | None) -> bool:
     """Whether the hub routes something to this key, or to the one that it takes the place of."""
     return claim is not None and public_key in (claim["public_key"], *claim["also"])
+
+
+def _is_hub(node: Mapping[str, Any], interface: str) -> bool:
+    """Whether a preflight was that of the hub of this interface; with another role it knows no peers."""
+    return node.get("interface") == interface and node.get("role") == "hub"
 
 
 def _host_routes(node: Mapping[str, Any]) -> list[str]:

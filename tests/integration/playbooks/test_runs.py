@@ -170,3 +170,17 @@ def test_a_hub_learns_its_peers_in_a_play_whose_first_host_leaves_out_their_role
     told = run.output.partition(" : Tell the hub about all peers of this run]")[2].partition("TASK")[0]
     assert "\nchanged: [alice -> hub] => (item=hub: alice, bob)" in told, run.output
     assert run.output.count("+AllowedIPs = 192.168.7.0/24, 10.9.0.0/24") == len(PEERS)
+
+
+def test_a_hub_is_asked_by_its_peers_where_another_role_has_looked_at_it_in_this_run(node: Node) -> None:
+    node.key(keys.generate_private_key())
+    plays = [
+        {"hosts": group, "gather_facts": False, "roles": [f"rendezvous.wireguard.{role}"]}
+        for group, role in (("wireguard_hub", "wg_interface"), ("wireguard_peers", "wg_peer"))
+    ]
+    playbook = node.directory / "interface.yml"
+    playbook.write_text(json.dumps(plays))
+    groups: dict[str, dict[str, Any]] = {"wireguard_hub": {"hub": HUB}, "wireguard_peers": {"alice": ALICE}}
+    run = node.playbook(str(playbook), groups)
+    assert run.exit_code == 0, run.output
+    assert "changed: [alice -> hub] => (item=hub: alice)" in run.output

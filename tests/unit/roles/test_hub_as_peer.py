@@ -14,6 +14,7 @@ from tests.unit.roles.test_peer_networks import HUB, ROLES, played, role_default
 KEYS = {name: f"{name}{'A' * 38}=" for name in ("known", "fresh", "plain", "made", "older")}
 ANSWER = {
     "interface": "wg0",
+    "role": "hub",
     "public_key": KEYS["older"],
     "mesh_secrets": ["to come", "newest", "oldest"],
     "present_mesh_secrets": ["newest", "oldest"],

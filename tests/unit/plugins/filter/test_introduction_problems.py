@@ -22,7 +22,7 @@ def hub(*claims: tuple[str, str, str], also: str = "") -> dict[str, Any]:
         f"{address}/32": {"name": name, "public_key": key, "also": [also] if also else []}
         for name, key, address in claims
     }
-    return {"wg_interface__node": {"interface": "wg0", "claims": found}}
+    return {"wg_interface__node": {"interface": "wg0", "role": "hub", "claims": found}}
 
 
 def said(the_hub: dict[str, Any], **peers: dict[str, Any]) -> list[str]:
@@ -67,7 +67,7 @@ def test_what_another_host_of_the_inventory_has_is_given_up_by_it_in_one_run() -
     alice = peer("A", "192.168.7.5")
     alice["wg_interface__node"]["introduction"]["subnets"] = ["10.1.0.0/24"]
     claims: dict[str, Any] = {"10.1.0.0/24": {"name": "bob", "public_key": "B", "also": []}}
-    the_hub = {"wg_interface__node": {"interface": "wg0", "claims": claims}}
+    the_hub = {"wg_interface__node": {"interface": "wg0", "role": "hub", "claims": claims}}
     (problem,) = introduction_problems(["alice"], {"hub": the_hub, "alice": alice, "bob": {}})
     for word in ("alice: hub routes 10.1.0.0/24 to peer bob", "wg_interface_subnets", "(--limit bob,alice)"):
         assert word in problem
@@ -77,7 +77,7 @@ def test_what_another_host_of_the_inventory_has_is_given_up_by_it_in_one_run() -
 @pytest.mark.parametrize("owner", ["bob", None, "alice"])
 def test_a_host_without_a_key_is_not_given_what_somebody_else_has(owner: str | None) -> None:
     claims: dict[str, Any] = {"192.168.7.5/32": {"name": owner, "public_key": "B", "also": []}}
-    the_hub = {"wg_interface__node": {"interface": "wg0", "claims": claims}}
+    the_hub = {"wg_interface__node": {"interface": "wg0", "role": "hub", "claims": claims}}
     (problem,) = said(the_hub, alice=peer("", "192.168.7.5"))
     assert problem.startswith(f"alice: hub routes 192.168.7.5/32 to peer {owner or 'without a name'} (B)")
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from ansible_collections.rendezvous.wireguard.plugins.filter.introductions import introductions
 
 
@@ -54,13 +55,20 @@ def test_the_key_of_another_interface_of_the_host_is_none_of_this_one() -> None:
     assert entry["peers"] == []
 
 
-def test_a_hub_that_the_preflight_of_this_run_was_on_need_not_be_asked() -> None:
-    hostvars = {"alice": host(), "hub": {"wg_interface__node": {"interface": "wg0", "refused": {}}}}
-    assert introductions(["alice"], hostvars)[0]["hub_was_asked"]
-    hostvars["hub"] = {"wg_interface__node": {"interface": "wg1", "refused": {}}}
-    assert not introductions(["alice"], hostvars)[0]["hub_was_asked"]
-    hostvars["hub"] = {"wg_interface__node": {"unreachable": True, "msg": "no route"}}
-    assert not introductions(["alice"], hostvars)[0]["hub_was_asked"]
+@pytest.mark.parametrize(
+    ("preflight", "asked"),
+    [
+        ({"interface": "wg0", "role": "hub", "refused": {}}, True),
+        ({"interface": "wg1", "role": "hub", "refused": {}}, False),
+        ({"interface": "wg0", "role": "interface"}, False),
+        ({"unreachable": True, "msg": "no route"}, False),
+    ],
+)
+def test_a_hub_that_the_preflight_of_this_run_was_on_need_not_be_asked(
+    preflight: dict[str, Any], asked: bool
+) -> None:
+    hostvars = {"alice": host(), "hub": {"wg_interface__node": preflight}}
+    assert introductions(["alice"], hostvars)[0]["hub_was_asked"] is asked
 
 
 def test_who_was_refused_or_was_not_looked_at_is_left_out() -> None:
@@ -89,7 +97,7 @@ def hub(**addresses: str) -> dict[str, Any]:
     claims = {
         f"{address}/32": {"name": "", "public_key": key, "also": []} for key, address in addresses.items()
     }
-    return {"wg_interface__node": {"interface": "wg0", "claims": claims}}
+    return {"wg_interface__node": {"interface": "wg0", "role": "hub", "claims": claims}}
 
 
 def test_a_peer_whose_address_changes_is_told_of_with_both() -> None:
