@@ -71,8 +71,9 @@ def swept_when_this_process_ends() -> Iterator[None]:
         [sys.executable, __file__, str(os.getpid())], stdin=subprocess.PIPE, start_new_session=True
     )
     yield
-    # Not if an exception ends us: then nobody else has removed anything.
-    sweeper.communicate(NOTHING_LEFT, timeout=TIMEOUT_S)
+    # Not if an exception ends us, or Ctrl-C came while one was made: then nobody else has removed anything.
+    if not list(NETNS.glob(f"{PREFIX}-{os.getpid()}-*")):
+        sweeper.communicate(NOTHING_LEFT, timeout=TIMEOUT_S)
 
 
 class CommandFailedError(AssertionError):

@@ -88,6 +88,25 @@ def test_a_run_that_is_ended_leaves_no_namespace_and_no_process(how: int) -> Non
     wait_until(lambda: start_time(sleeping) is None, 10, "so are its processes")
 
 
+def test_a_namespace_that_was_just_made_when_ctrl_c_came_is_not_left_by_a_run_that_ends_well() -> None:
+    script = (
+        "import subprocess\n"
+        "from tests.lab.namespaces import swept_when_this_process_ends, unique_prefix\n"
+        "with swept_when_this_process_ends():\n"
+        "    name = unique_prefix() + 'x'\n"
+        "    subprocess.run(['ip', 'netns', 'add', name], check=True)\n"
+        "print(name)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    wait_until(lambda: not (NETNS / run.stdout.strip()).exists(), 10, "the namespace is gone")
+
+
 def test_a_sweep_spares_the_namespaces_of_the_living() -> None:
     namespace = Namespace(unique_prefix() + "x")
     try:
