@@ -13,6 +13,10 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.rendezvous.wireguard.plugins.plugin_utils import _inventory, _program
 
 GROUPS = {"hub": "wireguard_hub", "peer": "wireguard_peers"}
+FROM_HUB = "wg_peer__"
+"""What the defaults have in them that the role wg_peer takes from the hub and the other peers."""
+HOSTS_BY_THEMSELVES = ("free", "host_pinned")
+"""Strategies that know neither `run_once` nor `any_errors_fatal`."""
 
 
 def _why_no_answer(result: Mapping[str, Any]) -> list[str]:
@@ -38,7 +42,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         arguments = dict(self._task.args)
         role = arguments.get("role", "interface")
         variables, problems = self._variables(arguments, task_vars)
+        problems += self._problems_of_strategy(task_vars["inventory_hostname"])
         problems += self._problems(role, variables, task_vars)
+        if arguments.get("failure"):
+            problems = problems or [f"{task_vars['inventory_hostname']}: {arguments['failure']}"]
         if not problems:
             if arguments.get("program"):
                 packed = _program.pack_collection(_program.collection_dir())
@@ -71,7 +78,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             except AnsibleError as error:  # noqa: PERF203 - one that fails does not stop the others
                 problems.append(f"{task_vars['inventory_hostname']}: {name} has no value: {error}")
         variables["wg_interface_name"] = arguments["interface"]
-        variables["wg_interface_address"] = arguments.get("address")
+        if "address" in arguments:
+            variables["wg_interface_address"] = arguments["address"]
         return variables, problems
 
     def _problems(self, role: str, variables: dict[str, Any], task_vars: dict[str, Any]) -> list[str]:
@@ -82,7 +90,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         batch = task_vars.get("ansible_play_batch", [name])
         problems = list(_inventory.problems_of_variables(name, task_vars))
         checked_hubs = [host for host in batch if "hub" in members.get(host, ())]
-        problems += _inventory.problems_of_host(own, hostvars, checked_hubs)
+        derived = [variable for variable in variables if FROM_HUB in str(task_vars.get(variable))]
+        problems += _inventory.problems_of_host(own, hostvars, checked_hubs, derived)
         if name not in members or self._interface(hostvars[name]) != variables["wg_interface_name"]:
             return problems + list(_inventory.problems_of_lone_peer(own))
         network = self._network(hostvars[name], members[name])
@@ -103,6 +112,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             hubs = [host for host, groups in members.items() if "hub" in groups]
             problems += _inventory.problems_of_network(hosts, hubs)
         return problems
+
+    def _problems_of_strategy(self, name: str) -> list[str]:
+        strategy = str(self._task.get_play().strategy)
+        if strategy.rpartition(".")[2] not in HOSTS_BY_THEMSELVES:
+            return []
+        problem = "each host would be changed by itself, before the others are found to be right"
+        return [f"{name}: strategy {strategy}: {problem}: write strategy: linear in this play"]
 
     def _interface(self, variables: Any) -> str:
         return str(self._value(variables, "wg_interface_name", "wg0"))

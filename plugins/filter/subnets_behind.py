@@ -13,7 +13,8 @@ author:
   - The rendezvous.wireguard authors (!UNKNOWN)
 description:
   - Reads C(wg_interface_subnets) of hosts in the inventory, once for all peers, instead of on each of them.
-  - A host whose variable has no value is left out, since its own preflight says what is wrong with it.
+  - A host whose variable has no value, or is no list, is left out, since its own preflight says what is wrong
+    with it.
 options:
   _input:
     description: The names of the hosts.
@@ -43,6 +44,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Callable
 
 from ansible.errors import AnsibleError
+from jinja2.exceptions import UndefinedError
 
 
 def subnets_behind(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
@@ -55,7 +57,7 @@ def _subnets(variables: Mapping[str, Any]) -> list[str]:
     try:
         written = variables.get("wg_interface_subnets") or []
         return [str(subnet) for subnet in ([written] if isinstance(written, str) else written)]
-    except AnsibleError:  # a template without a value
+    except (AnsibleError, UndefinedError, TypeError):  # in ansible-core 2.19, the second is what has no value
         return []
 
 

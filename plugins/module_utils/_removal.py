@@ -116,9 +116,10 @@ def _find(
         key = _key(text)
         # A name has two keys while the host changes from one to the other: both go.
         found = [peer for peer in known.values() if key == peer.public_key or (not key and text == peer.name)]
-        named = {text, *(peer.name for peer in found)} & set(kept)
-        if named:
-            problems += [_explain_kept(name or "", kept) for name in sorted(map(str, named))]
+        known_as = [text, *(str(what) for peer in found for what in (peer.name, peer.public_key))]
+        named = next(filter(kept.__contains__, known_as), None)
+        if named is not None:
+            problems.append(_explain_kept(named, kept))
         elif not found and not any(text in (one.name, one.public_key) for one in removed.values()):
             names = ", ".join(sorted(peer.name or peer.public_key for peer in known.values())) or "no peer"
             problems.append(

@@ -32,6 +32,12 @@ options:
     type: str
     choices: [interface, hub, peer]
     default: interface
+  failure:
+    description:
+      - What has kept an earlier call from its end, such as a variable without a value.
+      - With it, only the inventory is looked at, for a better reason; if there is none, this is it.
+    version_added: 0.2.0
+    type: str
   systems:
     description:
       - The supported systems by C(ID) and C(VERSION_ID) of os-release(5).
@@ -505,6 +511,7 @@ def main() -> None:
             "interface": {"type": "str", "required": True},
             "address": {"type": "raw"},
             "role": {"type": "str", "choices": ["interface", "hub", "peer"], "default": "interface"},
+            "failure": {"type": "str"},
             "systems": {"type": "dict", "required": True},
             "listen_port": {"type": "int"},
             "tcp_ports": {"type": "list", "elements": "int", "default": []},

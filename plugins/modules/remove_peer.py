@@ -34,7 +34,7 @@ options:
     required: true
   kept:
     description:
-      - Names of peers that must not go, and for each of them where it is written down, for people.
+      - Names or keys of peers that must not go, and for each of them where it is written down, for people.
     type: dict
     default: {}
 seealso:

@@ -74,17 +74,22 @@ class Host:
 
 
 def problems_of_host(
-    host: Host, inventory: Container[str] = (), checked_hosts: Container[str] = ()
+    host: Host,
+    inventory: Container[str] = (),
+    checked_hosts: Container[str] = (),
+    derived: Container[str] = (),
 ) -> Iterator[str]:
     """What is wrong with this host, whatever the addresses of others are.
 
     `inventory`: the names of all hosts. `checked_hosts`: of those that are asked in this run, and say
-    themselves what is wrong with them.
+    themselves what is wrong with them. `derived`: the variables that nobody has written beside this host;
+    those that come from a hub that is asked, and from its peers, are for them to correct.
     """
     if not host.addresses:
         yield f"{host.name}: wg_interface_address is missing: write e.g. wg_interface_address=192.168.7.5/24"
     for variable, checked in VARIABLES.items():
-        if variable in host.variables and _concerns(variable, host.role):
+        is_own = variable not in derived or host.variables.get("wg_peer_hub") not in checked_hosts
+        if variable in host.variables and is_own and _concerns(variable, host.role):
             yield from _problem(host, checked, host.variables[variable], variable)
     yield from _problems_of_own_name(host)
     yield from _problems_of_own_addresses(host)
@@ -242,8 +247,10 @@ def _problems_of_its_hub(
     host: Host, inventory: Container[str], checked_hosts: Container[str]
 ) -> Iterator[str]:
     hub = host.variables.get("wg_peer_hub")
-    if not hub:
-        # Of the groups, problems_of_network says it, for all peers at once.
+    if isinstance(hub, (int, float)) and not isinstance(hub, bool):
+        yield f"{host.name}: wg_peer_hub {hub}: write the name of a host, in quotation marks if that is {hub}"
+    elif not hub:
+        # Of the groups, problems_of_way_to_hub says it, or problems_of_network for all peers at once.
         if not host.groups:
             yield _no_hub(host.name)
     elif not isinstance(hub, str):
@@ -312,6 +319,9 @@ def problems_of_lone_peer(host: Host) -> Iterator[str]:
 
 def problems_of_way_to_hub(host: Host, hub: Host) -> Iterator[str]:
     """A peer of the groups sends the hub what is for the hub, and for those whom it has no direct path to."""
+    if host.role == "peer" and host.variables.get("wg_peer_hub") in (None, ""):
+        yield f"{host.name}: wg_peer_hub is empty: write {hub.name}, or remove the line"
+        return
     networks = {one.network for one in _parsed(hub)} & {one.network for one in _parsed(host)}
     for network in sorted(networks, key=str) if host.role == "peer" else ():
         if not _is_within(network, host.hub_networks):
@@ -370,6 +380,7 @@ def problems_of_network(hosts: Sequence[Host], hubs: Sequence[str]) -> Iterator[
             )
     if len(hubs) == 1:
         for hub in (host for host in hosts if host.name in hubs):
+            yield from _problems_of_room(hub)
             for host in hosts:
                 yield from _problems_of_place(host, hub)
             yield from _problems_of_secrets(hosts, hub)
@@ -401,10 +412,22 @@ def _no_hub(names: str) -> str:
     return f"{names}: there is no hub: write into the inventory\n[wireguard_hub]\n{HUB_EXAMPLE}"
 
 
+def _problems_of_room(hub: Host) -> Iterator[str]:
+    """The hub's prefix is that of the network, as everybody's is."""
+    addresses = list(_parsed(hub))
+    if addresses and all(address.network.num_addresses == 1 for address in addresses):
+        wider = f"{addresses[0].ip}/{24 if addresses[0].version == 4 else 64}"
+        yield (
+            f"{hub.name}: wg_interface_address {addresses[0]} has no room for peers: write it with the "
+            f"prefix of the whole network, such as {wider}"
+        )
+
+
 def _problems_of_place(host: Host, hub: Host) -> Iterator[str]:
     """Every host is in the hub's network, and says so with its prefix: an agent goes by its own."""
-    networks = [address.network for address in _parsed(hub)]
-    for address in _parsed(host) if networks else ():  # of a hub without any, that has been said
+    # Of a hub without any, or without room for others in it, that has been said.
+    networks = [address.network for address in _parsed(hub) if address.network.num_addresses > 1]
+    for address in _parsed(host) if networks else ():
         around = [network for network in networks if address.ip in network]
         if not around:
             inside = ", ".join(map(str, networks))

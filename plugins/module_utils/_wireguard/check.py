@@ -149,7 +149,7 @@ def fwmark(value: int, what: str) -> int:
 
 def table(text: str, what: str) -> str:
     """The routing table of wg-quick(8): `auto`, `off`, or what `ip route` knows one by."""
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+", text.strip()):
+    if not re.fullmatch(r"[0-9]{1,10}|[A-Za-z_][A-Za-z0-9_.-]*", text.strip()):
         raise ValueError(f"{what} {text!r}: write auto, off, a number, or a name of /etc/iproute2/rt_tables")
     return text.strip()
 

@@ -69,6 +69,8 @@ class Node:
     """Of all hosts."""
     files: dict[str, str] = field(default_factory=dict)
     """Others that are in /etc/wireguard already; nobody but root can read them."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Of ansible-playbook, beside what every run has."""
 
     def key(self, private_key: str) -> str:
         """Let the node have this private key; its public key."""
@@ -153,6 +155,7 @@ class Node:
             "ANSIBLE_LOCALHOST_WARNING": "false",
             "ANSIBLE_NOCOLOR": "true",
             "ANSIBLE_PIPELINING": "true",
+            **self.environment,
         }
 
 

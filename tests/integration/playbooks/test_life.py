@@ -68,6 +68,11 @@ def test_check_mode_shows_what_goes_and_that_the_key_is_noted(deployed: Node) ->
             {"wg_interface_peers": [{"name": "mallory", "public_key": OTHER_KEY, "allowed_ips": []}]},
             ("'mallory' is still in wg_interface_peers of hub", "remove it there first"),
         ),
+        (
+            "mallory",
+            {"wg_interface_peers": [{"public_key": OTHER_KEY, "state": "present"}]},
+            (f"'{OTHER_KEY}' is still in wg_interface_peers of hub", "remove it there first"),
+        ),
         ("", {}, ("wg_hub_remove_peers is empty", "-e wg_hub_remove_peers=bob")),
     ],
     ids=[
@@ -77,6 +82,7 @@ def test_check_mode_shows_what_goes_and_that_the_key_is_noted(deployed: Node) ->
         "one-of-two-unknown",
         "a-device",
         "a-listed-peer",
+        "a-listed-peer-without-a-name",
         "nobody",
     ],
 )
@@ -85,6 +91,24 @@ def test_a_removal_that_cannot_be(
 ) -> None:
     run = remove(deployed, f"-ewg_hub_remove_peers={names}", peers={"alice": ALICE}, **of_hub)
     assert_refused(run, "hub", *words)
+
+
+@pytest.mark.parametrize(
+    ("of_hub", "words"),
+    [
+        ({"wg_interface_peers": 5}, "wg_interface_peers is no list of dictionaries"),
+        ({"wg_interface_peers": "{{ my_peers }}"}, "'my_peers' is undefined"),
+        ({"wg_client_config_devices": "{{ my_devices }}"}, "'my_devices' is undefined"),
+        ({"wg_interface_name": "{{ my_name }}"}, "'my_name' is undefined"),
+    ],
+)
+def test_nobody_is_removed_while_it_cannot_be_told_who_is_still_in_the_inventory(
+    deployed: Node, of_hub: dict[str, Any], words: str
+) -> None:
+    run = remove(deployed, "-ewg_hub_remove_peers=mallory", peers={"alice": ALICE}, **of_hub)
+    assert (run.exit_code, run.changed_hosts) == (2, {}), run.output
+    assert words in run.output
+    assert "Traceback" not in run.output
 
 
 def test_a_removal_without_a_hub(node: Node) -> None:

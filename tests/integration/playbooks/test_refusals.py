@@ -7,9 +7,11 @@ All that the preflight knows of an inventory is in the unit tests; here is one r
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import keys
 from tests.containers.mesh import PlaybookRun
 
 from .conftest import ALICE, BOB, HUB, Hosts, Node, Variables
@@ -57,6 +59,18 @@ def listed(*listed_peers: Any) -> Hosts:
         (hub(), peers(wg_interface_address="192.168.7.255/24"), ("alice", "broadcast", "192.168.7.254/24")),
         (hub(), peers(wg_interface_address="192.168.7.5 /24"), ("alice", "192.168.7.5 /24", "write an IP")),
         (hub(wg_interface_address="192.168.7.1/24,"), peers(), ("hub", "192.168.7.1/24,", "write an IP")),
+        (hub(wg_interface_address="192.168.7.1/32"), peers(), ("hub", "no room", "192.168.7.1/24")),
+        (hub(), peers(wg_peer_hub="", wg_peer_hub_url="http://h:8080"), ("alice", "wg_peer_hub is empty")),
+        (hub(), peers(wg_peer_hub=7), ("alice", "wg_peer_hub 7", "name of a host")),
+        (
+            hub(wg_interface_subnets="{{ nets }}"),
+            peers(),
+            ("hub", "wg_interface_subnets has no value"),
+        ),
+        (hub(), peers(wg_interface_subnets=10), ("alice", "wg_interface_subnets '10'")),
+        (hub(), peers(wg_peer_refresh="{{ often }}"), ("alice", "wg_peer_refresh has no value", "often")),
+        (hub(), peers(wg_interface_name="{{ vpn }}"), ("alice", "wg_interface_name has no value", "vpn")),
+        (hub(), peers(wg_interface_table=-1), ("alice", "wg_interface_table '-1'", "off")),
         (hub(), peers(wg_interface_name="wg1"), ("alice", "hub has wg0 and no wg1", "hub_interface=wg0")),
         (hub(wg_interface_peers=None), peers(), ("hub", "wg_interface_peers is empty", "remove the line")),
         (hub(), peers(wg_interface_mut=1420), ("alice", "wg_interface_mut", "write wg_interface_mtu")),
@@ -244,3 +258,45 @@ def test_it_is_said_that_nobody_is_named_who_is_to_go(node: Node, value: object)
     groups = {"wireguard_hub": hub(wg_hub_remove_peers=value)}
     run = node.playbook("rendezvous.wireguard.remove_peer", groups)
     assert_refused(run, "hub", "wg_hub_remove_peers is empty", "wg_hub_remove_peers=bob")
+
+
+def test_what_comes_from_the_hub_is_for_the_hub_to_correct_alone(node: Node) -> None:
+    run = node.site(hub(wg_hub_endpoint="hub.example.net"), peers())
+    assert_refused(run, "hub", "wg_hub_endpoint", "hub.example.net")
+    assert "wg_peer_hub_endpoint" not in run.output
+
+
+def test_all_that_is_wrong_is_said_at_once(node: Node) -> None:
+    run = node.site(hub(), {**peers(wg_peer_hub_interface="wg1"), "carol": {"wg_interface_mtu": 99}})
+    assert_refused(run, "alice", "hub has wg0 and no wg1")
+    for words in ("carol: wg_interface_address is missing", "carol: wg_interface_mtu 99"):
+        assert words in run.output
+
+
+def test_a_subnet_of_one_host_that_has_no_value_does_not_stop_a_run_for_another(node: Node) -> None:
+    node.key(keys.generate_private_key())
+    run = node.site(hub(), peers(wg_interface_subnets="{{ nets }}"), "--limit=bob")
+    assert run.exit_code == 0, run.output
+
+
+@pytest.mark.parametrize("strategy", ["free", "ansible.builtin.host_pinned"])
+def test_a_strategy_that_could_refuse_nothing_for_all_hosts(node: Node, strategy: str) -> None:
+    plays = [
+        {
+            "hosts": group,
+            "gather_facts": False,
+            "strategy": strategy,
+            "roles": [f"rendezvous.wireguard.{role}"],
+        }
+        for group, role in (("wireguard_hub", "wg_hub"), ("wireguard_peers", "wg_peer"))
+    ]
+    playbook = node.directory / "free.yml"
+    playbook.write_text(json.dumps(plays))
+    run = node.playbook(str(playbook), {"wireguard_hub": hub(), "wireguard_peers": peers()})
+    assert_refused(run, "hub", f"strategy {strategy}", "write strategy: linear")
+
+
+def test_the_playbooks_have_the_strategy_that_they_need_whatever_is_configured(node: Node) -> None:
+    node.environment = {"ANSIBLE_STRATEGY": "free"}
+    run = node.site(hub(), peers(wg_interface_mtu=99))
+    assert_refused(run, "alice", "wg_interface_mtu 99")

@@ -184,3 +184,17 @@ def test_a_hub_is_asked_by_its_peers_where_another_role_has_looked_at_it_in_this
     run = node.playbook(str(playbook), groups)
     assert run.exit_code == 0, run.output
     assert "changed: [alice -> hub] => (item=hub: alice)" in run.output
+
+
+def test_devices_reach_what_is_behind_peers_in_a_play_whose_first_host_is_not_the_hub(node: Node) -> None:
+    node.key(keys.generate_private_key())
+    devices = [{"name": "phone", "kind": "phone", "address": "192.168.7.50/24"}]
+    node.variables = {"wg_client_config_devices": devices, "wg_client_config_qr": False}
+    role = {"role": "rendezvous.wireguard.wg_client_config", "when": "inventory_hostname == 'hub'"}
+    playbook = node.directory / "devices.yml"
+    playbook.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "roles": [role]}]))
+    alice = {**ALICE, "wg_interface_subnets": ["10.9.0.0/24"]}
+    groups: dict[str, dict[str, Any]] = {"wireguard_peers": {"alice": alice}, "wireguard_hub": {"hub": HUB}}
+    run = node.playbook(str(playbook), groups, "--diff")
+    assert run.exit_code == 0, run.output
+    assert "AllowedIPs = 192.168.7.0/24, 10.9.0.0/24" in run.output

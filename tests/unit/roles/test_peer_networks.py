@@ -45,12 +45,12 @@ def role_defaults(*roles: str) -> dict[str, Any]:
     return defaults
 
 
-def turn_out(directory: Path) -> dict[str, dict[str, Any]]:
+def turn_out(directory: Path, peers: dict[str, dict[str, Any]] | None = None) -> dict[str, dict[str, Any]]:
     """By peer, wg_peer_hub_networks, wg_peer_hub_url and, the same for all, wg_client_config_networks."""
     defaults = role_defaults("wg_interface", "wg_peer", "wg_client_config")
     inventory = {
         "wireguard_hub": {"hosts": {"hub": HUB}},
-        "wireguard_peers": {"hosts": PEERS},
+        "wireguard_peers": {"hosts": peers or PEERS},
         "second": {"hosts": SECOND},
         "all": {"hosts": {"other": OTHER_HUB}, "vars": {"ansible_connection": "local", **defaults}},
     }
@@ -117,3 +117,10 @@ def test_each_peer_reaches_what_is_behind_the_others_of_its_network_in_its_own_f
     }
     behind = ["192.168.7.0/24", "fd77::/64", "fd88::/64", "10.1.0.0/24", "10.9.0.0/24"]
     assert found["four"]["devices"] == behind
+
+
+def test_a_host_whose_subnets_have_no_value_does_not_stop_the_others(tmp_path: Path) -> None:
+    broken = {"wg_interface_address": "192.168.7.8/24", "wg_interface_subnets": "{{ nothing }}"}
+    odd = {"wg_interface_address": "192.168.7.9/24", "wg_interface_subnets": 10}
+    found = turn_out(tmp_path, {**PEERS, "broken": broken, "odd": odd})
+    assert found["four"]["networks"] == ["192.168.7.0/24", "10.1.0.0/24", "10.9.0.0/24"]
