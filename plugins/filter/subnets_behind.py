@@ -13,7 +13,7 @@ author:
   - The rendezvous.wireguard authors (!UNKNOWN)
 description:
   - Reads C(wg_interface_subnets) of hosts in the inventory, once for all peers, instead of on each of them.
-  - A host whose variable has no value, or is no list, is left out, since its own preflight says what is wrong
+  - What has no value, or is no network, is left out, since the preflight of its own host says what is wrong
     with it.
 options:
   _input:
@@ -40,7 +40,9 @@ _value:
   type: dict
 """
 
+import ipaddress
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Callable
 
 from ansible.errors import AnsibleError
@@ -54,11 +56,20 @@ def subnets_behind(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any
 
 
 def _subnets(variables: Mapping[str, Any]) -> list[str]:
+    """Those that are networks. What has no value is an error of the second kind in ansible-core 2.19, and its
+    own template in 2.18."""
     try:
         written = variables.get("wg_interface_subnets") or []
-        return [str(subnet) for subnet in ([written] if isinstance(written, str) else written)]
-    except (AnsibleError, UndefinedError, TypeError):  # in ansible-core 2.19, the second is what has no value
+        listed = [str(subnet) for subnet in ([written] if isinstance(written, str) else written)]
+    except (AnsibleError, UndefinedError, TypeError):
         return []
+    return list(filter(_is_network, listed))
+
+
+def _is_network(text: str) -> bool:
+    with suppress(ValueError):
+        return bool(ipaddress.ip_network(text))
+    return False
 
 
 class FilterModule:

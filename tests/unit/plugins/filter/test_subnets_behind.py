@@ -28,6 +28,14 @@ def test_only_hosts_that_have_any_are_in_it_in_the_order_of_the_hosts() -> None:
     assert list(found.items()) == [("dave", ["10.3.0.0/24"]), ("alice", ["10.1.0.0/24", "10.2.0.0/24"])]
 
 
+def test_what_is_no_network_is_left_out() -> None:
+    hostvars: dict[str, dict[str, Any]] = {
+        "alice": {"wg_interface_subnets": ["10.1.0.1/24", "{{ nothing }}", "fd88::/64"]},
+        "bob": {"wg_interface_subnets": 10},
+    }
+    assert subnets_behind(hostvars, hostvars) == {"alice": ["fd88::/64"]}
+
+
 def test_a_host_whose_variable_has_no_value_does_not_stop_the_others() -> None:
     hostvars = {"alice": Broken(), "bob": {"wg_interface_subnets": ["10.1.0.0/24"]}}
     assert subnets_behind(hostvars, hostvars) == {"bob": ["10.1.0.0/24"]}
