@@ -300,3 +300,35 @@ def test_the_playbooks_have_the_strategy_that_they_need_whatever_is_configured(n
     node.environment = {"ANSIBLE_STRATEGY": "free"}
     run = node.site(hub(), peers(wg_interface_mtu=99))
     assert_refused(run, "alice", "wg_interface_mtu 99")
+
+
+@pytest.mark.parametrize(
+    ("role", "variables", "words"),
+    [
+        ("wg_peer", {"wg_peer_interval_s": "fast"}, ("wg_peer_interval_s 'fast'", "write")),
+        ("wg_peer", {"wg_peer_hub_networks": {"a": 1}}, ("wg_peer_hub_networks {'a': 1}", "write")),
+        ("wg_interface", {"wg_interface_mtu": "big"}, ("wg_interface_mtu 'big'", "write a whole number")),
+        ("wg_interface", {"wg_interface_relay": "ja"}, ("wg_interface_relay 'ja'", "write")),
+        ("wg_interface", {"wg_interface_peers": "bob"}, ("wg_interface_peers is a text", "write a list")),
+        ("wg_interface", {"wg_interface_tcp_ports": {"a": 1}}, ("wg_interface_tcp_ports {'a': 1}", "write")),
+        ("wg_interface", {"wg_interface_forget_key": 5}, ("wg_interface_forget_key 5", "write")),
+    ],
+)
+def test_a_value_of_the_wrong_type_for_a_role_on_one_host_stops_all(
+    node: Node, role: str, variables: Variables, words: tuple[str, ...]
+) -> None:
+    playbook = node.directory / "role.yml"
+    play = {"hosts": "wireguard_peers", "gather_facts": False, "roles": [f"rendezvous.wireguard.{role}"]}
+    playbook.write_text(json.dumps([play]))
+    node.key(keys.generate_private_key())  # the hub has one
+    groups = {"wireguard_hub": hub(), "wireguard_peers": {"alice": ALICE, "bob": {**BOB, **variables}}}
+    assert_refused(node.playbook(str(playbook), groups), "bob", *words)
+
+
+def test_a_value_of_the_wrong_type_for_the_hub(node: Node) -> None:
+    assert_refused(
+        node.role("wg_hub", **HUB, wg_hub_masquerade="ja", wg_hub_former_ports={"a": 1}),
+        "node",
+        "wg_hub_masquerade 'ja'",
+        "write",
+    )
