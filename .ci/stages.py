@@ -28,6 +28,7 @@ NICENESS = 10
 CLEAN_UP_S = 120.0  # for a stage to remove its containers after SIGINT
 
 ROTATION = "tests/integration/modules/test_rotation.py"
+PLAYBOOKS = "tests/integration/playbooks/test_life.py"
 """It measures gaps, so it does not give way as the others there do."""
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|\x1b\]8;.*?\x1b\\")
@@ -104,6 +105,7 @@ def plan() -> list[list[list[Stage]]]:
                 Stage("sanity-2.18", "sanity", ("CORE=2.18",), gives_way=True),
                 Stage("simulation", "simulation", gives_way=True),
                 Stage("integration", "integration", (f"ARGS=--ignore={ROTATION}",), gives_way=True),
+                Stage("playbooks-2.18", "integration", (f"TESTS={PLAYBOOKS}", "CORE=2.18"), gives_way=True),
             ],
             [
                 Stage("molecule-default", "molecule", ("SCENARIOS=default",)),

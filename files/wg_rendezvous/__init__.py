@@ -2,4 +2,4 @@
 # Copyright the rendezvous.wireguard authors
 """The node program of `rendezvous.wireguard`: hub, agent and status in one zipapp (DESIGN §5)."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

@@ -139,6 +139,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             self._mesh_secrets(hub, task_vars)
         except ValueError as error:
             problems.append(f"wg_interface_mesh_secret of {hub}: {error}; write what `wg genpsk` prints")
+        members = self._members(hub, task_vars)
+        problems += _inventory.problems_of_subnets_elsewhere(members, task_vars["hostvars"])
         hubs = task_vars["groups"].get("wireguard_hub", [])
         if hub in hubs and len(hubs) > 1:
             problems.append(f"{', '.join(hubs)}: only one host can be the hub: leave one in [wireguard_hub]")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,10 +14,8 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.rendezvous.wireguard.plugins.plugin_utils import _inventory, _program
 
 GROUPS = {"hub": "wireguard_hub", "peer": "wireguard_peers"}
-FROM_HUB = "wg_peer__"
-"""What the defaults have in them that the role wg_peer takes from the hub and the other peers."""
 HOSTS_BY_THEMSELVES = ("free", "host_pinned")
-"""Strategies that know neither `run_once` nor `any_errors_fatal`."""
+"""Ends of the names of strategies that know neither `run_once` nor `any_errors_fatal`."""
 
 
 def _why_no_answer(result: Mapping[str, Any]) -> list[str]:
@@ -27,6 +26,14 @@ def _why_no_answer(result: Mapping[str, Any]) -> list[str]:
     answer = f"{str(result.get('msg')).rstrip('.')}: {said}".rstrip(": ")
     remedy = "install python3, or write ansible_python_interpreter=/path/to/python3 (3.9 or newer)"
     return [f"no module runs there: {answer}: {remedy}"]
+
+
+def _why_no_value(variable: str, error: AnsibleError) -> str:
+    """What is not there. All that ansible-core 2.18 says has the value in it, as far as there is one."""
+    undefined = re.findall(r"'\w+' is undefined", str(error))
+    if undefined:
+        return f", since {undefined[-1]}"
+    return "" if variable in _inventory.SECRETS else f": {error}"
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no types
@@ -76,7 +83,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             try:
                 variables[name] = self._templar.template(task_vars[name])
             except AnsibleError as error:  # noqa: PERF203 - one that fails does not stop the others
-                problems.append(f"{task_vars['inventory_hostname']}: {name} has no value: {error}")
+                host, why = task_vars["inventory_hostname"], _why_no_value(name, error)
+                problems.append(f"{host}: {name} has no value{why}: define that, or correct {name}")
         variables["wg_interface_name"] = arguments["interface"]
         if "address" in arguments:
             variables["wg_interface_address"] = arguments["address"]
@@ -90,8 +98,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         batch = task_vars.get("ansible_play_batch", [name])
         problems = list(_inventory.problems_of_variables(name, task_vars))
         checked_hubs = [host for host in batch if "hub" in members.get(host, ())]
-        derived = [variable for variable in variables if FROM_HUB in str(task_vars.get(variable))]
-        problems += _inventory.problems_of_host(own, hostvars, checked_hubs, derived)
+        problems += _inventory.problems_of_host(own, hostvars, checked_hubs)
         if name not in members or self._interface(hostvars[name]) != variables["wg_interface_name"]:
             return problems + list(_inventory.problems_of_lone_peer(own))
         network = self._network(hostvars[name], members[name])
@@ -111,11 +118,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             ]
             hubs = [host for host, groups in members.items() if "hub" in groups]
             problems += _inventory.problems_of_network(hosts, hubs)
+            elsewhere = [host.name for host in hosts if host.name not in batch]
+            problems += _inventory.problems_of_subnets_elsewhere(elsewhere, hostvars)
         return problems
 
     def _problems_of_strategy(self, name: str) -> list[str]:
         strategy = str(self._task.get_play().strategy)
-        if strategy.rpartition(".")[2] not in HOSTS_BY_THEMSELVES:
+        if not strategy.endswith(HOSTS_BY_THEMSELVES):
             return []
         problem = "each host would be changed by itself, before the others are found to be right"
         return [f"{name}: strategy {strategy}: {problem}: write strategy: linear in this play"]

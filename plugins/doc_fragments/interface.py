@@ -96,7 +96,7 @@ options:
         description:
           - With O(peers[].from_mesh_secret), the preshared key has to be the one that comes from the mesh
             secret with this id, that the other end takes for a new peer.
-        version_added: 0.2.0
+        version_added: 0.3.0
         type: str
       state:
         description:
@@ -108,7 +108,7 @@ options:
     description:
       - Remove peers of the file that have the name of one of O(peers) and another key, such as a hub that has
         got a new one while this node was away.
-    version_added: 0.2.0
+    version_added: 0.3.0
     type: bool
     default: false
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: still_listed
 short_description: Whom a list of peers or devices would let in again
-version_added: 0.2.0
+version_added: 0.3.0
 author:
   - The rendezvous.wireguard authors (!UNKNOWN)
 description:
@@ -50,10 +50,12 @@ def still_listed(entries: Any, variable: str) -> list[str]:
     """Names and public keys. AnsibleFilterError for what is no list of dictionaries."""
     if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
         raise AnsibleFilterError(
-            f"{variable} is no list of dictionaries: write '- name: ...', '  public_key: ...' for each entry"
+            f"{variable} has no value, or is no list of dictionaries: write '- name: ...' for each entry"
         )
     wanted = [entry for entry in entries if entry.get("state") != "absent"]
-    return [str(entry[what]) for entry in wanted for what in ("name", "public_key") if entry.get(what)]
+    return [
+        str(entry[what]).strip() for entry in wanted for what in ("name", "public_key") if entry.get(what)
+    ]
 
 
 class FilterModule:

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: subnets_behind
 short_description: The subnets behind each of these hosts
-version_added: 0.2.0
+version_added: 0.3.0
 author:
   - The rendezvous.wireguard authors (!UNKNOWN)
 description:

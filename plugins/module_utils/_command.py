@@ -22,9 +22,10 @@ ENVIRONMENT = {"LC_ALL": "C", "WG_ENDPOINT_RESOLUTION_RETRIES": "2"}
 def run(argv: Sequence[str], stdin: str | None = None) -> tuple[int, str, str]:
     """Run a command to its end: its exit code, standard output and standard error.
 
-    Names are looked up in PATH, and in /usr/sbin and /sbin, where not every user's PATH leads.
+    Names are looked up in PATH, and in /usr/sbin and /sbin, where not every user's PATH leads. OSError if the
+    system cannot start a process.
     """
-    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
     try:
         done = subprocess.run(
             list(argv),
@@ -33,6 +34,6 @@ def run(argv: Sequence[str], stdin: str | None = None) -> tuple[int, str, str]:
             capture_output=True,
             env={**os.environ, **ENVIRONMENT, "PATH": path},
         )
-    except OSError as error:
+    except FileNotFoundError as error:
         return NOT_FOUND, "", f"{argv[0]}: {error.strerror}"
     return done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")

@@ -116,7 +116,7 @@ def _find(
         key = _key(text)
         # A name has two keys while the host changes from one to the other: both go.
         found = [peer for peer in known.values() if key == peer.public_key or (not key and text == peer.name)]
-        known_as = [text, *(str(what) for peer in found for what in (peer.name, peer.public_key))]
+        known_as = [text, *(what for peer in found for what in (peer.name, peer.public_key) if what)]
         named = next(filter(kept.__contains__, known_as), None)
         if named is not None:
             problems.append(_explain_kept(named, kept))

@@ -117,7 +117,7 @@ options:
     elements: int
     default: []
   peers:
-    version_added: 0.2.0
+    version_added: 0.3.0
     default: []
   agent:
     description:

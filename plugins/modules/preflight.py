@@ -36,7 +36,7 @@ options:
     description:
       - What has kept an earlier call from its end, such as a variable without a value.
       - With it, only the inventory is looked at, for a better reason; if there is none, this is it.
-    version_added: 0.2.0
+    version_added: 0.3.0
     type: str
   systems:
     description:

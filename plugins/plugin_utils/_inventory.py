@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Union
 
+from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._peers import read_peer
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import check, conf, mesh_secret
@@ -77,19 +78,16 @@ def problems_of_host(
     host: Host,
     inventory: Container[str] = (),
     checked_hosts: Container[str] = (),
-    derived: Container[str] = (),
 ) -> Iterator[str]:
     """What is wrong with this host, whatever the addresses of others are.
 
     `inventory`: the names of all hosts. `checked_hosts`: of those that are asked in this run, and say
-    themselves what is wrong with them. `derived`: the variables that nobody has written beside this host;
-    those that come from a hub that is asked, and from its peers, are for them to correct.
+    themselves what is wrong with them.
     """
     if not host.addresses:
         yield f"{host.name}: wg_interface_address is missing: write e.g. wg_interface_address=192.168.7.5/24"
     for variable, checked in VARIABLES.items():
-        is_own = variable not in derived or host.variables.get("wg_peer_hub") not in checked_hosts
-        if variable in host.variables and is_own and _concerns(variable, host.role):
+        if variable in host.variables and _concerns(variable, host.role):
             yield from _problem(host, checked, host.variables[variable], variable)
     yield from _problems_of_own_name(host)
     yield from _problems_of_own_addresses(host)
@@ -319,17 +317,31 @@ def problems_of_lone_peer(host: Host) -> Iterator[str]:
 
 def problems_of_way_to_hub(host: Host, hub: Host) -> Iterator[str]:
     """A peer of the groups sends the hub what is for the hub, and for those whom it has no direct path to."""
-    if host.role == "peer" and host.variables.get("wg_peer_hub") in (None, ""):
+    if host.role == "peer" and host.variables.get("wg_peer_hub", "none") in (None, ""):
         yield f"{host.name}: wg_peer_hub is empty: write {hub.name}, or remove the line"
         return
     networks = {one.network for one in _parsed(hub)} & {one.network for one in _parsed(host)}
-    for network in sorted(networks, key=str) if host.role == "peer" else ():
+    is_told = host.role == "peer" and "wg_peer_hub_networks" in host.variables
+    for network in sorted(networks, key=str) if is_told else ():
         if not _is_within(network, host.hub_networks):
             written = ", ".join(map(str, host.hub_networks)) or "[]"
             yield (
                 f"{host.name}: wg_peer_hub_networks {written} leaves out {network}, in which {hub.name} and "
                 "the other peers are: add that, or remove the variable"
             )
+
+
+def problems_of_subnets_elsewhere(
+    names: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    """Of hosts that are not asked in this run: without those subnets, the others would lose the way there."""
+    for name in names:
+        try:
+            written = hostvars[name].get("wg_interface_subnets")
+        except AnsibleError:
+            yield f"{name}: wg_interface_subnets has no value: define what it is made of, or correct it"
+            continue
+        yield from _problem(Host(name, "peer", {}), _each(_subnet), written or [], "wg_interface_subnets")
 
 
 def _is_within(network: check.Network, others: Iterable[check.Network]) -> bool:
@@ -806,6 +818,9 @@ VARIABLES: Mapping[str, Check] = {
     "wg_peer_rotate_min_age_s": _age_s,
 }
 """What the user may write, and what each value has to be."""
+
+SECRETS = frozenset({"wg_interface_mesh_secret", "wg_interface_peers", "wg_client_config_devices"})
+"""Those that may have keys in them."""
 
 OURS = re.compile(r"wg_(interface|hub|peer|client_config)_(?!_)")
 """Names that are the roles' by Ansible's convention; what has two underscores there is internal."""

@@ -27,6 +27,7 @@ AllowedIPs = 192.168.7.5/32
 PublicKey = {OTHER_KEY}
 AllowedIPs = 192.168.7.66/32
 """.encode()
+LISTED = {"name": "mallory", "public_key": OTHER_KEY}
 DEVICES = [{"name": "mallory", "kind": "phone", "address": "192.168.7.66/24"}]
 
 
@@ -96,10 +97,10 @@ def test_a_removal_that_cannot_be(
 @pytest.mark.parametrize(
     ("of_hub", "words"),
     [
-        ({"wg_interface_peers": 5}, "wg_interface_peers is no list of dictionaries"),
-        ({"wg_interface_peers": "{{ my_peers }}"}, "'my_peers' is undefined"),
-        ({"wg_client_config_devices": "{{ my_devices }}"}, "'my_devices' is undefined"),
-        ({"wg_interface_name": "{{ my_name }}"}, "'my_name' is undefined"),
+        ({"wg_interface_peers": 5}, "wg_interface_peers has no value, or is no list of dictionaries"),
+        ({"wg_interface_peers": [{**LISTED, "preshared_key": "{{ of_a_vault }}"}]}, "wg_interface_peers"),
+        ({"wg_client_config_devices": "{{ my_devices }}"}, "wg_client_config_devices has no value"),
+        ({"wg_interface_name": "{{ my_name }}"}, "interface name ''"),
     ],
 )
 def test_nobody_is_removed_while_it_cannot_be_told_who_is_still_in_the_inventory(

@@ -260,12 +260,6 @@ def test_it_is_said_that_nobody_is_named_who_is_to_go(node: Node, value: object)
     assert_refused(run, "hub", "wg_hub_remove_peers is empty", "wg_hub_remove_peers=bob")
 
 
-def test_what_comes_from_the_hub_is_for_the_hub_to_correct_alone(node: Node) -> None:
-    run = node.site(hub(wg_hub_endpoint="hub.example.net"), peers())
-    assert_refused(run, "hub", "wg_hub_endpoint", "hub.example.net")
-    assert "wg_peer_hub_endpoint" not in run.output
-
-
 def test_all_that_is_wrong_is_said_at_once(node: Node) -> None:
     run = node.site(hub(), {**peers(wg_peer_hub_interface="wg1"), "carol": {"wg_interface_mtu": 99}})
     assert_refused(run, "alice", "hub has wg0 and no wg1")
@@ -273,10 +267,38 @@ def test_all_that_is_wrong_is_said_at_once(node: Node) -> None:
         assert words in run.output
 
 
-def test_a_subnet_of_one_host_that_has_no_value_does_not_stop_a_run_for_another(node: Node) -> None:
+@pytest.mark.parametrize("subnets", ["{{ nets }}", ["10.1.0.1/24"], ["10.1.0.0/24", "{{ nets }}"], 10])
+def test_what_is_wrong_with_a_subnet_of_a_host_that_is_not_in_the_run_is_said_of_that_host(
+    node: Node, subnets: object
+) -> None:
+    """Without it, those of the run would lose the route there."""
     node.key(keys.generate_private_key())
-    run = node.site(hub(), peers(wg_interface_subnets="{{ nets }}"), "--limit=bob")
-    assert run.exit_code == 0, run.output
+    run = node.site(hub(), peers(wg_interface_subnets=subnets), "--limit=bob")
+    assert_refused(run, "alice", "wg_interface_subnets")
+
+
+def test_no_file_of_a_device_leaves_out_a_subnet_that_is_wrong(node: Node) -> None:
+    node.key(keys.generate_private_key())
+    devices = [{"name": "phone", "kind": "phone", "address": "192.168.7.50/24"}]
+    node.variables = {"wg_client_config_devices": devices, "wg_client_config_qr": False}
+    groups = {"wireguard_hub": hub(), "wireguard_peers": peers(wg_interface_subnets=["10.1.0.1/24"])}
+    run = node.playbook("rendezvous.wireguard.client_config", groups)
+    assert_refused(run, "alice", "wg_interface_subnets", "10.1.0.0/24")
+
+
+def test_no_secret_is_in_what_is_said_of_a_variable_without_a_value(node: Node) -> None:
+    secret, key = keys.generate_private_key(), keys.generate_private_key()
+    the_hub = hub(
+        wg_interface_mesh_secret="{{ secrets_of_mine }}",
+        secrets_of_mine=[secret, "{{ of_a_vault }}"],
+        wg_interface_peers="{{ peers_of_mine }}",
+        peers_of_mine=[{**PHONE, "preshared_key": key}, "{{ of_a_vault }}"],
+    )
+    run = node.site(the_hub, peers())
+    for variable in ("wg_interface_mesh_secret", "wg_interface_peers"):
+        assert f"hub: {variable} has no value, since 'of_a_vault' is undefined: define that" in run.output
+    assert secret not in run.output
+    assert key not in run.output
 
 
 @pytest.mark.parametrize("strategy", ["free", "ansible.builtin.host_pinned"])

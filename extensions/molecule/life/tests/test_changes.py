@@ -25,6 +25,7 @@ from tests.containers.mesh import (
     wait_until,
     watched,
 )
+from tests.containers.network import HUB_ADDRESS
 
 PEERS = ("alice", "bob", "carol", "dave")
 SITE = "rendezvous.wireguard.site"
@@ -91,22 +92,20 @@ def test_a_peer_gets_another_address_without_a_gap(
     )
 
 
-def test_a_hub_gets_another_port_and_is_found_also_by_a_peer_that_was_not_told(
+def test_a_hub_gets_another_endpoint_and_is_found_also_by_a_peer_that_was_not_told(
     mesh: Mesh, inventory: Inventory, peers: list[Machine], tmp_path: Path, report: Report
 ) -> None:
     alice, bob, carol, dave = peers
     hub = mesh["hub"]
-    path = inventory.change(
-        lambda hosts, _peers: hosts["hub"].update(wg_hub_endpoint="hub.example.net:51821")
-    )
+    path = inventory.change(lambda hosts, _peers: hosts["hub"].update(wg_hub_endpoint=f"{HUB_ADDRESS}:51821"))
     with watched([(alice, bob), (carol, hub), (dave, hub)], tmp_path) as pingers:
         run = ansible_playbook(SITE, [path, inventory.away])
     direct, told, not_told = pingers
-    report(f"life: another port of the hub: lost {told.lost} of {told.sent}, {not_told.lost} untold")
+    report(f"life: another endpoint of the hub: lost {told.lost} of {told.sent}, {not_told.lost} untold")
     assert (run.recap["dave"].unreachable, run.recap["alice"].failed) == (1, 0), run.output
     assert hub.run("wg show wg0 listen-port") == "51821\n"
     # Not what runs: whom the hub sends something before it sends itself is led back to the former port.
-    assert ":51821" in carol.run("grep Endpoint /etc/wireguard/wg0.conf")
+    assert f"{HUB_ADDRESS}:51821" in carol.run("grep Endpoint /etc/wireguard/wg0.conf")
     assert ":51821" not in dave.run("grep Endpoint /etc/wireguard/wg0.conf; wg show wg0 endpoints")
     assert direct.lost == 0
     assert max(told.gap_s, not_told.gap_s) <= GAP_S

@@ -59,7 +59,7 @@ def test_variables_of_the_play_are_checked_as_they_turn_out(tmp_path: Path) -> N
 
     assert "localhost: wg_interface_mtu 70000: write a number from 576 to 65535" in problems
     (undefined,) = (problem for problem in problems if "no_such" in problem)
-    assert undefined.startswith("localhost: wg_interface_fwmark has no value: ")
+    assert undefined.startswith("localhost: wg_interface_fwmark has no value, since 'no_such' is undefined")
     assert len(problems) == 2
 
 

@@ -48,3 +48,14 @@ def test_no_command_waits_for_a_second_after_its_end() -> None:
 def test_nobody_runs_commands_in_another_way() -> None:
     calls = [path for path in PLUGINS.rglob("*.py") if ".run_command(" in path.read_text(encoding="utf-8")]
     assert calls == []
+
+
+def test_a_system_that_starts_no_process_is_no_command_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def busy(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("subprocess.run", busy)
+    with pytest.raises(OSError, match="temporarily"):
+        _command.run(("wg", "show"))
