@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -101,8 +101,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
 
     def _read(self, arguments: Mapping[str, Any], task_vars: Mapping[str, Any]) -> _handed_out.Wanted:
         """ValueError with one line for each thing that is wrong."""
-        problems = list(self._problems_of_network(arguments, task_vars))
-        network = self._network(arguments, task_vars)
+        members = self._members(arguments["hub"], task_vars)
+        problems = self._problems_of_network(arguments, members, task_vars)
+        network = self._network(arguments, members, task_vars)
         devices, network, wrong = _devices.read_devices(arguments["devices"], network)
         problems += wrong
         for option in ("regenerate", "reissue"):
@@ -131,7 +132,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         listed = task_vars["hostvars"][hub].get("wg_interface_mesh_secret") or []
         return mesh_secret.check_secrets(map(str, listed if isinstance(listed, list) else [listed]))
 
-    def _problems_of_network(self, arguments: Mapping[str, Any], task_vars: Mapping[str, Any]) -> list[str]:
+    def _problems_of_network(
+        self, arguments: Mapping[str, Any], members: Iterable[str], task_vars: Mapping[str, Any]
+    ) -> list[str]:
         """Of what all devices share."""
         problems = []
         hub = arguments["hub"]
@@ -139,7 +142,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             self._mesh_secrets(hub, task_vars)
         except ValueError as error:
             problems.append(f"wg_interface_mesh_secret of {hub}: {error}; write what `wg genpsk` prints")
-        members = self._members(hub, task_vars)
         problems += _inventory.problems_of_subnets_elsewhere(members, task_vars["hostvars"])
         hubs = task_vars["groups"].get("wireguard_hub", [])
         if hub in hubs and len(hubs) > 1:
@@ -179,12 +181,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             problems.append(f"{OF_ROLE}persistent_keepalive_s {keepalive_s}: write a number from 0 to 65535")
         return problems
 
-    def _network(self, arguments: Mapping[str, Any], task_vars: Mapping[str, Any]) -> _devices.Network:
+    def _network(
+        self, arguments: Mapping[str, Any], members: Iterable[str], task_vars: Mapping[str, Any]
+    ) -> _devices.Network:
         hub = arguments["hub"]
         owners: dict[str, str] = {}
         owned_keys: dict[str, str] = {}
         names: set[str] = set()
-        for host in self._members(hub, task_vars):
+        for host in members:
             names.add(host)
             addresses = task_vars["hostvars"][host].get("wg_interface_address") or []
             for text in addresses if isinstance(addresses, list) else [addresses]:

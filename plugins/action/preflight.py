@@ -47,12 +47,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
         task_vars = task_vars or {}
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
+        name = task_vars["inventory_hostname"]
         role = arguments.get("role", "interface")
         variables, problems = self._variables(arguments, task_vars)
-        problems += self._problems_of_strategy(task_vars["inventory_hostname"])
+        problems += self._problems_of_strategy(name)
         problems += self._problems(role, variables, task_vars)
-        if arguments.get("failure"):
-            problems = problems or [f"{task_vars['inventory_hostname']}: {arguments['failure']}"]
+        if not problems and arguments.get("failure"):
+            problems = [f"{name}: {arguments['failure']}"]
         if not problems:
             if arguments.get("program"):
                 packed = _program.pack_collection(_program.collection_dir())
@@ -61,7 +62,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core ships no t
             result.update(
                 self._execute_module("rendezvous.wireguard.preflight", arguments, task_vars=task_vars)
             )
-            name = task_vars["inventory_hostname"]
             found = result.get("problems", _why_no_answer(result))
             problems = [f"{name}: {problem}" for problem in found]
             result["mesh_secrets"] = _inventory.secret_ids(variables)

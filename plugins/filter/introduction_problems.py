@@ -14,16 +14,9 @@ author:
 description:
   - Finds keys that several hosts of a play have, and addresses that the hub routes to somebody else, before
     anything is changed.
+extends_documentation_fragment:
+  - rendezvous.wireguard.hosts
 options:
-  _input:
-    description: The names of the hosts.
-    type: list
-    elements: str
-    required: true
-  hostvars:
-    description: The variables of all hosts.
-    type: dict
-    required: true
   asked:
     description: The results of M(rendezvous.wireguard.admission) of the hubs that are not in this run.
     type: list

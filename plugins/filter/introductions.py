@@ -14,16 +14,9 @@ author:
 description:
   - Collects what the role C(wg_peer) has found out about each host of a play, so that one task tells a hub
     about all of its peers. The work per host does not grow with their number.
+extends_documentation_fragment:
+  - rendezvous.wireguard.hosts
 options:
-  _input:
-    description: The names of the hosts.
-    type: list
-    elements: str
-    required: true
-  hostvars:
-    description: The variables of all hosts.
-    type: dict
-    required: true
   moving:
     description:
       - Only those peers whose addresses change, with the addresses of before and the new ones. So the hub

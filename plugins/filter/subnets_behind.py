@@ -15,16 +15,8 @@ description:
   - Reads C(wg_interface_subnets) of hosts in the inventory, once for all peers, instead of on each of them.
   - What has no value, or is no network, is left out, since the preflight of its own host says what is wrong
     with it.
-options:
-  _input:
-    description: The names of the hosts.
-    type: list
-    elements: str
-    required: true
-  hostvars:
-    description: The variables of all hosts.
-    type: dict
-    required: true
+extends_documentation_fragment:
+  - rendezvous.wireguard.hosts
 """
 
 EXAMPLES = r"""

@@ -11,7 +11,7 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -124,6 +124,14 @@ def locked(directory: str) -> Iterator[None]:
 def _without(message: str, secret: str | None) -> str:
     """A message of `wg` without the key that it was given."""
     return message.strip().replace(secret.strip(), "<key>") if secret else message.strip()
+
+
+def run(argv: Sequence[str], stdin: str | None = None) -> str:
+    """Run a command that has to succeed and return what it prints. NodeError with its message if it fails."""
+    code, out, err = _command.run(argv, stdin)
+    if code != 0:
+        raise NodeError(f"`{' '.join(argv)}` failed: {_without(err, stdin)}")
+    return out
 
 
 class Node:
@@ -251,10 +259,7 @@ class Node:
 
     def run(self, argv: tuple[str, ...], stdin: str | None = None) -> str:
         """Run a command and return what it prints. NodeError with its message if it fails."""
-        code, out, err = _command.run(argv, stdin)
-        if code != 0:
-            raise NodeError(f"`{' '.join(argv)}` failed: {_without(err, stdin)}")
-        return out
+        return run(argv, stdin)
 
     def try_run(self, argv: tuple[str, ...]) -> str | None:
         """What a command prints, None if it fails."""

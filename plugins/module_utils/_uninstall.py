@@ -16,7 +16,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from . import _command, _firewall, _removed, _system, _units
-from ._node import Node, NodeError, change, changed
+from ._node import Node, change, changed, run
 from ._wireguard import check, mesh_secret
 
 ETC, STATE, RUN = "etc/wg-rendezvous", "var/lib/wg-rendezvous", "run/wg-rendezvous"
@@ -96,9 +96,7 @@ def _stop(module: AnsibleModule, names: list[str]) -> list[dict[str, str]]:
     disabled = [unit.name for unit in units if unit.enabled]
     for verb, of_these in (("stop", stopped), ("disable", disabled)):
         if of_these and not module.check_mode:
-            code, _out, err = _command.run(("systemctl", verb, *of_these))
-            if code != 0:
-                raise NodeError(f"`systemctl {verb} {' '.join(of_these)}` failed: {err.strip()}")
+            run(("systemctl", verb, *of_these))
     if stopped and not module.check_mode:
         # The end of an agent that could not give its links back has started this meanwhile.
         late = [name for name in names if name.startswith("wg-rendezvous-give-back@")]

@@ -94,11 +94,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rendezvous.wireguard.plugins.module_utils import _command, _system, _units
+from ansible_collections.rendezvous.wireguard.plugins.module_utils import _system, _units
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._node import (
     NodeError,
     change,
     changed,
+    run,
     run_module,
 )
 
@@ -130,7 +131,7 @@ class Services:
         old = [unit.name for unit in self.found.values() if unit.runs and self._is_old(unit)]
         abrupt = [name for name in old if any(one["taken_over"] for one in self._matching(name))]
         if abrupt and not self.module.check_mode:
-            self._run("kill", "--kill-who=main", "--signal=SIGKILL", *abrupt)
+            run(("systemctl", "kill", "--kill-who=main", "--signal=SIGKILL", *abrupt))
         self._do("restart", old, "runs with files of before", "restarted")
         return {"started": started, "restarted": old, **changed(self.changes)}
 
@@ -145,19 +146,14 @@ class Services:
         for name in names:
             self.changes.append(change(name, "unit file of before\n", "unit file read again\n"))
         if names and not self.module.check_mode:
-            self._run("daemon-reload")
+            run(("systemctl", "daemon-reload"))
 
     def _do(self, verb: str, names: list[str], before: str, after: str) -> None:
         """One call for all units, so that systemd orders them."""
         for name in names:
             self.changes.append(change(name, f"{before}\n", f"{after}\n"))
         if names and not self.module.check_mode:
-            self._run(verb, *names)
-
-    def _run(self, *arguments: str) -> None:
-        code, _out, err = _command.run(("systemctl", *arguments))
-        if code != 0:
-            raise NodeError(f"`systemctl {' '.join(arguments)}` failed: {err.strip()}")
+            run(("systemctl", verb, *names))
 
     def _systemctl_show(self) -> str:
         answer = _system.run(*_units.question(one["name"] for one in self.wanted))

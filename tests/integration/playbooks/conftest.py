@@ -51,6 +51,11 @@ BOB: Variables = {"wg_interface_address": "192.168.7.6/24"}
 Hosts = Mapping[str, Variables]
 
 
+def play(hosts: str, role: str, **more: Any) -> dict[str, Any]:
+    """A play of the user's, with one role of the collection."""
+    return {"hosts": hosts, "gather_facts": False, "roles": [f"rendezvous.wireguard.{role}"], **more}
+
+
 @dataclass
 class Node:
     """What the node is like; nothing is installed on it."""
@@ -84,10 +89,13 @@ class Node:
 
     def role(self, name: str, **variables: Any) -> PlaybookRun:
         """One role by itself on a host `node`, in a playbook of the user's."""
-        play = {"hosts": "all", "gather_facts": False, "roles": [f"rendezvous.wireguard.{name}"]}
-        path = self.directory / "role.yml"
-        path.write_text(json.dumps([play]))
-        return self.playbook(str(path), {"all": {"node": variables}})
+        return self.plays([play("all", name)], {"all": {"node": variables}})
+
+    def plays(self, plays: Sequence[Variables], groups: Mapping[str, Hosts], *arguments: str) -> PlaybookRun:
+        """A playbook of the user's."""
+        path = self.directory / "playbook.yml"
+        path.write_text(json.dumps(plays))
+        return self.playbook(str(path), groups, *arguments)
 
     def playbook(self, name: str, groups: Mapping[str, Hosts], *arguments: str) -> PlaybookRun:
         """Any playbook."""

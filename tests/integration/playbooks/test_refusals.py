@@ -7,14 +7,13 @@ All that the preflight knows of an inventory is in the unit tests; here is one r
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import keys
 from tests.containers.mesh import PlaybookRun
 
-from .conftest import ALICE, BOB, HUB, Hosts, Node, Variables
+from .conftest import ALICE, BOB, HUB, Hosts, Node, Variables, play
 
 KEY = "zcUx7+vGCSLBVH8K1UPjOVAb+KvyzgGFzLFsDLBqVCM="
 OTHER_KEY = "0ybDBWFYOKT0aOt3SVx4l4/uHyY7IIbtrUVJfBLjHE8="
@@ -304,17 +303,10 @@ def test_no_secret_is_in_what_is_said_of_a_variable_without_a_value(node: Node) 
 @pytest.mark.parametrize("strategy", ["free", "ansible.builtin.host_pinned"])
 def test_a_strategy_that_could_refuse_nothing_for_all_hosts(node: Node, strategy: str) -> None:
     plays = [
-        {
-            "hosts": group,
-            "gather_facts": False,
-            "strategy": strategy,
-            "roles": [f"rendezvous.wireguard.{role}"],
-        }
-        for group, role in (("wireguard_hub", "wg_hub"), ("wireguard_peers", "wg_peer"))
+        play("wireguard_hub", "wg_hub", strategy=strategy),
+        play("wireguard_peers", "wg_peer", strategy=strategy),
     ]
-    playbook = node.directory / "free.yml"
-    playbook.write_text(json.dumps(plays))
-    run = node.playbook(str(playbook), {"wireguard_hub": hub(), "wireguard_peers": peers()})
+    run = node.plays(plays, {"wireguard_hub": hub(), "wireguard_peers": peers()})
     assert_refused(run, "hub", f"strategy {strategy}", "write strategy: linear")
 
 
@@ -339,12 +331,9 @@ def test_the_playbooks_have_the_strategy_that_they_need_whatever_is_configured(n
 def test_a_value_of_the_wrong_type_for_a_role_on_one_host_stops_all(
     node: Node, role: str, variables: Variables, words: tuple[str, ...]
 ) -> None:
-    playbook = node.directory / "role.yml"
-    play = {"hosts": "wireguard_peers", "gather_facts": False, "roles": [f"rendezvous.wireguard.{role}"]}
-    playbook.write_text(json.dumps([play]))
     node.key(keys.generate_private_key())  # the hub has one
     groups = {"wireguard_hub": hub(), "wireguard_peers": {"alice": ALICE, "bob": {**BOB, **variables}}}
-    assert_refused(node.playbook(str(playbook), groups), "bob", *words)
+    assert_refused(node.plays([play("wireguard_peers", role)], groups), "bob", *words)
 
 
 def test_a_value_of_the_wrong_type_for_the_hub(node: Node) -> None:

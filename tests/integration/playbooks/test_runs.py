@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ansible_collections.rendezvous.wireguard.plugins.module_utils._wireguard import keys
 
-from .conftest import ALICE, BOB, HUB, Node
+from .conftest import ALICE, BOB, HUB, Node, play
 
 RECORDED_PORTS = re.compile(r'\+  "(tcp|udp)_ports": \[([\d,\s+]*)\]')
 """Of a firewall's record in a diff."""
@@ -146,10 +146,8 @@ def test_a_tag_that_the_user_gives_to_a_role_or_the_playbook_is_that_of_all_its_
     tasks = node.directory / "roles/other/tasks"
     tasks.mkdir(parents=True)
     (tasks / "main.yml").write_text(json.dumps([{"ansible.builtin.debug": {"msg": "the other role"}}]))
-    playbook = node.directory / "of_a_site.yml"
-    playbook.write_text(json.dumps(OF_A_SITE[what]))
     groups = {"wireguard_hub": {"hub": HUB}, "wireguard_peers": PEERS}
-    run = node.playbook(str(playbook), groups, *arguments)
+    run = node.plays(OF_A_SITE[what], groups, *arguments)
     assert run.exit_code == 0, run.output
     assert set(run.changed_hosts) == ({"hub", *PEERS} if vpn else set())
     assert ("the other role" in run.output) is other
@@ -161,11 +159,10 @@ def test_a_hub_learns_its_peers_in_a_play_whose_first_host_leaves_out_their_role
         {"role": f"rendezvous.wireguard.{role}", "when": f"inventory_hostname in groups['{group}']"}
         for role, group in conditions.items()
     ]
-    playbook = node.directory / "all.yml"
-    playbook.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "roles": roles}]))
+    plays = [{"hosts": "all", "gather_facts": False, "roles": roles}]
     hub = {**HUB, "wg_interface_subnets": ["10.9.0.0/24"]}
     groups: dict[str, dict[str, Any]] = {"wireguard_hub": {"hub": hub}, "wireguard_peers": PEERS}
-    run = node.playbook(str(playbook), groups, "--diff")
+    run = node.plays(plays, groups, "--diff")
     assert run.exit_code == 0, run.output
     told = run.output.partition(" : Tell the hub about all peers of this run]")[2].partition("TASK")[0]
     assert "\nchanged: [alice -> hub] => (item=hub: alice, bob)" in told, run.output
@@ -174,14 +171,9 @@ def test_a_hub_learns_its_peers_in_a_play_whose_first_host_leaves_out_their_role
 
 def test_a_hub_is_asked_by_its_peers_where_another_role_has_looked_at_it_in_this_run(node: Node) -> None:
     node.key(keys.generate_private_key())
-    plays = [
-        {"hosts": group, "gather_facts": False, "roles": [f"rendezvous.wireguard.{role}"]}
-        for group, role in (("wireguard_hub", "wg_interface"), ("wireguard_peers", "wg_peer"))
-    ]
-    playbook = node.directory / "interface.yml"
-    playbook.write_text(json.dumps(plays))
+    plays = [play("wireguard_hub", "wg_interface"), play("wireguard_peers", "wg_peer")]
     groups: dict[str, dict[str, Any]] = {"wireguard_hub": {"hub": HUB}, "wireguard_peers": {"alice": ALICE}}
-    run = node.playbook(str(playbook), groups)
+    run = node.plays(plays, groups)
     assert run.exit_code == 0, run.output
     assert "changed: [alice -> hub] => (item=hub: alice)" in run.output
 
@@ -191,10 +183,9 @@ def test_devices_reach_what_is_behind_peers_in_a_play_whose_first_host_is_not_th
     devices = [{"name": "phone", "kind": "phone", "address": "192.168.7.50/24"}]
     node.variables = {"wg_client_config_devices": devices, "wg_client_config_qr": False}
     role = {"role": "rendezvous.wireguard.wg_client_config", "when": "inventory_hostname == 'hub'"}
-    playbook = node.directory / "devices.yml"
-    playbook.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "roles": [role]}]))
+    plays = [{"hosts": "all", "gather_facts": False, "roles": [role]}]
     alice = {**ALICE, "wg_interface_subnets": ["10.9.0.0/24"]}
     groups: dict[str, dict[str, Any]] = {"wireguard_peers": {"alice": alice}, "wireguard_hub": {"hub": HUB}}
-    run = node.playbook(str(playbook), groups, "--diff")
+    run = node.plays(plays, groups, "--diff")
     assert run.exit_code == 0, run.output
     assert "AllowedIPs = 192.168.7.0/24, 10.9.0.0/24" in run.output

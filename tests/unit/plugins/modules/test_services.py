@@ -41,7 +41,7 @@ class Systemd:
         blocks = [{"Id": name, **state} for name, state in self.states.items()]
         return "\n\n".join("\n".join(map("=".join, block.items())) for block in blocks) + "\n"
 
-    def run(self, argv: Sequence[str]) -> tuple[int, str, str]:
+    def run(self, argv: Sequence[str], _stdin: str | None = None) -> tuple[int, str, str]:
         self.calls.append(" ".join(argv[1:]))
         return 0, "", ""
 

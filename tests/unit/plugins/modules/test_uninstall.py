@@ -53,7 +53,7 @@ class Installed:
         blocks = [f"Id={unit}\nUnitFileState=enabled\nActiveState=active" for unit in self.running]
         return "\n\n".join(blocks) + "\n"
 
-    def run(self, argv: Sequence[str]) -> tuple[int, str, str]:
+    def run(self, argv: Sequence[str], _stdin: str | None = None) -> tuple[int, str, str]:
         self.calls.append(" ".join(argv))
         if argv[1] == "stop":
             self.running = []
