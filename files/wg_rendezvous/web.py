@@ -62,8 +62,9 @@ def is_local(request: web.Request) -> bool:
     connection: socket.socket = request.transport.get_extra_info("socket")
     if connection.family == socket.AF_UNIX:
         return True
-    peer_name, own_name = connection.getpeername(), connection.getsockname()
-    return bool(peer_name[0] == own_name[0])
+    # As they were when it was accepted: the socket of one that was reset since knows no names any more.
+    peer_name, own_name = (request.transport.get_extra_info(end) for end in ("peername", "sockname"))
+    return bool(peer_name and own_name and peer_name[0] == own_name[0])
 
 
 # --- applications ---
