@@ -304,7 +304,7 @@ class Agent:
                 outcome = self._doers[type(action)](action)
                 if outcome is not None:
                     pending.append(outcome)
-        wait_s = self.mesh._expected_at - self.now_s  # what `wakeup_at` said a moment ago
+        wait_s = self.mesh.wakeup_at - self.now_s
         self._at_once = self._at_once + 1 if wait_s <= 0 else 0
         assert self._at_once < SPINS, f"{self.name} spins: it is woken up at once, again and again"
         # A timer of an event loop is never early.

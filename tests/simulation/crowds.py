@@ -83,11 +83,26 @@ def _slow_hub(registering_s: float, check: Callable[[Run], None], run_for_s: flo
     return replace(_crowd(12, star=False), check=check, happenings=slow_down, run_for_s=run_for_s)
 
 
+RENDEZVOUS_OF_LINK = 1.5
+"""So many are begun for each link at most, on average, where no node gets to do what it wants in time."""
+
+
+def _check_busy(run: Run) -> None:
+    """All are direct, and not much was begun that nobody had the time for."""
+    for monitor in run.monitors:
+        assert monitor.direct, f"{monitor.name} is not direct"
+    begun = sum(line.count("relayed -> offered") for _at, _who, line in run.journal.lines)
+    allowed = RENDEZVOUS_OF_LINK * len(run.monitors)
+    assert begun <= allowed, f"{begun} rendezvous were begun for {len(run.monitors)} links"
+
+
 SLOW_HUB = "12 with one another, at once, a slow hub"
 MUCH_TOO_SLOW_HUB = "12 with one another, at once, a much too slow hub"
+BUSY = "16 with one another, at once, on two processors"
 CROWDS = {
     "30 with one, at once": _crowd(31, star=True),
     "12 with one another, at once": _crowd(12, star=False),
+    BUSY: replace(_crowd(16, star=False), check=_check_busy, processors=2, run_for_s=60.0),
     SLOW_HUB: _slow_hub(0.1, _check_soon, 15.0),
     MUCH_TOO_SLOW_HUB: _slow_hub(0.3, _check_in_the_end, 60.0),
 }

@@ -15,6 +15,7 @@ from tests.simulation.courtesy import Courtesy
 from tests.simulation.monitor import Node, PathMonitor
 from tests.simulation.network import Link
 from tests.simulation.origin import OriginAgent
+from tests.simulation.processors import Processors, SharingAgent
 from tests.simulation.signals import SignalHub
 from tests.simulation.wireguard import Device, Inner
 from tests.simulation.world import World
@@ -86,6 +87,7 @@ class Run:
         self.truths: dict[str, str] = {}
         self.strikes: list[Strike] = []
         self.disturbed = False
+        self._processors = Processors(self.engine, scenario.processors) if scenario.processors else None
         self.cut_at = self.healed_at = float("inf")
         self.finish: Callable[[], None] = lambda: None
         self._addresses = iter(f"192.0.2.{number}" for number in range(1, 250))
@@ -126,7 +128,9 @@ class Run:
             node = OriginAgent(self.world, device, self.journal)
         else:
             signals = self.scenario.signals and name not in self.scenario.polling
-            node = Agent(self.world, device, self.scenario.settings, self.truths, self.journal, signals)
+            of_agent = (self.world, device, self.scenario.settings, self.truths, self.journal, signals)
+            shares = self._processors
+            node = Agent(*of_agent) if shares is None else SharingAgent(shares, *of_agent)
             self.agents[name] = node
         joins_at = self._joins_at(nth)
         self.engine.call_in(joins_at, partial(self.world.connect, device))
@@ -226,7 +230,8 @@ class Scenario:
     each pair has; links take
     `least_delay_s` to `delay_s`, one way to the core, and lose `loss`, None: chosen at
     random. In a `star` A has links to all others, and they have none with one another; with
-    `lan` all are behind A's NAT; those named in `ipv6` have an address of IPv6 alone, and no NAT."""
+    `lan` all are behind A's NAT; all agents have so many `processors` together, 0: what they do takes no
+    time; those named in `ipv6` have an address of IPv6 alone, and no NAT."""
 
     nats: tuple[str, ...]
     check: Callable[[Run], None]
@@ -239,6 +244,7 @@ class Scenario:
     signals: bool = False
     star: bool = False
     lan: bool = False
+    processors: int = 0
     ipv6: tuple[str, ...] = ()
     traffic: str = IDLE
     least_delay_s: float = 0.001

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from tests.simulation.crowds import CROWDS, SLOW_HUB
+from tests.simulation.crowds import BUSY, CROWDS, SLOW_HUB
 from tests.simulation.cuts import CUTS
 from tests.simulation.run import Case
 from tests.simulation.scenarios import SCENARIOS, simulate_all
@@ -25,7 +25,7 @@ from wg_rendezvous.core.link import TRANSITIONS, Effect, LinkEvent, State
 from wg_rendezvous.core.loop import Loop
 from wg_rendezvous.core.mesh import Mesh
 from wg_rendezvous.core.moves import Moves
-from wg_rendezvous.core.pacing import TokenBucket
+from wg_rendezvous.core.pacing import Pace, TokenBucket
 from wg_rendezvous.core.pairs import Pairs
 from wg_rendezvous.core.refresh import FAILURES_LARGER_KEY, Count, Refresh
 from wg_rendezvous.core.registrar import Registrar
@@ -294,3 +294,8 @@ def test_asking_a_slow_hub_again_before_it_has_answered_is_noticed(monkeypatch: 
 
     monkeypatch.setattr(Registrar, "tick", impatient)
     check_some_fails({SLOW_HUB}, "registrations of 12 agents waited|was direct after")
+
+
+def test_a_busy_node_that_begins_everything_at_once_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pace, "free_at", float("-inf"))
+    check_some_fails({BUSY}, "rendezvous were begun|is not direct")

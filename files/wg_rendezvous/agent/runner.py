@@ -260,37 +260,41 @@ class Agent:
         await self.signalling.finish(LAST_WORDS_S)
 
     async def _step(self, until_s: float | None, *stopping: asyncio.Future[Any]) -> None:
-        """Handle the next event, or the core's next time; return without any at `until_s`, or when one of
-        `stopping` is done.
+        """Handle what comes next, or the core's next time; return without any event at `until_s`, or when one
+        of `stopping` is done.
         """
-        wakeup_at = self.mesh.wakeup_at(boottime_s())
+        wakeup_at = self.mesh.wakeup_at
         ends_at = wakeup_at if until_s is None else min(wakeup_at, until_s)
-        event = await self._next_event(max(0.0, ends_at - boottime_s()), *stopping)
-        if event is not None:
-            await self._handle(event)
-        # Also after an event: any number of them must not keep the time from passing.
+        batch = await self._next_events(max(0.0, ends_at - boottime_s()), *stopping)
+        if batch:
+            await self._handle(*batch)
+        # Also after events: any number of them must not keep the time from passing.
         if boottime_s() >= wakeup_at and not any(future.done() for future in stopping):
             await self._handle(events.Tick())
 
-    async def _next_event(self, wait_s: float, *stopping: asyncio.Future[Any]) -> events.Event | None:
-        if not self._events.empty():
-            return self._events.get_nowait()
-        arrival = asyncio.ensure_future(self._events.get())
-        await asyncio.wait({arrival, *stopping}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
-        if arrival.done():
-            return arrival.result()
-        arrival.cancel()
-        return None
+    async def _next_events(self, wait_s: float, *stopping: asyncio.Future[Any]) -> list[events.Event]:
+        """The next event and all that wait behind it: more than one where this node is slower than they
+        come."""
+        if self._events.empty():
+            arrival = asyncio.ensure_future(self._events.get())
+            await asyncio.wait({arrival, *stopping}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+            if not arrival.done():
+                arrival.cancel()
+                return []
+            first = [arrival.result()]
+        else:
+            first = []
+        return first + [self._events.get_nowait() for _event in range(self._events.qsize())]
 
-    async def _handle(self, event: events.Event) -> None:
-        """Give the event to the core and carry out what it answers, and what follows from that."""
-        pending = [event]
+    async def _handle(self, *batch: events.Event) -> None:
+        """Give events to the core and carry out what it answers, and what follows from that."""
+        pending: list[tuple[events.Event, ...]] = [batch]
         while pending:
             self._alive_s = boottime_s()
-            for action in self.mesh.handle(pending.pop(0), boottime_s()):
+            for action in self.mesh.handle_all(pending.pop(0), boottime_s()):
                 outcome = await self._doers[type(action)](action)
                 if outcome is not None:
-                    pending.append(outcome)
+                    pending.append((outcome,))
 
     def _beside(self, work: Coroutine[Any, Any, events.Event | None]) -> None:
         """Let `work` run beside the loop; its event comes back through the queue."""

@@ -31,7 +31,10 @@ __all__ = ["Mesh", "Settings"]
 ABOUT_SOME_PAIRS = (events.Tick, events.DeviceSeen, events.BeatAnswered, events.StreamHeard)
 """Events that change nothing for most pairs; of all others the pairs may depend in many ways."""
 SLEPT_S = 1.0
-"""A tick that is so much late means that this node slept, or was stopped."""
+"""A tick that is so much late means that this node slept, or was stopped: what was awaited means nothing."""
+PATHS_LAST_S = 4.0
+"""After so long every link may have lost its path; after less, a busy node would only have more to do for
+it.  No mapping is known to be forgotten sooner than in 5 s (DESIGN section 3)."""
 REST_TIMES, LOOK_MAX_S = 6, 0.09
 """After a look at the device comes a rest of so many times what looks take of late, so that a node with more
 to do than it can has time for other things.  No look counts for more: handshakes are awaited for 0.8 s, in
@@ -101,26 +104,41 @@ class Mesh:
 
     def handle(self, event: events.Event, now_s: float) -> list[Action]:
         """Take one event and return what to do about it, in order."""
-        if not isinstance(event, ABOUT_SOME_PAIRS):
-            self.pairs.touch()
-        if now_s > self._expected_at + SLEPT_S:
-            self.pairs.touch()
-            self.hub.woke(now_s)
-            self.pairs.woke(now_s)
-        self._handlers[type(event)](event, now_s)
+        return self.handle_all((event,), now_s)
+
+    def handle_all(self, batch: Iterable[events.Event], now_s: float) -> list[Action]:
+        """Take events that came one after the other, and return what to do about all of them, in order: the
+        device is changed once for all that they change in it."""
+        self._be_late(now_s)
+        for event in batch:
+            if not isinstance(event, ABOUT_SOME_PAIRS):
+                self.pairs.touch()
+            self._handlers[type(event)](event, now_s)
         if self._started:
             self.hub.tick(self.pairs.watching(now_s), now_s)
             self.pairs.tick(now_s)
         self._schedule_watch(now_s)
-        self._expected_at = self._wakeup_at(self.pairs.watching(now_s), now_s)
+        self._expected_at = self._earliest_at(now_s)
         return self.node.flush()
 
-    def wakeup_at(self, now_s: float) -> float:
-        """The time at which the next `Tick` is wanted."""
-        return self._wakeup_at(self.pairs.watching(now_s), now_s)
+    def _be_late(self, now_s: float) -> None:
+        """Take in that it is later than this node wanted to do something."""
+        if now_s < self._expected_at:
+            return
+        late_s = now_s - self._expected_at
+        self.node.pace.late(late_s)
+        if late_s > SLEPT_S:
+            self.pairs.touch()
+            self.hub.woke(now_s)
+            self.pairs.woke(late_s >= PATHS_LAST_S, now_s)
 
-    def _wakeup_at(self, watching: bool, now_s: float) -> float:
-        hub_at = self.hub.wakeup_at(watching, now_s)
+    @property
+    def wakeup_at(self) -> float:
+        """The time at which the next `Tick` is wanted, if no event comes before."""
+        return self._expected_at
+
+    def _earliest_at(self, now_s: float) -> float:
+        hub_at = self.hub.wakeup_at(self.pairs.watching(now_s), now_s)
         times = [self.loop.wakeup_at(now_s), self.pairs.wakeup_at(now_s), hub_at]
         if self._watch_at is not None:
             times.append(self._watch_at)

@@ -44,7 +44,8 @@ class Moves:
 
     def _patience_s(self, pair: Pair, floor_s: float) -> float:
         """How long the next step of a rendezvous may take; the other end may be farther from the hub."""
-        return max(floor_s, 3 * self.hub.signal_trips_s, 3 * (pair.trips_s or 0.0))
+        trips_s = max(self.hub.signal_trips_s, pair.trips_s or 0.0)
+        return max(floor_s, 3 * trips_s) + self.node.pace.slack_s
 
     # -- effects ----------------------------------------------------------------------------
 

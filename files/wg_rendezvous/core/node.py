@@ -16,7 +16,7 @@ from . import actions, memory, secrets
 from .actions import Action, PeerChange
 from .candidates import Place, UnacceptableError, moved, networks
 from .memory import Memory
-from .pacing import TokenBucket, Turns
+from .pacing import Pace, TokenBucket, Turns
 from .refresh import Budget, Policy, Refresh
 from .secrets import Secrets
 
@@ -52,6 +52,7 @@ class Node:
         self.secrets = Secrets()
         self.bucket = TokenBucket()
         self.turns = Turns(self.bucket, PACKETS_PER_KNOCK)
+        self.pace = Pace()
         self.device = Device(None, 0, 0, {})
         self.configured: frozenset[str] = frozenset()
         self.owned: dict[str, str] = {}

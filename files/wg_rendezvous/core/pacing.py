@@ -14,6 +14,11 @@ CALLS_PER_S, CALLS_AT_ONCE = 20.0, 60.0
 SIGNALS_PER_S_AND_PEER, SIGNALS_AT_ONCE_AND_PEER = 1.0, 3.0
 """With many peers it takes more signals: a node signals about each of its links, and after a cut of its
 network they are all tried again every 3 s."""
+LATE_TIMES, LATE_MAX_S, NOT_LATE_S = 20, 0.3, 0.02
+"""Between two rendezvous that a node begins lies so many times what it is late by, more than a little, and no
+lateness counts for more."""
+LATE_SMOOTHING = 0.25
+"""The weight of what it was late by last."""
 ROUNDING = 1e-6
 """What `available_at` may be early by, in tokens."""
 
@@ -58,6 +63,42 @@ def signal_limits(peers: int) -> tuple[float, float]:
         max(CALLS_PER_S, SIGNALS_PER_S_AND_PEER * peers),
         max(CALLS_AT_ONCE, SIGNALS_AT_ONCE_AND_PEER * peers),
     )
+
+
+class Pace:
+    """How soon after one another a node begins rendezvous: at once, unless it is late with what it does.
+
+    A rendezvous takes several steps at both ends, each with a time limit. Where more are begun than a node,
+    or its neighbours on the same processors, can go through in time, most come to nothing and are begun anew.
+    RFC 8445, section 14.2, paces checks for the network's sake; this does it for that of the processors.
+    """
+
+    def __init__(self) -> None:
+        self._late_s = 0.0
+        self._begun_at = float("-inf")
+
+    def late(self, late_s: float) -> None:
+        """Something was done so much later than at its time."""
+        self._late_s += LATE_SMOOTHING * (min(late_s, LATE_MAX_S) - self._late_s)
+
+    def begun(self, now_s: float) -> None:
+        """A rendezvous is begun."""
+        self._begun_at = now_s
+
+    @property
+    def free_at(self) -> float:
+        """Before that none is to be begun."""
+        return self._begun_at + LATE_TIMES * self._too_late_s
+
+    @property
+    def slack_s(self) -> float:
+        """So much longer than elsewhere an answer may take: it waits where it is given, and where it is taken
+        in."""
+        return 2 * self._too_late_s
+
+    @property
+    def _too_late_s(self) -> float:
+        return max(0.0, self._late_s - NOT_LATE_S)
 
 
 class Turns:

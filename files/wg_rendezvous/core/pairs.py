@@ -42,8 +42,8 @@ from .signals import (
 )
 from .vigil import Vigil
 
-WATCH_EVERY_S = 0.05
-"""How often the device is read while a handshake is awaited."""
+WATCH_EVERY_S, WATCH_TOLD_S = 0.05, 0.3
+"""How often the device is read while a handshake is awaited, and while the other end would tell of it."""
 REPORT_AFTER_S = 0.25
 
 SIGNAL_EVENTS = {
@@ -284,7 +284,7 @@ class Pairs:
             self._admission.refuse(pair.peer, f"its {signal.type} is not awaited", "info")
         if signal.type in (WITHDRAW, REFUSED) and not (signal.type == REFUSED and pair.promoted):
             pair.why = f"the other end: {signal.why}" if signal.why else "the other end has gone back"
-        if signal.type == OPENED and pair.phase is Phase.OFFERED:
+        if signal.type == OPENED and pair.phase in (Phase.OFFERED, Phase.RELAYED):  # also if it is too late
             pair.trips_s = smoothed_s(pair.trips_s, now_s - pair.offered_at)
         was_trying = pair.phase in TRYING
         self._feed(pair, event, now_s)
@@ -402,13 +402,14 @@ class Pairs:
                 pair.rungs, pair.retry_at, pair.unproven = [], now_s, 0
                 pair.vain.clear()
 
-    def woke(self, now_s: float) -> None:
-        """This node slept: what was awaited means nothing, and every link may have lost its path."""
+    def woke(self, may_be_lost: bool, now_s: float) -> None:
+        """This node slept: what was awaited means nothing, and every link may have lost its path, if it
+        slept for long."""
         for pair in self.pairs.values():
             pair.watch.forget()
             if pair.phase is Phase.PROVISIONAL:
                 pair.since_at = now_s
-            elif pair.phase is Phase.DIRECT:
+            elif pair.phase is Phase.DIRECT and may_be_lost:
                 pair.why = "this node slept"
                 self._feed(pair, PairEvent.MISSED, now_s)
 
@@ -431,11 +432,11 @@ class Pairs:
     # -- what is due ------------------------------------------------------------------------
 
     def tick(self, now_s: float) -> None:
-        """Do what is due."""
-        for pair in list(self.pairs.values()):
-            if now_s >= self._due_ats.get(pair.peer, now_s):
-                self.touch(pair.peer)
-                self._tick(pair, now_s)
+        """Do what is due, first of all for those that wait for the longest time to be tried."""
+        due = [pair for pair in self.pairs.values() if now_s >= self._due_ats.get(pair.peer, now_s)]
+        for pair in sorted(due, key=lambda pair: pair.retry_at or now_s):
+            self.touch(pair.peer)
+            self._tick(pair, now_s)
         self._outbox.tick(now_s)
         self._giving_back.tick(now_s)
         if self.port.under_way:
@@ -475,7 +476,8 @@ class Pairs:
                 self._start(pair, now_s)
 
     def _may_start(self, pair: Pair, now_s: float) -> bool:
-        return self._wants_start(pair) and _due(pair.retry_at, now_s) and now_s >= self.port.ready_at
+        ready_at = max(self.port.ready_at, self.node.pace.free_at)
+        return self._wants_start(pair) and _due(pair.retry_at, now_s) and now_s >= ready_at
 
     def _wants_start(self, pair: Pair) -> bool:
         return (
@@ -503,6 +505,7 @@ class Pairs:
 
     def _start(self, pair: Pair, now_s: float) -> None:
         """Offer the next candidate pair."""
+        self.node.pace.begun(now_s)
         pair.rung = pair.rungs.pop(0)
         self._session = (self._session + 1) % 2**64
         pair.session = f"{self._session:016x}"
@@ -513,17 +516,19 @@ class Pairs:
 
     def watching(self, now_s: float) -> bool:
         """Whether links carry traffic, so that the hub is to be watched too."""
-        return any(pair.promoted and self._vigil.has_traffic(pair, now_s) for pair in self.pairs.values())
+        return any(self._vigil.has_traffic(pair, now_s) and pair.promoted for pair in self.pairs.values())
 
     def watch_every_s(self, now_s: float) -> float | None:
         """How often the device has to be read; None if nothing is to be seen there."""
         every_s = None
         for pair in self.pairs.values():
             if pair.phase in TRYING:
-                return WATCH_EVERY_S
-            if pair.promoted:
+                of_pair = WATCH_EVERY_S if _looks(pair) else WATCH_TOLD_S
+            elif pair.promoted:
                 of_pair = self._vigil.look_every_s(pair, now_s)
-                every_s = of_pair if every_s is None else min(every_s, of_pair)
+            else:
+                continue
+            every_s = of_pair if every_s is None else min(every_s, of_pair)
         return every_s
 
     def wakeup_at(self, now_s: float) -> float:
@@ -548,7 +553,7 @@ class Pairs:
         if pair.promoted:
             times += self._vigil.due_ats(pair, now_s)
         elif self._wants_start(pair) and pair.retry_at is not None:
-            times.append(max(pair.retry_at, self.port.ready_at, pair.turn_at or 0.0))
+            times.append(max(pair.retry_at, self.port.ready_at, self.node.pace.free_at, pair.turn_at or 0.0))
         return min(times, default=float("inf"))
 
     # -- effects ----------------------------------------------------------------------------
@@ -596,6 +601,12 @@ class Pairs:
         for pair in self.pairs.values():
             self.node.remember(pair.peer, pair.memory(now_s))
         self.node.save(now_s)
+
+
+def _looks(pair: Pair) -> bool:
+    """Whether this end is the one to look for the handshake: the controlled one, which knocks first and tells
+    the other, and then that one."""
+    return pair.phase is Phase.HEARD or (pair.phase is Phase.KNOCKING and not pair.controlling)
 
 
 def _due(at: float | None, now_s: float) -> bool:

@@ -248,13 +248,14 @@ class Vigil:
 
     @property
     def _provisional_s(self) -> float:
-        return PROVISIONAL_S + self.hub.signal_trips_s
+        return PROVISIONAL_S + self.hub.signal_trips_s + self.node.pace.slack_s
 
     def _missed_s(self, pair: Pair) -> float:
-        return max(MISSED_S, 3 * (pair.watch.rtt_s or self.hub.signal_trips_s))
+        missed_s = max(MISSED_S, 3 * (pair.watch.rtt_s or self.hub.signal_trips_s))
+        return missed_s + self.node.pace.slack_s
 
     def _silent_s(self, pair: Pair) -> float:
-        slow_s = 0.0 if pair.signals else self._probe_s(pair)
+        slow_s = self.node.pace.slack_s + (0.0 if pair.signals else self._probe_s(pair))
         return max(SILENT_S, 5 * (pair.watch.rtt_s or self.hub.signal_trips_s)) + slow_s
 
     def _probe_s(self, pair: Pair) -> float:

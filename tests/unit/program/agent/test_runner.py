@@ -101,19 +101,20 @@ class Core:
     """Stands in for the mesh: notes what it is given, answers as the test says, wants ticks at once."""
 
     def __init__(self) -> None:
-        self.given: list[events.Event] = []
+        self.batches: list[list[events.Event]] = []
         self.answers: dict[type, list[actions.Action]] = {}
         self.quiet = False
         self.give_up_at = float("inf")
-        self.wakeup_s = 0.0
+        self.wakeup_at = 0.0
         self.own_key = KEY
 
-    def handle(self, event: events.Event, _now_s: float) -> list[actions.Action]:
-        self.given.append(event)
-        return self.answers.pop(type(event), [])
+    @property
+    def given(self) -> list[events.Event]:
+        return [event for batch in self.batches for event in batch]
 
-    def wakeup_at(self, _now_s: float) -> float:
-        return self.wakeup_s
+    def handle_all(self, batch: Iterable[events.Event], _now_s: float) -> list[actions.Action]:
+        self.batches.append(list(batch))
+        return [action for event in self.batches[-1] for action in self.answers.pop(type(event), [])]
 
 
 class Signalling:
@@ -165,23 +166,54 @@ def core(agent: runner.Agent) -> Core:
 async def test_any_number_of_events_does_not_keep_the_time_from_passing(agent: runner.Agent) -> None:
     for _ in range(10):
         agent._deliver(events.HubSilent("no"))
-    for _ in range(10):
+        agent._deliver(events.HubSilent("no"))
         await agent._step(None)
     assert core(agent).given.count(events.Tick()) == 10
-    assert core(agent).given.count(events.HubSilent("no")) == 10
+    assert core(agent).given.count(events.HubSilent("no")) == 20
+
+
+async def test_events_that_wait_are_handled_together_in_their_order(agent: runner.Agent) -> None:
+    waiting: list[events.Event] = [events.HubSilent("no"), events.PeerGone("bob"), events.StreamHeard()]
+    for event in waiting:
+        agent._deliver(event)
+    core(agent).wakeup_at = boottime_s() + 100
+    await agent._step(None)
+    assert core(agent).batches == [waiting]
+
+
+async def test_what_follows_from_events_is_handled_before_those_that_came_meanwhile(
+    agent: runner.Agent,
+) -> None:
+    seen = events.DeviceSeen(Device(KEY, 51820, 0, {}))
+
+    async def read_device(_action: actions.ReadDevice) -> events.Event:
+        agent._deliver(events.PeerGone("bob"))
+        return seen
+
+    agent._doers[actions.ReadDevice] = read_device
+    core(agent).answers[events.HubSilent] = [actions.ReadDevice()]
+    core(agent).wakeup_at = boottime_s() + 100
+    agent._deliver(events.HubSilent("no"))
+    await agent._step(None)
+    await agent._step(None)
+    assert core(agent).batches == [[events.HubSilent("no")], [seen], [events.PeerGone("bob")]]
 
 
 async def test_what_an_older_stream_left_is_not_delivered_after_a_newer_was_opened(
     agent: runner.Agent,
 ) -> None:
     opening = actions.OpenStream(actions.Registration("00" * 16, 1, ()), 1.0)
-    core(agent).answers[events.HubSilent] = [opening]
     of_others: list[events.Event] = [events.ProbeMissed("bob", 1, "no"), events.AddressesSeen(("10.0.0.2",))]
+
+    async def set_peers(_action: actions.SetPeers) -> None:  # which takes a while
+        agent._deliver(events.StreamClosed("broken"))
+        agent._deliver(of_others[0])
+        agent._deliver(events.PeerGone("bob"))
+        agent._deliver(of_others[1])
+
+    agent._doers[actions.SetPeers] = set_peers
+    core(agent).answers[events.HubSilent] = [actions.SetPeers(()), opening]
     agent._deliver(events.HubSilent("no"))
-    agent._deliver(events.StreamClosed("broken"))
-    agent._deliver(of_others[0])
-    agent._deliver(events.PeerGone("bob"))
-    agent._deliver(of_others[1])
     for _ in range(3):
         await agent._step(None)
     assert cast("Signalling", agent.signalling).opened == [opening]
@@ -252,7 +284,7 @@ async def test_an_agent_that_is_ended_waits_until_its_links_are_withdrawn(agent:
         await asyncio.sleep(0)
         core(agent).quiet = True
 
-    core(agent).wakeup_s = boottime_s() + 100
+    core(agent).wakeup_at = boottime_s() + 100
     confirming = asyncio.ensure_future(other_end())
     await asyncio.wait_for(agent._withdraw(), 0.9)
     await confirming

@@ -34,7 +34,7 @@ HUB_PEER = Peer(HUB, "198.51.100.1:51820", ("192.168.7.0/24",), 1, 0, 0, 13)
 class Driven:
     """Drives a `Mesh`.  `records` is what the hub says (None: it is silent), `answering` the peers that
     answer probes, `shaking` those whose handshake succeeds at once; `told`: whether it says that it knows no
-    streams, or just closes the connection."""
+    streams, or just closes the connection.  `late_s` is how late the node gets to do what it wants."""
 
     def __init__(self, settings: Settings | None = None, own: str = OWN, place: Place = PLACE) -> None:
         self.mesh = Mesh(own, place, settings or Settings(), INSTANCE)
@@ -46,6 +46,7 @@ class Driven:
         self.shaking: set[str] = set()
         self.probe_takes_s = 0.01
         self.read_takes_s = 0.0
+        self.late_s = 0.0
         self.beat_bytes: dict[str, tuple[int, int]] = {}
         self.configured: frozenset[str] = frozenset()
         self.done: list[tuple[float, actions.Action]] = []
@@ -67,7 +68,7 @@ class Driven:
         """Let the time pass, event by event."""
         end_s = self.now_s + seconds
         while True:
-            wakeup_at = max(self.now_s, self.mesh.wakeup_at(self.now_s))
+            wakeup_at = max(self.now_s, self.mesh.wakeup_at + self.late_s)
             due = min([at for at, _ in self.later], default=end_s + 1)
             if min(wakeup_at, due) > end_s:
                 self.now_s = max(self.now_s, end_s)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wg_rendezvous.core.pacing import TokenBucket, Turns, signal_limits
+from wg_rendezvous.core.pacing import LATE_MAX_S, LATE_TIMES, Pace, TokenBucket, Turns, signal_limits
 
 
 @given(st.lists(st.tuples(st.floats(0, 0.5), st.integers(1, 4)), max_size=200))
@@ -44,3 +44,39 @@ def test_turns_of_those_who_do_not_come_stop_nobody_for_longer_than_they_take() 
     for _ in range(2 + 5):
         turns.comes_at(None, 0.0)
     assert turns.comes_at(None, 0.95) == 0.95
+
+
+def test_who_is_on_time_begins_the_next_at_once() -> None:
+    pace = Pace()
+    for _ in range(100):
+        pace.late(0.01)
+    pace.begun(5.0)
+    assert pace.free_at == 5.0
+
+
+def test_the_later_a_node_is_the_later_it_begins_the_next() -> None:
+    free_ats = []
+    for late_s in (0.03, 0.1, LATE_MAX_S, 100.0):
+        pace = Pace()
+        for _ in range(100):
+            pace.late(late_s)
+        pace.begun(5.0)
+        free_ats.append(pace.free_at)
+    assert 5.0 < free_ats[0] < free_ats[1] < free_ats[2] == free_ats[3] < 5.0 + LATE_TIMES * LATE_MAX_S
+
+
+def test_one_delay_says_little() -> None:
+    pace = Pace()
+    pace.late(0.05)
+    pace.begun(5.0)
+    assert pace.free_at == 5.0
+
+
+def test_a_node_that_is_on_time_again_waits_no_longer() -> None:
+    pace = Pace()
+    for _ in range(100):
+        pace.late(LATE_MAX_S)
+    pace.begun(5.0)
+    for _ in range(12):
+        pace.late(0.0)
+    assert pace.free_at == 5.0

@@ -17,12 +17,18 @@ from wg_rendezvous.core import actions, events
 from wg_rendezvous.core.admission import CLAIMED_AT_ONCE, CLAIMED_EVERY_S, TRIED_OFTEN
 from wg_rendezvous.core.fresh_port import LOST_TRIES, LOST_TRIES_SMALLER_KEY
 from wg_rendezvous.core.hub import STREAM_SILENT_S
-from wg_rendezvous.core.moves import smoothed_s
-from wg_rendezvous.core.pacing import signal_limits
+from wg_rendezvous.core.moves import OFFERED_S, smoothed_s
+from wg_rendezvous.core.pacing import LATE_TIMES, NOT_LATE_S, signal_limits
 from wg_rendezvous.core.refresh import FAILURES_LARGER_KEY, Count
 from wg_rendezvous.core.rendezvous import PROMOTED, TRYING, Phase
 from wg_rendezvous.core.retries import BACKOFF_GROWTH, BACKOFF_S, QUICK_TRIES, RETRY_DIRECT_S
-from wg_rendezvous.core.vigil import BLIND_EVERY_S, IDLE_WATCH_S, NARROW_MISSES, RETRY_DIRECT_FOR_S
+from wg_rendezvous.core.vigil import (
+    BLIND_EVERY_S,
+    IDLE_WATCH_S,
+    MISSED_S,
+    NARROW_MISSES,
+    RETRY_DIRECT_FOR_S,
+)
 
 HOPELESS = OTHER
 """Never answers an offer's knock: its link fails again and again."""
@@ -42,6 +48,125 @@ def fail(mesh: Told, peer: str, times: int) -> None:
             mesh.run(0.05)
             if mesh.phase(peer) not in TRYING:
                 break
+
+
+# --- one rendezvous after the other ---
+
+
+CONTROLLED = [key(0xC0 + nth) for nth in range(8)]
+
+
+def direct_to_many() -> Told:
+    mesh = told(*CONTROLLED)
+    for peer in CONTROLLED:
+        for able in (mesh.shaking, mesh.answering, mesh.wide):
+            able.add(peer)
+        for phase, signal in ((Phase.OFFERED, "opened"), (Phase.VERIFIED, "verified")):
+            while mesh.phase(peer) is not phase:
+                mesh.run(0.01)
+            mesh.hear(signal, peer)
+        while mesh.phase(peer) is not Phase.DIRECT:
+            mesh.run(0.01)
+    return mesh
+
+
+def offered_since(mesh: Told, since_s: float) -> list[tuple[float, str]]:
+    """When an offer was sent to whom."""
+    return [(at, to) for at, to, signal in mesh.signals if signal["type"] == "offer" and at >= since_s]
+
+
+def test_links_that_were_direct_are_all_tried_at_once() -> None:
+    mesh = direct_to_many()
+    lost_at = mesh.now_s
+    for peer in CONTROLLED:
+        mesh.see(peer, instance="02" * 8)
+    assert [to for _, to in offered_since(mesh, lost_at)] == CONTROLLED
+    assert mesh.now_s == lost_at
+
+
+def test_a_node_that_is_late_with_what_it_does_begins_one_rendezvous_after_the_other() -> None:
+    mesh = direct_to_many()
+    mesh.late_s = 0.2
+    mesh.run(40.0)
+    lost_at = mesh.now_s
+    for peer in CONTROLLED:
+        mesh.see(peer, instance="02" * 8)
+    mesh.run(60.0)
+    begun = offered_since(mesh, lost_at)
+    apart_s = [later - earlier for (earlier, _), (later, _) in itertools.pairwise(begun[1:])]
+    assert min(apart_s) >= LATE_TIMES * (mesh.late_s - NOT_LATE_S) / 2
+    first = [to for _, to in begun[: len(CONTROLLED)]]
+    assert first == CONTROLLED, "who failed is tried again before others were at all"
+    mesh.late_s = 0.0
+    mesh.run(20.0)
+    for peer in CONTROLLED:
+        mesh.see(peer, instance="03" * 8)
+    assert {to for _, to in offered_since(mesh, mesh.now_s)} == set(CONTROLLED), "it is not late any more"
+
+
+def test_a_node_that_is_late_is_patient_with_others() -> None:
+    """Their answers wait here, and what they answer waited too."""
+    mesh = direct_to_many()
+    peer, other = CONTROLLED[:2]
+    mesh.shaking.remove(peer)
+    mesh.late_s = 0.2
+    mesh.run(40.0)
+    mesh.see(peer, instance="02" * 8)
+    assert mesh.phase(peer) is Phase.OFFERED
+    mesh.run(OFFERED_S + mesh.late_s)
+    assert mesh.phase(peer) is Phase.OFFERED
+    mesh.answering.remove(other)
+    while mesh.pair(other).watch.waiting_since() is None:
+        mesh.run(0.01)
+    mesh.run(MISSED_S + mesh.late_s)
+    assert mesh.phase(other) is Phase.DIRECT
+    mesh.run(2 * mesh.late_s)
+    assert mesh.phase(other) is Phase.DOUBTFUL
+
+
+def test_the_device_is_changed_once_for_all_that_came_meanwhile() -> None:
+    mesh = told(PEER, key(0x41))
+    offered = []
+    for peer in (PEER, key(0x41)):
+        endpoint = mesh.views[peer].endpoint
+        offer = {"type": "offer", "session": "1" * 16, "strategy": "reflexive", "endpoint": endpoint}
+        offered.append(events.SignalReceived(peer, offer))
+    done = mesh.mesh.handle_all(offered, mesh.now_s)
+    changes = [action.changes for action in done if isinstance(action, actions.SetPeers)]
+    assert [[change.peer for change in together] for together in changes] == [[PEER, key(0x41)]]
+    sent = [action for action in done if isinstance(action, actions.SendSignal)]
+    assert [(action.peer, action.signal["type"]) for action in sent] == [
+        (PEER, "opened"),
+        (key(0x41), "opened"),
+    ]
+
+
+def test_an_answer_that_came_too_late_teaches_patience() -> None:
+    mesh = told(OTHER)
+    assert mesh.phase(OTHER) is Phase.OFFERED
+    mesh.run(1.0)
+    assert mesh.phase(OTHER) is Phase.RELAYED
+    mesh.hear("opened", OTHER)
+    while mesh.phase(OTHER) is not Phase.OFFERED:
+        mesh.run(0.05)
+    mesh.run(3.0)
+    assert mesh.phase(OTHER) is Phase.OFFERED
+
+
+def test_the_end_that_is_told_of_the_handshake_looks_for_it_less_often() -> None:
+    looks = {}
+    for peer in (PEER, OTHER):
+        mesh = told(peer)
+        if peer == PEER:
+            mesh.offer()
+        else:
+            mesh.hear("opened", OTHER)
+        before = len(mesh.all_done(actions.ReadDevice))
+        mesh.run(0.6)
+        assert mesh.phase(peer) is Phase.KNOCKING
+        looks[peer] = len(mesh.all_done(actions.ReadDevice)) - before
+    assert looks[PEER] >= 10
+    assert looks[OTHER] <= 2
 
 
 # --- both ends move together ---
@@ -1045,6 +1170,14 @@ def test_a_node_that_slept_asks_its_links_and_opens_a_new_stream() -> None:
     assert len(mesh.all_done(actions.OpenStream)) == opened + 1
 
 
+def test_a_node_that_was_only_slow_doubts_no_link() -> None:
+    mesh = told()
+    mesh.make_direct()
+    mesh.now_s += 3.0
+    mesh.give(events.Tick())
+    assert mesh.phase() is Phase.DIRECT
+
+
 def test_another_way_to_the_hub_is_a_change_of_the_network_too() -> None:
     mesh = told()
     mesh.make_direct()
@@ -1082,6 +1215,7 @@ def test_what_is_offered_next_is_the_endpoint_that_the_hub_sees_by_now() -> None
     tries = len(offers(mesh))
     mesh.pair(OTHER).retry_at = mesh.now_s
     mesh.mesh.pairs.touch()
+    mesh.give(events.Tick())
     mesh.run(0.1)
     assert len(offers(mesh)) == tries + 1
     assert offers(mesh)[-1]["endpoint"] in (OWN6, "203.0.113.5:40009")
