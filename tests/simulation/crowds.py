@@ -91,7 +91,9 @@ def _check_busy(run: Run) -> None:
     """All are direct, and not much was begun that nobody had the time for."""
     for monitor in run.monitors:
         assert monitor.direct, f"{monitor.name} is not direct"
-    begun = sum(line.count("relayed -> offered") for _at, _who, line in run.journal.lines)
+    words = str(run.journal)
+    assert "was taken away" not in words, "an agent gives back what it has just moved itself"
+    begun = words.count("relayed -> offered")
     allowed = RENDEZVOUS_OF_LINK * len(run.monitors)
     assert begun <= allowed, f"{begun} rendezvous were begun for {len(run.monitors)} links"
 

@@ -45,6 +45,11 @@ class SharingAgent(Agent):
         self._waiting: list[events.Event] = []
         self._works = False
 
+    def start(self) -> None:
+        """Run.  What an earlier run was about to do would be done by this one."""
+        assert not self._works, f"{self.name} is started anew, which this model does not have"
+        super().start()
+
     def _handle(self, event: events.Event) -> None:
         self._waiting.append(event)
         if not self._works:
@@ -57,8 +62,7 @@ class SharingAgent(Agent):
         self.engine.call_in(wait_s, lambda: self._take(batch, []))
 
     def _take(self, batch: list[events.Event], follows: list[events.Event]) -> None:
-        if self.running:
-            self._carry_out(self.mesh.handle_all(batch, self.now_s), follows)
+        self._carry_out(self.mesh.handle_all(batch, self.now_s), follows)
 
     def _carry_out(self, todo: list[actions.Action], follows: list[events.Event]) -> None:
         for nth, action in enumerate(todo):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright the rendezvous.wireguard authors
-"""The agent's loop: events go to `core.mesh.Mesh` one at a time, and what it answers is carried out."""
+"""The agent's loop: events go to `core.mesh.Mesh`, and what it answers is carried out."""
 
 from __future__ import annotations
 
@@ -275,15 +275,14 @@ class Agent:
     async def _next_events(self, wait_s: float, *stopping: asyncio.Future[Any]) -> list[events.Event]:
         """The next event and all that wait behind it: more than one where this node is slower than they
         come."""
+        first = []
         if self._events.empty():
             arrival = asyncio.ensure_future(self._events.get())
             await asyncio.wait({arrival, *stopping}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
             if not arrival.done():
                 arrival.cancel()
                 return []
-            first = [arrival.result()]
-        else:
-            first = []
+            first.append(arrival.result())
         return first + [self._events.get_nowait() for _event in range(self._events.qsize())]
 
     async def _handle(self, *batch: events.Event) -> None:
@@ -291,8 +290,9 @@ class Agent:
         pending: list[tuple[events.Event, ...]] = [batch]
         while pending:
             self._alive_s = boottime_s()
-            for action in self.mesh.handle_all(pending.pop(0), boottime_s()):
+            for action in self.mesh.handle_all(pending.pop(0), self._alive_s):
                 outcome = await self._doers[type(action)](action)
+                self._alive_s = boottime_s()
                 if outcome is not None:
                     pending.append((outcome,))
 

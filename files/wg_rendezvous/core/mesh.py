@@ -31,10 +31,10 @@ __all__ = ["Mesh", "Settings"]
 ABOUT_SOME_PAIRS = (events.Tick, events.DeviceSeen, events.BeatAnswered, events.StreamHeard)
 """Events that change nothing for most pairs; of all others the pairs may depend in many ways."""
 SLEPT_S = 1.0
-"""A tick that is so much late means that this node slept, or was stopped: what was awaited means nothing."""
+"""Who is so much later than it wanted to be slept, or was stopped: no answer to a heartbeat is awaited."""
 PATHS_LAST_S = 4.0
-"""After so long every link may have lost its path; after less, a busy node would only have more to do for
-it.  No mapping is known to be forgotten sooner than in 5 s (DESIGN section 3)."""
+"""After so long every link may have lost its path.  Firewalls are known that learn for 5 s only (DESIGN
+section 3), and a busy node that asked at all its links sooner would only be later."""
 REST_TIMES, LOOK_MAX_S = 6, 0.09
 """After a look at the device comes a rest of so many times what looks take of late, so that a node with more
 to do than it can has time for other things.  No look counts for more: handshakes are awaited for 0.8 s, in
@@ -52,7 +52,7 @@ GO_ON_WITHOUT_HUB_S = 30.0
 class Mesh:
     """The links of the agent whose public key is `own_key`, at `place` in the VPN.
 
-    `handle` takes an event and returns the actions to carry out; `wakeup_at` says when it wants a
+    `handle_all` takes events and returns the actions to carry out; `wakeup_at` says when it wants a
     `Tick`.  `now_s` is the caller's clock in seconds, which never goes back (CLOCK_BOOTTIME).
     `instance` is the random id of this run, 16 hexadecimal digits or more.
     """
@@ -118,7 +118,7 @@ class Mesh:
             self.hub.tick(self.pairs.watching(now_s), now_s)
             self.pairs.tick(now_s)
         self._schedule_watch(now_s)
-        self._expected_at = self._earliest_at(now_s)
+        self._expected_at = self._earliest_at(now_s) if self._started else float("inf")
         return self.node.flush()
 
     def _be_late(self, now_s: float) -> None:
@@ -126,7 +126,7 @@ class Mesh:
         if now_s < self._expected_at:
             return
         late_s = now_s - self._expected_at
-        self.node.pace.late(late_s)
+        self.node.pace.late(late_s, now_s)
         if late_s > SLEPT_S:
             self.pairs.touch()
             self.hub.woke(now_s)
@@ -194,7 +194,8 @@ class Mesh:
 
     def _outlook(self, now_s: float) -> Outlook:
         why_none = functools.partial(ladder.why_none, self.node.place, self.hub.own)
-        return Outlook(self.node.refresh, self.node.settings.refresh, now_s, why_none)
+        why_waits = functools.partial(self.pairs.why_waits, now_s)
+        return Outlook(self.node.refresh, self.node.settings.refresh, now_s, why_none, why_waits)
 
     def _endpoint(self, pair: Pair) -> str | None:
         """Where packets to the peer go, if they go to it directly; else where the hub sees it."""

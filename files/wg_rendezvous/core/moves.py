@@ -43,7 +43,8 @@ class Moves:
             pair.watch.forget()
 
     def _patience_s(self, pair: Pair, floor_s: float) -> float:
-        """How long the next step of a rendezvous may take; the other end may be farther from the hub."""
+        """How long the next step of a rendezvous may take; the other end may be farther from the hub, and
+        this node late."""
         trips_s = max(self.hub.signal_trips_s, pair.trips_s or 0.0)
         return max(floor_s, 3 * trips_s) + self.node.pace.slack_s
 

@@ -168,8 +168,10 @@ class Node:
             self.device = dataclasses.replace(self.device, peers=peers)
 
     def do(self, action: Action) -> None:
-        """Carry this out after openers and changes."""
-        self._after.append(action)
+        """Carry this out after openers and changes.  The device is read once: what comes of the first reading
+        may change what a second one has seen."""
+        if not (isinstance(action, actions.ReadDevice) and action in self._after):
+            self._after.append(action)
 
     def say(self, level: str, message: str, **fields: Any) -> None:
         """A line for the log."""

@@ -14,11 +14,13 @@ CALLS_PER_S, CALLS_AT_ONCE = 20.0, 60.0
 SIGNALS_PER_S_AND_PEER, SIGNALS_AT_ONCE_AND_PEER = 1.0, 3.0
 """With many peers it takes more signals: a node signals about each of its links, and after a cut of its
 network they are all tried again every 3 s."""
-LATE_TIMES, LATE_MAX_S, NOT_LATE_S = 20, 0.3, 0.02
-"""Between two rendezvous that a node begins lies so many times what it is late by, more than a little, and no
-lateness counts for more."""
-LATE_SMOOTHING = 0.25
-"""The weight of what it was late by last."""
+LATE_TIMES = 20
+"""Between two rendezvous that a node begins lies so many times what it is late by."""
+NOT_LATE_S, LATE_MAX_S = 0.02, 0.3
+"""So little is not late, and nothing counts for more."""
+LATE_SMOOTHING, LATE_LASTS_S = 0.25, 1.0
+"""The most that one delay weighs, and how long they count for: of many that follow one another each weighs
+less."""
 ROUNDING = 1e-6
 """What `available_at` may be early by, in tokens."""
 
@@ -75,11 +77,14 @@ class Pace:
 
     def __init__(self) -> None:
         self._late_s = 0.0
+        self._late_at = float("-inf")
         self._begun_at = float("-inf")
 
-    def late(self, late_s: float) -> None:
-        """Something was done so much later than at its time."""
-        self._late_s += LATE_SMOOTHING * (min(late_s, LATE_MAX_S) - self._late_s)
+    def late(self, late_s: float, now_s: float) -> None:
+        """Something was done so much later than at its time, which may be 0."""
+        weight = min(LATE_SMOOTHING, (now_s - self._late_at) / LATE_LASTS_S)
+        self._late_s += weight * (min(late_s, LATE_MAX_S) - self._late_s)
+        self._late_at = now_s
 
     def begun(self, now_s: float) -> None:
         """A rendezvous is begun."""
@@ -89,6 +94,12 @@ class Pace:
     def free_at(self) -> float:
         """Before that none is to be begun."""
         return self._begun_at + LATE_TIMES * self._too_late_s
+
+    def why_not(self, now_s: float) -> str:
+        """Why none is to be begun now: what a link does and why, "" if one may be."""
+        if now_s >= self.free_at:
+            return ""
+        return f"waits for its turn, since this node is {self._late_s:.2f} s late with what it does"
 
     @property
     def slack_s(self) -> float:

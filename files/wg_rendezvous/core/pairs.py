@@ -45,6 +45,8 @@ from .vigil import Vigil
 WATCH_EVERY_S, WATCH_TOLD_S = 0.05, 0.3
 """How often the device is read while a handshake is awaited, and while the other end would tell of it."""
 REPORT_AFTER_S = 0.25
+TRIP_MAX_S = 5.0
+"""No answer to an offer is believed to have taken longer: one of the ends slept."""
 
 SIGNAL_EVENTS = {
     OPENED: PairEvent.OPENED,
@@ -75,6 +77,7 @@ class Pairs:
         self._retries = Retries(node, self.port)
         self._admission = Admission(node, hub, self.port)
         self._due_ats: dict[str, float] = {}
+        self._paced: set[str] = set()
         self._dirty: set[str] = set()
         self._report_at: float | None = None
         self._effects: dict[Effect, Callable[[Pair, float], None]] = {
@@ -284,8 +287,9 @@ class Pairs:
             self._admission.refuse(pair.peer, f"its {signal.type} is not awaited", "info")
         if signal.type in (WITHDRAW, REFUSED) and not (signal.type == REFUSED and pair.promoted):
             pair.why = f"the other end: {signal.why}" if signal.why else "the other end has gone back"
-        if signal.type == OPENED and pair.phase in (Phase.OFFERED, Phase.RELAYED):  # also if it is too late
-            pair.trips_s = smoothed_s(pair.trips_s, now_s - pair.offered_at)
+        if signal.type == OPENED and pair.offered_at is not None:  # also if it is too late
+            pair.trips_s = smoothed_s(pair.trips_s, min(TRIP_MAX_S, now_s - pair.offered_at))
+            pair.offered_at = None
         was_trying = pair.phase in TRYING
         self._feed(pair, event, now_s)
         if signal.pause_s and was_trying and signal.type == REFUSED:
@@ -356,7 +360,7 @@ class Pairs:
     def _lost(self, pair: Pair, entry: Peer | None, now_s: float) -> None:
         """Something else changed our peer."""
         if entry is None:
-            self.node.owned.pop(pair.peer, None)
+            self.node.remove(pair.peer)  # it may have been added since that reading, and would be nobody's
         pair.why = "something else removed the peer or its AllowedIPs from the interface"
         self.node.say("warning", "the link was taken away", peer=pair.peer, why=pair.why)
         self._feed(pair, PairEvent.LOST, now_s)
@@ -403,13 +407,14 @@ class Pairs:
                 pair.vain.clear()
 
     def woke(self, may_be_lost: bool, now_s: float) -> None:
-        """This node slept: what was awaited means nothing, and every link may have lost its path, if it
-        slept for long."""
+        """This node slept: no answer to a heartbeat is awaited any more, and another one is sent to those
+        that it was awaited from; to all if every link may have lost its path."""
         for pair in self.pairs.values():
+            was_awaited = pair.watch.waiting_since() is not None
             pair.watch.forget()
             if pair.phase is Phase.PROVISIONAL:
                 pair.since_at = now_s
-            elif pair.phase is Phase.DIRECT and may_be_lost:
+            elif pair.phase is Phase.DIRECT and (may_be_lost or was_awaited):
                 pair.why = "this node slept"
                 self._feed(pair, PairEvent.MISSED, now_s)
 
@@ -433,6 +438,10 @@ class Pairs:
 
     def tick(self, now_s: float) -> None:
         """Do what is due, first of all for those that wait for the longest time to be tried."""
+        if self._paced and now_s >= self.node.pace.free_at:
+            for peer in self._paced:
+                self.touch(peer)
+            self._paced.clear()
         due = [pair for pair in self.pairs.values() if now_s >= self._due_ats.get(pair.peer, now_s)]
         for pair in sorted(due, key=lambda pair: pair.retry_at or now_s):
             self.touch(pair.peer)
@@ -475,9 +484,21 @@ class Pairs:
             if rung is not None and pair.may_knock(rung.yours, self.node.turns, now_s):
                 self._start(pair, now_s)
 
+    def why_waits(self, now_s: float, pair: Pair) -> str:
+        """Why a link that is due to be tried is not: "" if it is, or is not due."""
+        return self.node.pace.why_not(now_s) if self._is_due(pair, now_s) else ""
+
     def _may_start(self, pair: Pair, now_s: float) -> bool:
-        ready_at = max(self.port.ready_at, self.node.pace.free_at)
-        return self._wants_start(pair) and _due(pair.retry_at, now_s) and now_s >= ready_at
+        return self._is_due(pair, now_s) and now_s >= self.node.pace.free_at
+
+    def _is_due(self, pair: Pair, now_s: float) -> bool:
+        return self._wants_start(pair) and now_s >= self._start_due_at(pair)
+
+    def _start_due_at(self, pair: Pair) -> float:
+        """When a link that may be tried is to be, if this node is not late."""
+        if pair.retry_at is None:
+            return float("inf")
+        return max(pair.retry_at, self.port.ready_at, pair.turn_at or 0.0)
 
     def _wants_start(self, pair: Pair) -> bool:
         return (
@@ -538,13 +559,21 @@ class Pairs:
         )
         if self._report_at is not None:
             earliest = min(earliest, self._report_at)
+        earliest = min(earliest, self._pairs_due_at(now_s))
+        if self._paced:
+            earliest = min(earliest, self.node.pace.free_at)
+        return max(now_s, earliest)
+
+    def _pairs_due_at(self, now_s: float) -> float:
+        """When the first of the pairs has to be looked at."""
+        earliest = float("inf")
         for peer, pair in self.pairs.items():
             due_at = self._due_ats.get(peer)
             if due_at is None:
                 due_at = self._due_ats[peer] = self._due_at(pair, now_s)
             if due_at < earliest:
                 earliest = due_at
-        return max(now_s, earliest)
+        return earliest
 
     def _due_at(self, pair: Pair, now_s: float) -> float:
         """When this pair has to be looked at; sooner than needed does no harm."""
@@ -552,8 +581,10 @@ class Pairs:
         times = [at for at in dues if at is not None]
         if pair.promoted:
             times += self._vigil.due_ats(pair, now_s)
-        elif self._wants_start(pair) and pair.retry_at is not None:
-            times.append(max(pair.retry_at, self.port.ready_at, self.node.pace.free_at, pair.turn_at or 0.0))
+        elif self._is_due(pair, now_s) and now_s < self.node.pace.free_at:
+            self._paced.add(pair.peer)  # what it waits for changes with every look at the clock
+        elif self._wants_start(pair):
+            times.append(self._start_due_at(pair))
         return min(times, default=float("inf"))
 
     # -- effects ----------------------------------------------------------------------------

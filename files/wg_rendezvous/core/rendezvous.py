@@ -259,7 +259,7 @@ class Pair:
     rungs: list[Rung] = field(default_factory=list)
     watch: Watch = field(default_factory=Watch)
     trips_s: float | None = None
-    offered_at: float = 0.0
+    offered_at: float | None = None
     offer_taken_at: float = float("-inf")
     offers: TokenBucket = field(default_factory=TokenBucket)
     answers: TokenBucket = field(default_factory=TokenBucket)

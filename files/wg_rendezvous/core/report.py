@@ -23,13 +23,14 @@ HOPELESS_TRIES = 6
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a link may hope for, at `now_s`: when the next fresh port is due, whether it is allowed, and why
-    there is no candidate pair ("": there is one)."""
+    """What a link may hope for, at `now_s`: when the next fresh port is due, whether it is allowed, why there
+    is no candidate pair ("": there is one), and why one that is due is not tried yet ("": it is)."""
 
     refresh: Refresh
     policy: Policy
     now_s: float
     why_none: Callable[[PeerView], str] = lambda _view: ""
+    why_waits: Callable[[Pair], str] = lambda _pair: ""
 
     def of(self, peer: str) -> str:
         """What has failed at the link to this peer so far, and what follows from that."""
@@ -117,10 +118,15 @@ def why_pair(pair: Pair, outlook: Outlook) -> str:
         what = f"{what}; a fresh port did not help: it looks like a cut, and there is no second one for it"
     if pair.tries >= HOPELESS_TRIES and pair.direct_until == float("-inf"):
         what = f"{what}; after {pair.tries} tries it seems that {_in_the_way(pair)}"
+    return f"{what}; {when}" if (when := _next_try(pair, outlook)) else what
+
+
+def _next_try(pair: Pair, outlook: Outlook) -> str:
+    """When a relayed link will be tried, or by whom; "" if now."""
     if not pair.controlling and not pair.unproven:
-        return f"{what}; the other end offers the next try"
+        return "the other end offers the next try"
     wait_s = (pair.retry_at or outlook.now_s) - outlook.now_s
-    return f"{what}; tried again in {wait_s:.0f} s" if wait_s > 0 else what
+    return f"tried again in {wait_s:.0f} s" if wait_s > 0 else outlook.why_waits(pair)
 
 
 def _in_the_way(pair: Pair) -> str:

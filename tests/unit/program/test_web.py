@@ -26,11 +26,12 @@ async def test_who_asked_on_a_connection_that_was_reset_meanwhile_is_still_known
     async def accept(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         accepted.set_result(writer.transport)
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    with socket.create_connection(server.sockets[0].getsockname()) as client:
-        transport = await accepted
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-    request = cast("aiohttp_web.Request", SimpleNamespace(transport=transport))
-    assert web.is_local(request)
-    transport.abort()
-    server.close()
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
+        with socket.create_connection(server.sockets[0].getsockname()) as client:
+            transport = await accepted
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        request = cast("aiohttp_web.Request", SimpleNamespace(transport=transport))
+        try:
+            assert web.is_local(request)
+        finally:
+            transport.abort()

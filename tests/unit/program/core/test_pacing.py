@@ -46,37 +46,46 @@ def test_turns_of_those_who_do_not_come_stop_nobody_for_longer_than_they_take() 
     assert turns.comes_at(None, 0.95) == 0.95
 
 
+def paced(*lates: tuple[float, float]) -> Pace:
+    """One that was late by so much, so many seconds after one another."""
+    pace, now_s = Pace(), 1000.0
+    for late_s, after_s in lates:
+        now_s += after_s
+        pace.late(late_s, now_s)
+    pace.begun(now_s)
+    return pace
+
+
+def pause_s(pace: Pace) -> float:
+    return pace.free_at - pace._begun_at
+
+
 def test_who_is_on_time_begins_the_next_at_once() -> None:
-    pace = Pace()
-    for _ in range(100):
-        pace.late(0.01)
-    pace.begun(5.0)
-    assert pace.free_at == 5.0
+    assert pause_s(paced(*[(0.01, 0.1)] * 100)) == 0.0
 
 
 def test_the_later_a_node_is_the_later_it_begins_the_next() -> None:
-    free_ats = []
-    for late_s in (0.03, 0.1, LATE_MAX_S, 100.0):
-        pace = Pace()
-        for _ in range(100):
-            pace.late(late_s)
-        pace.begun(5.0)
-        free_ats.append(pace.free_at)
-    assert 5.0 < free_ats[0] < free_ats[1] < free_ats[2] == free_ats[3] < 5.0 + LATE_TIMES * LATE_MAX_S
+    pauses_s = [pause_s(paced(*[(late_s, 0.5)] * 100)) for late_s in (0.03, 0.1, LATE_MAX_S, 100.0)]
+    assert 0.0 < pauses_s[0] < pauses_s[1] < pauses_s[2] == pauses_s[3] < LATE_TIMES * LATE_MAX_S
 
 
 def test_one_delay_says_little() -> None:
-    pace = Pace()
-    pace.late(0.05)
-    pace.begun(5.0)
-    assert pace.free_at == 5.0
+    assert pause_s(paced((0.05, 60.0))) == 0.0
+
+
+def test_delays_count_by_the_time_between_them() -> None:
+    """A node that is late with every tenth thing is late all the same, if the others follow at once."""
+    rarely = [(0.3, 0.3), *[(0.001, 0.001)] * 9] * 20
+    assert pause_s(paced(*rarely)) > 4.0
 
 
 def test_a_node_that_is_on_time_again_waits_no_longer() -> None:
-    pace = Pace()
-    for _ in range(100):
-        pace.late(LATE_MAX_S)
-    pace.begun(5.0)
-    for _ in range(12):
-        pace.late(0.0)
-    assert pace.free_at == 5.0
+    lates = [(LATE_MAX_S, 0.5)] * 100
+    assert pause_s(paced(*lates)) > 0.0
+    assert pause_s(paced(*lates, *[(0.0, 0.5)] * 12)) == 0.0
+
+
+def test_why_nothing_is_begun_is_said_as_long_as_nothing_is() -> None:
+    pace = paced(*[(0.12, 0.5)] * 100)
+    assert "0.12 s late" in pace.why_not(pace.free_at - 0.1)
+    assert pace.why_not(pace.free_at) == ""

@@ -5,6 +5,7 @@ simulation, whose schedules are too long to read."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 from typing import Any
@@ -27,7 +28,9 @@ from wg_rendezvous.core.vigil import (
     IDLE_WATCH_S,
     MISSED_S,
     NARROW_MISSES,
+    PROVISIONAL_S,
     RETRY_DIRECT_FOR_S,
+    SILENT_S,
 )
 
 HOPELESS = OTHER
@@ -91,7 +94,14 @@ def test_a_node_that_is_late_with_what_it_does_begins_one_rendezvous_after_the_o
     lost_at = mesh.now_s
     for peer in CONTROLLED:
         mesh.see(peer, instance="02" * 8)
-    mesh.run(60.0)
+    mesh.run(1.0)
+    turn = "waits for its turn, since this node is 0.20 s late with what it does"
+    whys = [entry["why"] for entry in mesh.mesh.status(mesh.now_s) if entry["state"] == "relayed"]
+    assert sum(turn in why for why in whys) >= 6
+    hub_is_gone = copy.deepcopy(mesh.mesh)
+    hub_is_gone.handle(events.StreamClosed("gone"), mesh.now_s)
+    assert not any(turn in entry["why"] for entry in hub_is_gone.status(mesh.now_s)), "it waits for the hub"
+    mesh.run(59.0)
     begun = offered_since(mesh, lost_at)
     apart_s = [later - earlier for (earlier, _), (later, _) in itertools.pairwise(begun[1:])]
     assert min(apart_s) >= LATE_TIMES * (mesh.late_s - NOT_LATE_S) / 2
@@ -141,6 +151,92 @@ def test_the_device_is_changed_once_for_all_that_came_meanwhile() -> None:
     ]
 
 
+def test_a_node_that_has_just_started_begins_all_at_once() -> None:
+    """It did not want to do anything before that, so it is not late."""
+    mesh = Told(views={PEER: view()})
+    for event in (events.AddressesSeen(("10.0.0.5",)), events.SecretsSeen(())):
+        mesh.give(event)
+        mesh.now_s += 0.01
+    mesh.start()
+    assert mesh.mesh.node.pace.slack_s == 0.0
+
+
+def test_a_node_that_is_late_gives_a_link_more_time_to_prove_itself_and_to_be_silent() -> None:
+    mesh = direct_to_many()
+    peer, other = CONTROLLED[:2]
+    mesh.late_s = 0.2
+    mesh.run(40.0)
+    slack_s = 2 * (mesh.late_s - NOT_LATE_S)
+    assert mesh.mesh.node.pace.slack_s == pytest.approx(slack_s, rel=0.1)
+    pair = mesh.pair(peer)
+    mesh.answering.discard(peer)
+    mesh.answering.discard(other)
+    while mesh.pair(other).watch.waiting_since() is None:
+        mesh.run(0.01)
+    since_s = mesh.pair(other).watch.waiting_since()
+    while mesh.phase(other) in PROMOTED:
+        mesh.run(0.01)
+    assert since_s is not None
+    assert mesh.now_s - since_s >= SILENT_S + 0.9 * slack_s
+    mesh.see(peer, instance="02" * 8)
+    while mesh.phase(peer) is not Phase.PROVISIONAL:
+        mesh.run(0.01)
+        if mesh.phase(peer) is Phase.OFFERED:
+            mesh.hear("opened", peer)
+        elif mesh.phase(peer) is Phase.VERIFIED:
+            mesh.hear("verified", peer)
+    moved_at = pair.since_at
+    while mesh.phase(peer) is Phase.PROVISIONAL:
+        mesh.run(0.01)
+    assert mesh.now_s - moved_at >= PROVISIONAL_S + 0.9 * slack_s
+
+
+def test_the_device_is_read_once_whatever_asks_for_it() -> None:
+    """What comes of the first reading may move a link, which the second one has not seen."""
+    peers = [key(0xC0 + nth) for nth in range(3)]
+    mesh = told(*peers)
+    mesh.shaking.update(peers)
+    for peer in peers:
+        while mesh.phase(peer) is not Phase.OFFERED:
+            mesh.run(0.05)
+        mesh.hear("opened", peer)
+    heard = [
+        events.SignalReceived(peer, {"type": "verified", "session": mesh.pair(peer).session})
+        for peer in peers
+    ]
+    done = mesh.mesh.handle_all(heard, mesh.now_s)
+    assert [action for action in done if isinstance(action, actions.ReadDevice)] == [actions.ReadDevice()]
+
+
+@pytest.mark.parametrize("peer", [PEER, OTHER])
+def test_an_entry_that_is_newer_than_a_reading_is_not_left_behind(peer: str) -> None:
+    """It would be taken for one of the interface's own configuration, and the link stay relayed for good.
+    (Found with 40 agents on two processors.)"""
+    mesh = told(peer)
+    before = mesh.device()
+    if peer == PEER:
+        mesh.offer()
+    older = dataclasses.replace(before, peers={k: v for k, v in before.peers.items() if k != peer})
+    mesh.give(events.DeviceSeen(older))
+    assert mesh.phase(peer) is Phase.RELAYED
+    assert peer not in mesh.peers
+    mesh.see(peer)
+    assert not mesh.mesh.pairs.refused
+
+
+@pytest.mark.parametrize("late_s", [5.0, 3600.0])
+def test_an_answer_that_came_hours_too_late_teaches_little(late_s: float) -> None:
+    """An end slept, or the answer waited for a stream."""
+    mesh = told(OTHER)
+    mesh.run(1.0)
+    mesh.see(OTHER, signals=False)
+    mesh.run(late_s)
+    mesh.hear("opened", OTHER)
+    assert mesh.pair(OTHER).trips_s == 5.0
+    mesh.hear("opened", OTHER)
+    assert mesh.pair(OTHER).trips_s == 5.0, "said once more it is no other measurement"
+
+
 def test_an_answer_that_came_too_late_teaches_patience() -> None:
     mesh = told(OTHER)
     assert mesh.phase(OTHER) is Phase.OFFERED
@@ -154,19 +250,21 @@ def test_an_answer_that_came_too_late_teaches_patience() -> None:
 
 
 def test_the_end_that_is_told_of_the_handshake_looks_for_it_less_often() -> None:
-    looks = {}
-    for peer in (PEER, OTHER):
+
+    def looks(peer: str, *signals: str) -> int:
         mesh = told(peer)
         if peer == PEER:
             mesh.offer()
-        else:
-            mesh.hear("opened", OTHER)
+        for signal in signals:
+            mesh.hear(signal, peer)
         before = len(mesh.all_done(actions.ReadDevice))
         mesh.run(0.6)
-        assert mesh.phase(peer) is Phase.KNOCKING
-        looks[peer] = len(mesh.all_done(actions.ReadDevice)) - before
-    assert looks[PEER] >= 10
-    assert looks[OTHER] <= 2
+        assert mesh.phase(peer) in TRYING
+        return len(mesh.all_done(actions.ReadDevice)) - before
+
+    assert looks(PEER) >= 10
+    assert looks(OTHER, "opened") <= 2
+    assert looks(OTHER, "opened", "verified") >= 10, "it is told, and does not see it yet"
 
 
 # --- both ends move together ---
@@ -1170,12 +1268,18 @@ def test_a_node_that_slept_asks_its_links_and_opens_a_new_stream() -> None:
     assert len(mesh.all_done(actions.OpenStream)) == opened + 1
 
 
-def test_a_node_that_was_only_slow_doubts_no_link() -> None:
-    mesh = told()
-    mesh.make_direct()
+def test_a_node_that_was_only_slow_doubts_no_link_but_those_that_owe_it_an_answer() -> None:
+    mesh = told(PEER, OTHER)
+    mesh.make_direct(OTHER)
+    mesh.make_direct(PEER)
+    mesh.run(5.0)
+    mesh.answering.discard(OTHER)
+    while mesh.pair(OTHER).watch.waiting_since() is None:
+        mesh.run(0.01)
     mesh.now_s += 3.0
     mesh.give(events.Tick())
-    assert mesh.phase() is Phase.DIRECT
+    assert mesh.phase(PEER) is Phase.DIRECT
+    assert mesh.phase(OTHER) is Phase.DOUBTFUL
 
 
 def test_another_way_to_the_hub_is_a_change_of_the_network_too() -> None:
