@@ -213,10 +213,11 @@ class Hub:
                 times += self._silent_at, self._registrar.wakeup_at()
         return max(now_s, min(times))
 
-    def woke(self, now_s: float) -> None:
-        """This node slept: what was awaited means nothing."""
+    def woke(self, for_long: bool, now_s: float) -> None:
+        """This node slept: no answer to a heartbeat is awaited any more, and after a while a stream is not to
+        be waited for any longer."""
         self.watch.forget()
-        if self._open_at is not None and self.kind is Kind.SIGNALS:
+        if for_long and self._open_at is not None and self.kind is Kind.SIGNALS:
             self._open_at, self._failures = now_s, 0
 
     @property

@@ -460,7 +460,7 @@ class Loop:
     def _lost(self, link: Link, now_s: float) -> None:
         """Something else changed our peer: start over at once."""
         if link.peer not in self.node.device.peers:
-            self.node.remove(link.peer)  # it may have been added since that reading
+            self.node.owned.pop(link.peer, None)
         if link.state is State.PROVISIONAL:
             self._not_proven(link, "", now_s)
         self._feed(link, LinkEvent.LOST, now_s)

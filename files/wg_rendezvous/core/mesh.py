@@ -75,6 +75,7 @@ class Mesh:
         self._look_s = 0.0
         self._rest_until = float("-inf")
         self._expected_at = float("inf")
+        self._handled_at = float("-inf")
         self._handlers: dict[type, Callable[[Any, float], None]] = {
             events.Started: self._on_started,
             events.SecretsSeen: self._on_secrets_seen,
@@ -109,11 +110,13 @@ class Mesh:
     def handle_all(self, batch: Iterable[events.Event], now_s: float) -> list[Action]:
         """Take events that came one after the other, and return what to do about all of them, in order: the
         device is changed once for all that they change in it."""
-        self._be_late(now_s)
+        late_s = self._late_by(now_s)
         for event in batch:
             if not isinstance(event, ABOUT_SOME_PAIRS):
                 self.pairs.touch()
             self._handlers[type(event)](event, now_s)
+        if late_s > SLEPT_S:
+            self._wake(late_s, now_s)
         if self._started:
             self.hub.tick(self.pairs.watching(now_s), now_s)
             self.pairs.tick(now_s)
@@ -121,16 +124,21 @@ class Mesh:
         self._expected_at = self._earliest_at(now_s) if self._started else float("inf")
         return self.node.flush()
 
-    def _be_late(self, now_s: float) -> None:
-        """Take in that it is later than this node wanted to do something."""
+    def _late_by(self, now_s: float) -> float:
+        """How much later it is than this node wanted to do something, if it has done nothing since."""
+        handled_at, self._handled_at = self._handled_at, now_s
         if now_s < self._expected_at:
-            return
-        late_s = now_s - self._expected_at
-        self.node.pace.late(late_s, now_s)
-        if late_s > SLEPT_S:
-            self.pairs.touch()
-            self.hub.woke(now_s)
-            self.pairs.woke(late_s >= PATHS_LAST_S, now_s)
+            return 0.0
+        late_s = now_s - max(self._expected_at, handled_at)
+        if late_s < PATHS_LAST_S:  # else it slept, and has no more to do than others
+            self.node.pace.late(late_s, now_s)
+        return late_s
+
+    def _wake(self, late_s: float, now_s: float) -> None:
+        """Go on after a delay.  What was answered meanwhile has been taken in."""
+        self.pairs.touch()
+        self.hub.woke(late_s >= PATHS_LAST_S, now_s)
+        self.pairs.woke(late_s >= PATHS_LAST_S, now_s)
 
     @property
     def wakeup_at(self) -> float:

@@ -360,7 +360,7 @@ class Pairs:
     def _lost(self, pair: Pair, entry: Peer | None, now_s: float) -> None:
         """Something else changed our peer."""
         if entry is None:
-            self.node.remove(pair.peer)  # it may have been added since that reading, and would be nobody's
+            self.node.remove(pair.peer)  # if it was added since that reading, it would be nobody's
         pair.why = "something else removed the peer or its AllowedIPs from the interface"
         self.node.say("warning", "the link was taken away", peer=pair.peer, why=pair.why)
         self._feed(pair, PairEvent.LOST, now_s)
@@ -406,15 +406,16 @@ class Pairs:
                 pair.rungs, pair.retry_at, pair.unproven = [], now_s, 0
                 pair.vain.clear()
 
-    def woke(self, may_be_lost: bool, now_s: float) -> None:
+    def woke(self, for_long: bool, now_s: float) -> None:
         """This node slept: no answer to a heartbeat is awaited any more, and another one is sent to those
-        that it was awaited from; to all if every link may have lost its path."""
+        that it was awaited from; after a while to all, since every link may have lost its path."""
         for pair in self.pairs.values():
-            was_awaited = pair.watch.waiting_since() is not None
+            since = pair.watch.waiting_since()
+            was_awaited = since is not None and since < now_s
             pair.watch.forget()
             if pair.phase is Phase.PROVISIONAL:
                 pair.since_at = now_s
-            elif pair.phase is Phase.DIRECT and (may_be_lost or was_awaited):
+            elif pair.phase is Phase.DIRECT and (for_long or was_awaited):
                 pair.why = "this node slept"
                 self._feed(pair, PairEvent.MISSED, now_s)
 
@@ -496,9 +497,7 @@ class Pairs:
 
     def _start_due_at(self, pair: Pair) -> float:
         """When a link that may be tried is to be, if this node is not late."""
-        if pair.retry_at is None:
-            return float("inf")
-        return max(pair.retry_at, self.port.ready_at, pair.turn_at or 0.0)
+        return float("inf") if pair.retry_at is None else max(pair.retry_at, self.port.ready_at)
 
     def _wants_start(self, pair: Pair) -> bool:
         return (
@@ -584,7 +583,7 @@ class Pairs:
         elif self._is_due(pair, now_s) and now_s < self.node.pace.free_at:
             self._paced.add(pair.peer)  # what it waits for changes with every look at the clock
         elif self._wants_start(pair):
-            times.append(self._start_due_at(pair))
+            times.append(max(self._start_due_at(pair), pair.turn_at or 0.0))
         return min(times, default=float("inf"))
 
     # -- effects ----------------------------------------------------------------------------

@@ -199,6 +199,24 @@ async def test_what_follows_from_events_is_handled_before_those_that_came_meanwh
     assert core(agent).batches == [[events.HubSilent("no")], [seen], [events.PeerGone("bob")]]
 
 
+async def test_the_watchdog_sees_every_action_of_a_batch(
+    agent: runner.Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them may take a while on a node that has no processor."""
+    now_s, healthy = 0.0, []
+
+    async def set_peers(_action: actions.SetPeers) -> None:
+        nonlocal now_s
+        now_s += 0.7 * runner.STALL_S
+        healthy.append(agent._healthy())
+
+    monkeypatch.setattr(runner, "boottime_s", lambda: now_s)
+    agent._doers[actions.SetPeers] = set_peers
+    core(agent).answers[events.HubSilent] = [actions.SetPeers(())] * 3
+    await agent._handle(events.HubSilent("no"))
+    assert healthy == [True] * 3
+
+
 async def test_what_an_older_stream_left_is_not_delivered_after_a_newer_was_opened(
     agent: runner.Agent,
 ) -> None:

@@ -200,12 +200,20 @@ def test_after_a_sleep_it_reconnects_at_once_and_soon_again(hub: Hub, node: Node
     """It may be the network that is back."""
     for _ in range(10):
         hub.closed("no route", False, 1.0)
-    hub.woke(5.0)
+    hub.woke(True, 5.0)
     assert hub.wakeup_at(False, 5.0) == 5.0
     hub.tick(False, 5.0)
     assert opened(node) == 1
     hub.closed("no route", False, 5.1)
     assert hub.wakeup_at(False, 5.1) < 6.0
+
+
+def test_who_is_only_late_asks_a_silent_hub_no_sooner(hub: Hub) -> None:
+    for _ in range(10):
+        hub.closed("no route", False, 1.0)
+    due_at = hub.wakeup_at(False, 1.0)
+    hub.woke(False, 3.0)
+    assert hub.wakeup_at(False, 3.0) == due_at > 5.0
 
 
 def test_a_hub_without_v1_is_one_of_the_origin_and_is_asked_again_later(hub: Hub, node: Node) -> None:

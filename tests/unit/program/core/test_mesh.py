@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from wg_rendezvous._wireguard.dump import Device, Peer
+from wg_rendezvous._wireguard.dump import Peer
 from wg_rendezvous.core import actions, events
 from wg_rendezvous.core.link import State
 from wg_rendezvous.core.mesh import Settings
@@ -306,14 +306,6 @@ def test_a_removed_peer_is_noticed_within_a_second_and_knocked_at_again() -> Non
     assert driven.state() is State.DIRECT
     assert driven.peers[PEER].allowed_ips == (ADDRESS,)
     assert driven.said("taken away")
-
-
-def test_an_entry_that_is_newer_than_a_reading_is_not_left_behind() -> None:
-    driven = direct()
-    driven.records = {}
-    driven.mesh.loop.links[PEER].online = False
-    driven.give(events.DeviceSeen(Device(OWN, 51820, 0, {HUB: HUB_PEER})))
-    assert PEER not in driven.peers, "it is nobody's"
 
 
 def test_a_peer_of_the_configuration_is_never_touched() -> None:

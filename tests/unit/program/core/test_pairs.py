@@ -114,6 +114,36 @@ def test_a_node_that_is_late_with_what_it_does_begins_one_rendezvous_after_the_o
     assert {to for _, to in offered_since(mesh, mesh.now_s)} == set(CONTROLLED), "it is not late any more"
 
 
+def test_who_is_on_time_again_does_not_wait_for_the_pause_that_there_was() -> None:
+    mesh = direct_to_many()
+    mesh.late_s = 0.2
+    mesh.run(40.0)
+    lost_at = mesh.now_s
+    for peer in CONTROLLED:
+        mesh.see(peer, instance="02" * 8)
+    assert len(offered_since(mesh, lost_at)) == 1
+    free_at = mesh.mesh.node.pace.free_at
+    assert free_at > mesh.now_s + 3.0
+    mesh.late_s = 0.0
+    mesh.run(2.0)
+    assert len(offered_since(mesh, lost_at)) > 1
+
+
+def test_nothing_is_offered_from_a_fresh_port_before_the_hub_sees_it() -> None:
+    mesh = told(OTHER)
+    while mesh.phase(OTHER) is not Phase.RELAYED:
+        mesh.run(0.01)
+    mesh.hub_answers = False
+    taken_at = mesh.now_s
+    mesh.give(events.PortTaken(40009))
+    mesh.run(0.5)
+    assert offered_since(mesh, taken_at) == []
+    assert mesh.phase(OTHER) is Phase.RELAYED
+    number = mesh.all_done(actions.Register)[-1].registration.number
+    mesh.give(events.Registered(mesh.own_view, number))
+    assert len(offered_since(mesh, taken_at)) == 1
+
+
 def test_a_node_that_is_late_is_patient_with_others() -> None:
     """Their answers wait here, and what they answer waited too."""
     mesh = direct_to_many()
@@ -233,8 +263,20 @@ def test_an_answer_that_came_hours_too_late_teaches_little(late_s: float) -> Non
     mesh.run(late_s)
     mesh.hear("opened", OTHER)
     assert mesh.pair(OTHER).trips_s == 5.0
+
+
+def test_an_answer_that_is_said_once_more_is_no_other_measurement() -> None:
+    mesh = told(OTHER)
+    mesh.run(1.0)
+    mesh.see(OTHER, signals=False)
+    offered_at = mesh.pair(OTHER).offered_at
+    assert offered_at is not None
+    mesh.run(1.0)
     mesh.hear("opened", OTHER)
-    assert mesh.pair(OTHER).trips_s == 5.0, "said once more it is no other measurement"
+    assert mesh.pair(OTHER).trips_s == mesh.now_s - offered_at
+    mesh.run(1.0)
+    mesh.hear("opened", OTHER)
+    assert mesh.pair(OTHER).trips_s == mesh.now_s - 1.0 - offered_at
 
 
 def test_an_answer_that_came_too_late_teaches_patience() -> None:
@@ -1280,6 +1322,33 @@ def test_a_node_that_was_only_slow_doubts_no_link_but_those_that_owe_it_an_answe
     mesh.give(events.Tick())
     assert mesh.phase(PEER) is Phase.DIRECT
     assert mesh.phase(OTHER) is Phase.DOUBTFUL
+
+
+def test_one_delay_is_no_reason_to_doubt_what_was_asked_after_it() -> None:
+    """An event is handled first, and what was due after it."""
+    mesh = told()
+    mesh.make_direct()
+    traffic(mesh, 1.0)
+    assert mesh.pair().watch.waiting_since() is None
+    mesh.now_s += 1.8
+    mesh.give(events.StreamHeard())
+    mesh.now_s += 0.005
+    mesh.give(events.Tick())
+    assert mesh.phase() is Phase.DIRECT
+
+
+def test_an_answer_that_came_in_the_delay_is_one() -> None:
+    mesh = told(PEER, OTHER)
+    mesh.make_direct(OTHER)
+    mesh.run(5.0)
+    mesh.answering.discard(OTHER)
+    while mesh.pair(OTHER).watch.waiting_since() is None:
+        mesh.run(0.01)
+    beat = mesh.all_done(actions.SendBeat)[-1]
+    assert beat.peer == OTHER
+    mesh.now_s += 1.6
+    mesh.give(events.BeatAnswered(OTHER, beat.number, 0.01))
+    assert mesh.phase(OTHER) is Phase.DIRECT
 
 
 def test_another_way_to_the_hub_is_a_change_of_the_network_too() -> None:
