@@ -304,6 +304,10 @@ class Agent:
                 outcome = self._doers[type(action)](action)
                 if outcome is not None:
                     pending.append(outcome)
+        self._wait()
+
+    def _wait(self) -> None:
+        """Until the core wants a tick."""
         wait_s = self.mesh.wakeup_at - self.now_s
         self._at_once = self._at_once + 1 if wait_s <= 0 else 0
         assert self._at_once < SPINS, f"{self.name} spins: it is woken up at once, again and again"

@@ -99,4 +99,4 @@ class SharingAgent(Agent):
             self._work()
         else:
             self._works = False
-            self._tick.set(self.mesh.wakeup_at - self.now_s + 1e-6)
+            self._wait()

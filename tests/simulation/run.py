@@ -129,8 +129,10 @@ class Run:
         else:
             signals = self.scenario.signals and name not in self.scenario.polling
             of_agent = (self.world, device, self.scenario.settings, self.truths, self.journal, signals)
-            shares = self._processors
-            node = Agent(*of_agent) if shares is None else SharingAgent(shares, *of_agent)
+            if self._processors is None:
+                node = Agent(*of_agent)
+            else:
+                node = SharingAgent(self._processors, *of_agent)
             self.agents[name] = node
         joins_at = self._joins_at(nth)
         self.engine.call_in(joins_at, partial(self.world.connect, device))

@@ -125,7 +125,8 @@ class Mesh:
         return self.node.flush()
 
     def _late_by(self, now_s: float) -> float:
-        """How much later it is than this node wanted to do something, if it has done nothing since."""
+        """Take in how much later it is than this node wanted to do something, if it has done nothing since,
+        and return it."""
         handled_at, self._handled_at = self._handled_at, now_s
         if now_s < self._expected_at:
             return 0.0

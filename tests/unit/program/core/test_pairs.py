@@ -59,18 +59,32 @@ def fail(mesh: Told, peer: str, times: int) -> None:
 CONTROLLED = [key(0xC0 + nth) for nth in range(8)]
 
 
+def run_until(mesh: Told, peer: str, phase: Phase) -> None:
+    """Let the time pass until the link is in that phase."""
+    while mesh.phase(peer) is not phase:
+        mesh.run(0.01)
+
+
 def direct_to_many() -> Told:
     mesh = told(*CONTROLLED)
     for peer in CONTROLLED:
         for able in (mesh.shaking, mesh.answering, mesh.wide):
             able.add(peer)
         for phase, signal in ((Phase.OFFERED, "opened"), (Phase.VERIFIED, "verified")):
-            while mesh.phase(peer) is not phase:
-                mesh.run(0.01)
+            run_until(mesh, peer, phase)
             mesh.hear(signal, peer)
-        while mesh.phase(peer) is not Phase.DIRECT:
-            mesh.run(0.01)
+        run_until(mesh, peer, Phase.DIRECT)
     return mesh
+
+
+def lost_by_one_that_is_late() -> tuple[Told, float]:
+    """All links of a node that is late by 0.2 s have just been lost; when that was."""
+    mesh = direct_to_many()
+    mesh.late_s = 0.2
+    mesh.run(40.0)
+    for peer in CONTROLLED:
+        mesh.see(peer, instance="02" * 8)
+    return mesh, mesh.now_s
 
 
 def offered_since(mesh: Told, since_s: float) -> list[tuple[float, str]]:
@@ -88,12 +102,7 @@ def test_links_that_were_direct_are_all_tried_at_once() -> None:
 
 
 def test_a_node_that_is_late_with_what_it_does_begins_one_rendezvous_after_the_other() -> None:
-    mesh = direct_to_many()
-    mesh.late_s = 0.2
-    mesh.run(40.0)
-    lost_at = mesh.now_s
-    for peer in CONTROLLED:
-        mesh.see(peer, instance="02" * 8)
+    mesh, lost_at = lost_by_one_that_is_late()
     mesh.run(1.0)
     turn = "waits for its turn, since this node is 0.20 s late with what it does"
     whys = [entry["why"] for entry in mesh.mesh.status(mesh.now_s) if entry["state"] == "relayed"]
@@ -115,12 +124,7 @@ def test_a_node_that_is_late_with_what_it_does_begins_one_rendezvous_after_the_o
 
 
 def test_who_is_on_time_again_does_not_wait_for_the_pause_that_there_was() -> None:
-    mesh = direct_to_many()
-    mesh.late_s = 0.2
-    mesh.run(40.0)
-    lost_at = mesh.now_s
-    for peer in CONTROLLED:
-        mesh.see(peer, instance="02" * 8)
+    mesh, lost_at = lost_by_one_that_is_late()
     assert len(offered_since(mesh, lost_at)) == 1
     free_at = mesh.mesh.node.pace.free_at
     assert free_at > mesh.now_s + 3.0
@@ -131,8 +135,7 @@ def test_who_is_on_time_again_does_not_wait_for_the_pause_that_there_was() -> No
 
 def test_nothing_is_offered_from_a_fresh_port_before_the_hub_sees_it() -> None:
     mesh = told(OTHER)
-    while mesh.phase(OTHER) is not Phase.RELAYED:
-        mesh.run(0.01)
+    run_until(mesh, OTHER, Phase.RELAYED)
     mesh.hub_answers = False
     taken_at = mesh.now_s
     mesh.give(events.PortTaken(40009))
@@ -292,7 +295,6 @@ def test_an_answer_that_came_too_late_teaches_patience() -> None:
 
 
 def test_the_end_that_is_told_of_the_handshake_looks_for_it_less_often() -> None:
-
     def looks(peer: str, *signals: str) -> int:
         mesh = told(peer)
         if peer == PEER:
