@@ -88,6 +88,12 @@ class Machine:
         output = self.run(f"ping {options} {other.vpn_address}", check=False)
         return int(output.partition(" received")[0].rpartition(" ")[2] or 0)
 
+    def says_of(self, other: Machine) -> str:
+        """The line of its agent about the link to another machine."""
+        table = self.run(f"wg-rendezvous status --interface {self.interface} 2>&1", check=False)
+        lines = [" ".join(line.split()) for line in table.splitlines() if f" {other.vpn_address}/" in line]
+        return f"{self.name}: {lines[0] if lines else 'its agent says nothing of ' + other.name}"
+
     def journal(self, unit: str, since: str = "") -> list[str]:
         """The messages of a unit since boot, or since a cursor that `journal_cursor` gave."""
         after = f"--after-cursor='{since}'" if since else ""
@@ -179,7 +185,7 @@ class Mesh:
             return seen == path
 
         what = f"the path between {a.name} and {b.name} is {path}"
-        return wait_until(taken, timeout_s, lambda: f"{what}; it is {seen}")
+        return wait_until(taken, timeout_s, lambda: f"{what}; it is {seen}\n{a.says_of(b)}\n{b.says_of(a)}")
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float, what: Callable[[], str]) -> float:
@@ -253,10 +259,29 @@ class Transfer:
         return self
 
     def flows(self, more_bytes: int = 50_000, timeout_s: float = 20) -> float:
-        """Seconds until so many more bytes have arrived. AssertionError when the stream stands still."""
+        """Seconds until so many more bytes have arrived. AssertionError when the stream stands still, with
+        what both ends know of it."""
         wanted = self._received() + more_bytes
         return wait_until(
-            lambda: self._received() >= wanted, timeout_s, lambda: f"{more_bytes} more bytes by TCP"
+            lambda: self._received() >= wanted,
+            timeout_s,
+            lambda: f"{more_bytes} more bytes by TCP, after {self._received()}\n{self._state()}",
+        )
+
+    def _state(self) -> str:
+        """How the connection and pings fare, and what the agents say of the link."""
+        sender, receiver = self._sender, self._receiver
+        connection = sender.run(
+            f"ss --tcp --info --numeric --no-header 'dport = :{self._at[1]}'", check=False
+        )
+        timers = re.findall(r"(?:rto|backoff|unacked|retrans|lastsnd|lastrcv|lastack):\S+", connection)
+        pings = f"{sender.pings(receiver, 8)} of 8 pings answered"
+        return "\n".join(
+            (
+                f"{sender.name}: {' '.join(timers) or 'no connection'}; {pings}",
+                sender.says_of(receiver),
+                receiver.says_of(sender),
+            )
         )
 
     def _received(self) -> int:
