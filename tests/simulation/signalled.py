@@ -460,6 +460,25 @@ def _relayed_for_the_secret(run: Run) -> None:
         assert "mesh secret" in entry["why"], entry["why"]
 
 
+AWAY_FOR_S = ((2.0, 5.0), (2.0, 12.0), (5.0, 5.0), (12.0, 3.0))
+"""The hub's program and A's agent, which is away a moment later, so that nobody is told."""
+
+
+def _replace_programs(hub_s: float, agent_s: float, run: Run) -> None:
+    at_s = STRIKES_S + run.case.offset_s
+    run.strike(FAULTS["hub's program restarted"], run.a, run.b, at_s, hub_s)
+    run.strike(FAULTS["agent killed"], run.a, run.b, at_s + 0.1, agent_s)
+
+
+def _taken_over(run: Run) -> None:
+    """Nothing is lost, and nobody has gone back to the hub."""
+    check_agree(run)
+    assert run.monitor.direct, f"not direct: {why(run, 'A', 'B')}"
+    begun = [outage for outage in run.monitor.outages if outage.begin > min(at.begin for at in run.strikes)]
+    assert not begun, begun
+    assert "-> withdrawing" not in str(run.journal)
+
+
 def _signalled(
     nats: tuple[str, ...], check_it: Callable[[Run], None], run_for_s: float = 20.0, **more: object
 ) -> Scenario:
@@ -604,6 +623,15 @@ SECRET = {
         )
     },
 }
+REPLACED = {
+    f"programs replaced: hub away for {hub_s:.0f} s, A's agent for {agent_s:.0f} s": _signalled(
+        ("cone drop", "cone drop"),
+        _taken_over,
+        60.0,
+        happenings=partial(_replace_programs, hub_s, agent_s),
+    )
+    for hub_s, agent_s in AWAY_FOR_S
+}
 SIGNALLED = {
     **JOIN,
     **FAR,
@@ -616,4 +644,5 @@ SIGNALLED = {
     **CROWDS,
     **MEMBERSHIP,
     **SECRET,
+    **REPLACED,
 }

@@ -32,6 +32,8 @@ STREAM_SILENT_S = 12.0
 """A stream on which nothing came for so long is opened anew: the hub says something every 10 s."""
 RECONNECT_S = 0.2
 RECONNECT_MAX_S = 13.0
+BACK_S = 5.0
+"""So long a hub that is back has to open its stream, which tells whose agents run."""
 TRIES_OF_UNKNOWN = 2
 """A hub that has let so many tries come to nothing, in whatever way, is asked as one of the origin is."""
 LOOK_AGAIN_PASSES = 5
@@ -60,6 +62,7 @@ class Hub:
         self.heard_at = float("-inf")
         self.silent: str | None = "it was not asked yet"
         self.silent_since: float | None = None
+        self._back_at: float | None = None
         self._registration = registration
         self._stream_heard_at = float("-inf")
         self._numbers = 0
@@ -70,6 +73,7 @@ class Hub:
         self._http_rtt_s: float | None = None
         self._first_until = float("-inf")
         self._opening = False
+        self._tried_at = float("-inf")
         self._open_at: float | None = None
         self._failures = 0
 
@@ -91,6 +95,27 @@ class Hub:
     def heard(self, now_s: float) -> None:
         """Anything came from the hub."""
         self.heard_at = now_s
+        is_back = self.silent_since is not None and now_s >= self.silent_since + SILENT_S
+        if is_back and self._back_at is None:
+            self._back_at = now_s
+            self._hurry_stream(now_s)
+
+    def _hurry_stream(self, now_s: float) -> None:
+        """Open the stream now, unless that has just begun: what was sent into the silence is lost, and TCP
+        repeats it ever more seldom."""
+        has_begun = self._opening and now_s < self._tried_at + RECONNECT_S + 2 * self.signal_trips_s
+        if not has_begun:
+            self._open_at, self._failures = now_s, 0
+
+    def has_answered(self, since: float, now_s: float) -> bool:
+        """Whether the hub answered after `since`, and has told what it knows: traffic may go back to it.
+
+        One that is just back may not have.  An agent that was replaced meanwhile, and takes its links over,
+        looks as if the path to it were cut.
+        """
+        if self.heard_at <= since:
+            return False
+        return self.silent_since is None or (self._back_at is not None and now_s >= self._back_at + BACK_S)
 
     def stream_heard(self, now_s: float) -> None:
         """Anything came through the stream."""
@@ -102,7 +127,7 @@ class Hub:
         self._http_rtt_s = rtt_s if rtt_s is not None else self._http_rtt_s
         self.kind, self.stream_open, self.own = Kind.SIGNALS, True, own
         self._opening, self._open_at, self._failures = False, None, 0
-        self.silent = self.silent_since = None
+        self.silent = self.silent_since = self._back_at = None
         self.watch.forget()
         self._first_until = now_s + FIRST_ANSWER_S
         self.stream_heard(now_s)
@@ -240,8 +265,8 @@ class Hub:
         self.watch.sent(self._numbers, now_s)
         self.node.do(actions.SendBeat(None, str(self.node.place.hub), self._numbers))
 
-    def _open(self, _now_s: float) -> None:
-        self._opening, self._open_at = True, None
+    def _open(self, now_s: float) -> None:
+        self._opening, self._tried_at, self._open_at = True, now_s, None
         self.watch.forget()
         self._registrar.renew()
         # A hub with more to do than it can is no faster for who gives up soon and begins anew.

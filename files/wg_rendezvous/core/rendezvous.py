@@ -23,7 +23,8 @@ cross. A rendezvous is known by its *session*; a signal of another session chang
                  While none does, `promote` may have been lost: the controlling end repeats it.
     direct       It did.  Heartbeats watch the link, more of them while it carries traffic.
     doubtful     One was not answered.  The hub is asked too: while it is silent as well there is nothing to
-                 go back to, and the link is opened again instead.
+                 go back to, and the link is opened again instead.  One that is back has to open its stream
+                 first, which tells whether the other agent was only away.
     withdrawing  The AllowedIPs are back at the hub; `withdraw` is repeated, ever more seldom, until the other
                  end has confirmed, has no stream any more, or is another run.
 

@@ -149,7 +149,7 @@ class Vigil:
             self.beat(pair, now_s)
 
     def _judge_silence(self, pair: Pair, since: float, now_s: float) -> None:
-        if self.hub.heard_at > since:
+        if self.hub.has_answered(since, now_s):
             pair.why = f"heartbeats through the link were not answered for {now_s - since:.1f} s"
             self._feed(pair, PairEvent.SILENT, now_s)
         elif now_s - pair.blind_at >= BLIND_EVERY_S:

@@ -13,8 +13,10 @@ from wg_rendezvous.core import actions
 from wg_rendezvous.core.events import PeerView, RegistrationFailed
 from wg_rendezvous.core.hub import (
     ASK_EVERY_S,
+    BACK_S,
     FIRST_ANSWER_S,
     RECONNECT_MAX_S,
+    RECONNECT_S,
     SILENT_S,
     STREAM_SILENT_S,
     Hub,
@@ -134,6 +136,68 @@ def test_it_reconnects_ever_more_seldom(hub: Hub, node: Node) -> None:
         assert opened(node) == 1
     assert waits_s == pytest.approx(sorted(waits_s))
     assert max(waits_s) == pytest.approx(RECONNECT_MAX_S)
+
+
+def silent_for(hub: Hub, span_s: float) -> float:
+    """The stream ends at 1, and so many seconds long nothing works; returns when that was over."""
+    hub.closed("the hub closed the stream", False, 1.0)
+    now_s = hub.wakeup_at(False, 1.0)
+    while now_s < 1.0 + span_s:
+        hub.tick(False, now_s)
+        hub.closed("refused", False, now_s)
+        now_s = hub.wakeup_at(False, now_s)
+    return 1.0 + span_s
+
+
+def test_a_hub_that_answers_again_gets_its_stream_at_once_and_then_ever_more_seldom(
+    hub: Hub, node: Node
+) -> None:
+    now_s = silent_for(hub, 8.0)
+    node.flush()
+    hub.heard(now_s)
+    hub.tick(False, now_s)
+    assert opened(node) == 1
+    for nth in range(4):  # its heartbeats are answered, and its HTTP is not
+        hub.closed("refused", False, now_s + 0.1)
+        hub.heard(now_s + 0.1)
+        assert hub.wakeup_at(False, now_s + 0.1) == pytest.approx(now_s + 0.1 + RECONNECT_S * 2**nth)
+
+
+@pytest.mark.parametrize(("tried_for_s", "begun"), [(0.1, 0), (0.5, 1)])
+def test_a_stream_that_was_asked_for_in_the_silence_is_asked_for_anew_unless_that_was_a_moment_ago(
+    hub: Hub, node: Node, tried_for_s: float, begun: int
+) -> None:
+    hub.closed("the hub closed the stream", False, 1.0)
+    asked_at = hub.wakeup_at(False, 1.0) + SILENT_S
+    hub.tick(False, asked_at)
+    node.flush()
+    hub.heard(asked_at + tried_for_s)
+    hub.tick(False, asked_at + tried_for_s)
+    assert opened(node) == begun
+
+
+def test_traffic_goes_back_to_a_hub_that_has_told_what_it_knows(hub: Hub) -> None:
+    hub.heard(0.5)
+    assert hub.has_answered(0.4, 0.6)
+    assert not hub.has_answered(0.5, 0.6), "it has answered before that"
+    now_s = silent_for(hub, 8.0)
+    hub.heard(now_s)
+    assert not hub.has_answered(2.0, now_s), "it is just back"
+    hub.opened(PeerView(None), now_s + 0.1)
+    assert hub.has_answered(2.0, now_s + 0.1)
+
+
+def test_traffic_goes_back_to_a_hub_that_answers_and_opens_no_stream_for_long(hub: Hub) -> None:
+    now_s = silent_for(hub, 8.0)
+    hub.heard(now_s)
+    assert not hub.has_answered(2.0, now_s + BACK_S - 0.1)
+    assert hub.has_answered(2.0, now_s + BACK_S)
+
+
+def test_what_was_under_way_when_a_stream_ended_does_not_say_that_the_hub_is_back(hub: Hub) -> None:
+    hub.closed("the hub closed the stream", False, 1.0)
+    hub.heard(1.0 + SILENT_S / 2)
+    assert not hub.has_answered(0.9, 1.0 + SILENT_S / 2 + BACK_S)
 
 
 def test_a_reason_to_ask_does_not_wait_for_the_repetition_of_what_failed(hub: Hub, node: Node) -> None:
