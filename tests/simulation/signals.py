@@ -166,6 +166,7 @@ class SignalHub:
         self._proven = proven
         self._runs: dict[str, Run] = {}
         self._told: dict[str, Record] = {}
+        self._accepted: set[int] = set()
         self._signals: dict[str, TokenBucket] = {}
         self.refused = 0
         """Signals that were too many."""
@@ -218,8 +219,9 @@ class SignalHub:
 
     def _accept(self, data: Data, caller: str) -> Connection | None:
         peer = self.device.owner(caller)
-        if not self.running or peer is None or data.number != 0:
+        if not self.running or peer is None or data.connection in self._accepted:
             return None
+        self._accepted.add(data.connection)
         key = peer.key
         connection = Connection(
             self.stack,
@@ -258,6 +260,7 @@ class SignalHub:
             run = self._runs[key]
             if run.connection is not None:
                 old, run.connection = run.connection, None
+                self.stack.send_packet(old.address, Reset(old.number))
                 old.end()
             run.connection, run.announced = connection, True
             peers = {other: self.view(other, key) for other in self._others(key)}
