@@ -89,10 +89,11 @@ class Machine:
         return int(output.partition(" received")[0].rpartition(" ")[2] or 0)
 
     def says_of(self, other: Machine) -> str:
-        """The line of its agent about the link to another machine."""
+        """The line of its agent about the link to another machine, or the last that it says."""
         table = self.run(f"wg-rendezvous status --interface {self.interface} 2>&1", check=False)
-        lines = [" ".join(line.split()) for line in table.splitlines() if f" {other.vpn_address}/" in line]
-        return f"{self.name}: {lines[0] if lines else 'its agent says nothing of ' + other.name}"
+        lines = [" ".join(line.split()) for line in table.splitlines()]
+        about = [line for line in lines if f" {other.vpn_address}/" in line]
+        return f"{self.name}: {(about or lines[-1:] or ['its agent says nothing'])[0]}"
 
     def journal(self, unit: str, since: str = "") -> list[str]:
         """The messages of a unit since boot, or since a cursor that `journal_cursor` gave."""

@@ -460,7 +460,7 @@ def _relayed_for_the_secret(run: Run) -> None:
         assert "mesh secret" in entry["why"], entry["why"]
 
 
-AWAY_FOR_S = ((2.0, 5.0), (2.0, 12.0), (5.0, 5.0), (12.0, 3.0))
+AWAY_FOR_S = ((2.0, 5.0), (2.0, 12.0), (5.0, 8.0), (8.0, 16.0), (12.0, 14.0))
 """The hub's program and A's agent, which is away a moment later, so that nobody is told."""
 
 

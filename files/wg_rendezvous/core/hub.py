@@ -32,8 +32,9 @@ STREAM_SILENT_S = 12.0
 """A stream on which nothing came for so long is opened anew: the hub says something every 10 s."""
 RECONNECT_S = 0.2
 RECONNECT_MAX_S = 13.0
-BACK_S = 5.0
-"""So long a hub that is back has to open its stream, which tells whose agents run."""
+BACK_S, GONE_S = 5.0, 4.0
+"""So long a hub that is back has to open its stream.  One from which nothing came for so long, though it was
+asked, was gone."""
 TRIES_OF_UNKNOWN = 2
 """A hub that has let so many tries come to nothing, in whatever way, is asked as one of the origin is."""
 LOOK_AGAIN_PASSES = 5
@@ -73,7 +74,7 @@ class Hub:
         self._http_rtt_s: float | None = None
         self._first_until = float("-inf")
         self._opening = False
-        self._tried_at = float("-inf")
+        self._opening_since = float("-inf")
         self._open_at: float | None = None
         self._failures = 0
 
@@ -93,29 +94,22 @@ class Hub:
         self._open(now_s)
 
     def heard(self, now_s: float) -> None:
-        """Anything came from the hub."""
-        self.heard_at = now_s
-        is_back = self.silent_since is not None and now_s >= self.silent_since + SILENT_S
-        if is_back and self._back_at is None:
+        """Anything came from the hub: if its stream has ended and nothing came for a while, it is back."""
+        ended = self.silent_since is not None and now_s >= self.silent_since + SILENT_S
+        if ended and (self._back_at is None or now_s - self.heard_at > GONE_S):
             self._back_at = now_s
-            self._hurry_stream(now_s)
-
-    def _hurry_stream(self, now_s: float) -> None:
-        """Open the stream now, unless that has just begun: what was sent into the silence is lost, and TCP
-        repeats it ever more seldom."""
-        has_begun = self._opening and now_s < self._tried_at + RECONNECT_S + 2 * self.signal_trips_s
-        if not has_begun:
-            self._open_at, self._failures = now_s, 0
+        self.heard_at = now_s
 
     def has_answered(self, since: float, now_s: float) -> bool:
-        """Whether the hub answered after `since`, and has told what it knows: traffic may go back to it.
+        """Whether the hub answered after `since`, and its stream is open, or had the time to be: traffic may
+        go back to it.
 
-        One that is just back may not have.  An agent that was replaced meanwhile, and takes its links over,
-        looks as if the path to it were cut.
+        The stream tells whose agents run, and those that do not are asked by TCP.  Without it an agent that
+        is replaced, and will take its links over, looks as if the path to it were cut.
         """
         if self.heard_at <= since:
             return False
-        return self.silent_since is None or (self._back_at is not None and now_s >= self._back_at + BACK_S)
+        return self.stream_open or (self._back_at is not None and now_s >= self._back_at + BACK_S)
 
     def stream_heard(self, now_s: float) -> None:
         """Anything came through the stream."""
@@ -164,6 +158,15 @@ class Hub:
         if self.watch.answered(number, rtt_s, now_s):
             self.heard(now_s)
             self._asking_until = min(self._asking_until, now_s)
+            if self._back_at == now_s and self.kind is Kind.SIGNALS:
+                self._hurry_stream(now_s)
+
+    def _hurry_stream(self, now_s: float) -> None:
+        """Open the stream now, unless that has just begun: what was sent into the silence is lost, and TCP
+        repeats it ever more seldom."""
+        begun = self._opening and now_s < self._opening_since + RECONNECT_S + 2 * self.signal_trips_s
+        if not begun:
+            self._open_at = now_s
 
     def ask(self, now_s: float) -> None:
         """Find out whether the hub answers, and how it sees us: there is a reason to doubt.  It was asked
@@ -224,6 +227,7 @@ class Hub:
             self._beat(now_s)
         if self.stream_open and now_s >= self._silent_at:
             self.stream_open = False
+            self.silent, self.silent_since = "nothing comes from it", self.heard_at
             self.node.say("info", "the hub is silent; opening a new stream")
             self._open(now_s)
 
@@ -266,7 +270,7 @@ class Hub:
         self.node.do(actions.SendBeat(None, str(self.node.place.hub), self._numbers))
 
     def _open(self, now_s: float) -> None:
-        self._opening, self._tried_at, self._open_at = True, now_s, None
+        self._opening, self._opening_since, self._open_at = True, now_s, None
         self.watch.forget()
         self._registrar.renew()
         # A hub with more to do than it can is no faster for who gives up soon and begins anew.

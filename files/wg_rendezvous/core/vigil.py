@@ -154,7 +154,8 @@ class Vigil:
             self._feed(pair, PairEvent.SILENT, now_s)
         elif now_s - pair.blind_at >= BLIND_EVERY_S:
             pair.blind_at = now_s
-            pair.why = "neither the peer nor the hub answers: it is opened again, with what is known"
+            hub = "the hub has not opened its stream yet" if self.hub.heard_at > since else "nor does the hub"
+            pair.why = f"the peer does not answer, {hub}: it is opened again, with what is known"
             self._feed(pair, PairEvent.SILENT_BLIND, now_s)
 
     def _watch_width(self, pair: Pair, now_s: float) -> None:

@@ -24,7 +24,7 @@ LOOK_S = 0.25
 CLOSE_S = 1.0
 OPENED_PER_S, OPENED_AT_ONCE = 1.0, 10.0
 """Streams of one peer: each begins with a snapshot of all peers, and all of them are told when it opens and
-ends. An agent opens one a second at most."""
+ends. An agent opens hardly more than one a second."""
 
 # socket.TCP_USER_TIMEOUT is Linux's; the number is in tcp(7)'s header.
 TCP_USER_TIMEOUT: int = getattr(socket, "TCP_USER_TIMEOUT", 18)

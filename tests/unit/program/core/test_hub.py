@@ -15,8 +15,8 @@ from wg_rendezvous.core.hub import (
     ASK_EVERY_S,
     BACK_S,
     FIRST_ANSWER_S,
+    GONE_S,
     RECONNECT_MAX_S,
-    RECONNECT_S,
     SILENT_S,
     STREAM_SILENT_S,
     Hub,
@@ -149,31 +149,85 @@ def silent_for(hub: Hub, span_s: float) -> float:
     return 1.0 + span_s
 
 
+def answer(hub: Hub, node: Node, now_s: float, rtt_s: float = 0.01) -> None:
+    """The hub is asked by a heartbeat, and answers; nothing of that is left to be done."""
+    hub.ask(now_s - rtt_s)
+    beat = next(action for action in node.flush() if isinstance(action, actions.SendBeat))
+    hub.beat_answered(beat.number, rtt_s, now_s)
+
+
 def test_a_hub_that_answers_again_gets_its_stream_at_once_and_then_ever_more_seldom(
     hub: Hub, node: Node
 ) -> None:
     now_s = silent_for(hub, 8.0)
-    node.flush()
-    hub.heard(now_s)
+    answer(hub, node, now_s)
     hub.tick(False, now_s)
     assert opened(node) == 1
-    for nth in range(4):  # its heartbeats are answered, and its HTTP is not
-        hub.closed("refused", False, now_s + 0.1)
-        hub.heard(now_s + 0.1)
-        assert hub.wakeup_at(False, now_s + 0.1) == pytest.approx(now_s + 0.1 + RECONNECT_S * 2**nth)
+    hub.closed("refused", False, now_s + 0.1)
+    answer(hub, node, now_s + 1.0)  # its heartbeats are answered, and its HTTP is not
+    hub.tick(False, now_s + 1.0)
+    assert opened(node) == 0
 
 
-@pytest.mark.parametrize(("tried_for_s", "begun"), [(0.1, 0), (0.5, 1)])
+def test_a_hub_that_was_gone_once_more_gets_its_stream_at_once_once_more(hub: Hub, node: Node) -> None:
+    now_s = silent_for(hub, 20.0)
+    answer(hub, node, now_s)
+    hub.tick(False, now_s)
+    hub.closed("refused", False, now_s)
+    now_s += GONE_S + 1.0
+    answer(hub, node, now_s)
+    assert not hub.has_answered(now_s - 1.0, now_s)
+    hub.tick(False, now_s)
+    assert opened(node) == 1
+
+
+@pytest.mark.parametrize(
+    ("tried_for_s", "rtt_s", "begun"), [(0.1, 0.01, 0), (0.5, 0.01, 1), (0.5, 0.1, 0), (0.9, 0.1, 1)]
+)
 def test_a_stream_that_was_asked_for_in_the_silence_is_asked_for_anew_unless_that_was_a_moment_ago(
-    hub: Hub, node: Node, tried_for_s: float, begun: int
+    node: Node, tried_for_s: float, rtt_s: float, begun: int
 ) -> None:
+    hub = Hub(node, lambda number, _peers: actions.Registration("00", number, ()))
+    hub.start(0.0)
+    hub.opened(PeerView("192.168.7.5/32"), 0.0)
+    hub.beat_answered(1, rtt_s, rtt_s)
     hub.closed("the hub closed the stream", False, 1.0)
     asked_at = hub.wakeup_at(False, 1.0) + SILENT_S
     hub.tick(False, asked_at)
     node.flush()
-    hub.heard(asked_at + tried_for_s)
+    answer(hub, node, asked_at + tried_for_s, rtt_s)
     hub.tick(False, asked_at + tried_for_s)
     assert opened(node) == begun
+
+
+def test_a_hub_that_is_hurried_has_no_less_time_for_it(hub: Hub, node: Node) -> None:
+    """It may be slow because all agents come at once."""
+    now_s = silent_for(hub, 20.0)
+    hub.tick(False, now_s)
+    answer(hub, node, now_s)
+    hub.tick(False, now_s)
+    (stream,) = [action for action in node.flush() if isinstance(action, actions.OpenStream)]
+    assert stream.patience_s == PATIENCE_MAX_S
+
+
+def test_the_beginning_of_a_stream_is_no_reason_to_begin_it_anew(hub: Hub, node: Node) -> None:
+    hub.closed("the hub closed the stream", False, 1.0)
+    asked_at = hub.wakeup_at(False, 1.0) + SILENT_S
+    hub.tick(False, asked_at)
+    node.flush()
+    hub.stream_heard(asked_at + 0.5)
+    hub.tick(False, asked_at + 0.5)
+    assert opened(node) == 0
+
+
+def test_while_the_stream_of_a_silent_hub_is_opened_anew_nothing_goes_back_to_it(
+    hub: Hub, node: Node
+) -> None:
+    hub.tick(True, 2.0)
+    hub.tick(True, 2.0 + SILENT_S)
+    assert opened(node) == 1
+    hub.heard(2.1 + SILENT_S)
+    assert not hub.has_answered(2.0, 2.1 + SILENT_S)
 
 
 def test_traffic_goes_back_to_a_hub_that_has_told_what_it_knows(hub: Hub) -> None:
@@ -185,6 +239,9 @@ def test_traffic_goes_back_to_a_hub_that_has_told_what_it_knows(hub: Hub) -> Non
     assert not hub.has_answered(2.0, now_s), "it is just back"
     hub.opened(PeerView(None), now_s + 0.1)
     assert hub.has_answered(2.0, now_s + 0.1)
+    hub.closed("the hub closed the stream", False, now_s + 10.0)
+    hub.heard(now_s + 12.0)
+    assert not hub.has_answered(now_s + 11.0, now_s + 12.0), "it was away once more"
 
 
 def test_traffic_goes_back_to_a_hub_that_answers_and_opens_no_stream_for_long(hub: Hub) -> None:
