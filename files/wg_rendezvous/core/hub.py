@@ -73,8 +73,7 @@ class Hub:
         self._registrar = Registrar(self._register)
         self._http_rtt_s: float | None = None
         self._first_until = float("-inf")
-        self._opening = False
-        self._opening_since = float("-inf")
+        self._opening_since: float | None = None
         self._open_at: float | None = None
         self._failures = 0
 
@@ -120,7 +119,7 @@ class Hub:
         """The stream is open, and its requests were answered within `rtt_s`."""
         self._http_rtt_s = rtt_s if rtt_s is not None else self._http_rtt_s
         self.kind, self.stream_open, self.own = Kind.SIGNALS, True, own
-        self._opening, self._open_at, self._failures = False, None, 0
+        self._opening_since, self._open_at, self._failures = None, None, 0
         self.silent = self.silent_since = self._back_at = None
         self.watch.forget()
         self._first_until = now_s + FIRST_ANSWER_S
@@ -130,7 +129,7 @@ class Hub:
 
     def closed(self, reason: str, unsupported: bool, now_s: float) -> None:
         """The stream ended, or could not be opened."""
-        self.stream_open = self._opening = False
+        self.stream_open, self._opening_since = False, None
         if unsupported:
             self.kind = Kind.ORIGIN
             self.heard(now_s)
@@ -150,7 +149,7 @@ class Hub:
 
     def look_again(self, now_s: float) -> None:
         """A hub of the origin came back: it may be another one now."""
-        if self.kind is Kind.ORIGIN and not self._opening:
+        if self.kind is Kind.ORIGIN and self._opening_since is None:
             self._open(now_s)
 
     def beat_answered(self, number: int, rtt_s: float, now_s: float) -> None:
@@ -164,8 +163,8 @@ class Hub:
     def _hurry_stream(self, now_s: float) -> None:
         """Open the stream now, unless that has just begun: what was sent into the silence is lost, and TCP
         repeats it ever more seldom."""
-        begun = self._opening and now_s < self._opening_since + RECONNECT_S + 2 * self.signal_trips_s
-        if not begun:
+        a_moment_s = RECONNECT_S + 2 * self.signal_trips_s
+        if self._opening_since is None or now_s >= self._opening_since + a_moment_s:
             self._open_at = now_s
 
     def ask(self, now_s: float) -> None:
@@ -270,7 +269,7 @@ class Hub:
         self.node.do(actions.SendBeat(None, str(self.node.place.hub), self._numbers))
 
     def _open(self, now_s: float) -> None:
-        self._opening, self._opening_since, self._open_at = True, now_s, None
+        self._opening_since, self._open_at = now_s, None
         self.watch.forget()
         self._registrar.renew()
         # A hub with more to do than it can is no faster for who gives up soon and begins anew.

@@ -33,11 +33,15 @@ def node() -> Node:
 
 @pytest.fixture
 def hub(node: Node) -> Hub:
+    return heard_hub(node, 0.01)
+
+
+def heard_hub(node: Node, rtt_s: float) -> Hub:
     """Its stream is open since 0, with registration 1, and a heartbeat was answered."""
     hub = Hub(node, lambda number, _peers: actions.Registration("00", number, ()))
     hub.start(0.0)
     hub.opened(PeerView("192.168.7.5/32"), 0.0)
-    hub.beat_answered(1, 0.01, 0.01)
+    hub.beat_answered(1, rtt_s, rtt_s)
     node.flush()
     return hub
 
@@ -187,10 +191,7 @@ def test_a_hub_that_was_gone_once_more_gets_its_stream_at_once_once_more(hub: Hu
 def test_a_stream_that_was_asked_for_in_the_silence_is_asked_for_anew_unless_that_was_a_moment_ago(
     node: Node, tried_for_s: float, rtt_s: float, begun: int
 ) -> None:
-    hub = Hub(node, lambda number, _peers: actions.Registration("00", number, ()))
-    hub.start(0.0)
-    hub.opened(PeerView("192.168.7.5/32"), 0.0)
-    hub.beat_answered(1, rtt_s, rtt_s)
+    hub = heard_hub(node, rtt_s)
     hub.closed("the hub closed the stream", False, 1.0)
     asked_at = hub.wakeup_at(False, 1.0) + SILENT_S
     hub.tick(False, asked_at)
